@@ -1,0 +1,39 @@
+# The only task vocabulary: people, hooks and CI call these words.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check format lock bench setup
+.DEFAULT_GOAL := setup
+
+setup: $(READY)  ## an environment with exactly what the lock file names
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
+	VIRTUAL_ENV=.venv $(BIN)/uv pip sync --quiet requirements.lock || $(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+demo: $(READY)  ## the whole path on generated data: raw text to a registered model
+	$(BIN)/hiraku release gpt-demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style, types, import contracts, and that dvc.yaml is what the recipes say
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hiraku graph --check
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+lock:  ## resolve pyproject.toml again; the lock names no index
+	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock

@@ -1,0 +1,307 @@
+"""The graph of stages: rendered from the recipes into `dvc.yaml`, which is committed like a lock file.
+
+Recipes say what depends on what, by the types of their values and never by key names. DVC decides what is stale, the
+flow runs the stages in the order of `plan`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import PURE_VERBS, paths
+from components.manifest import MANIFEST_NAME
+from components.modalities import MODALITIES
+from components.outcomes import Refused
+from components.recipes import Corpus, Foreign, Library, Recipe, references
+from models import FAMILIES, part_of
+
+GRAPH_NAME = "dvc.yaml"
+HEADER = "# Rendered from recipes/ by `hiraku graph`, and committed like a lock file: edit the recipes, not this.\n"
+
+# The keys of a YAML file that a verb reads; keys of a column are listed one by one. `description` and `publish` reach
+# no stage, so editing them makes nothing stale.
+READS = {
+    "ingest": ("language", "licence", "source", "columns", "splits", "min_records", "max_reject_share"),
+    "validate": ("language", "licence", "columns", "splits", "min_records", "allowed_licences"),
+    "pretrain": ("family", "network", "encoder", "pretrain"),
+    "align": ("family", "network", "encoder", "starts_from", "align"),
+    "evaluate": ("family", "encoder", "evaluate"),
+}
+
+Node = tuple[str, str]
+"""A verb and the name it works on."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: a pure verb and its object."""
+
+    verb: str
+    name: str
+    deps: tuple[str, ...]
+    """Payload files and folders it reads."""
+    params: tuple[tuple[str, tuple[str, ...]], ...]
+    """(file, keys) whose values it reads: sections of recipes, and REVISION of code."""
+    parents: tuple[Node, ...]
+    mine: bool = False
+    """Whether it stands in `recipes/mine/dvc.yaml`."""
+
+    @property
+    def key(self) -> str:
+        """The name DVC knows it by."""
+        return f"{self.verb}-{self.name}"
+
+    @property
+    def address(self) -> str:
+        """What `dvc repro` takes as its target."""
+        return f"{paths.RECIPES / 'mine' / GRAPH_NAME if self.mine else GRAPH_NAME}:{self.key}"
+
+    @property
+    def out(self) -> str:
+        """The state it leaves."""
+        return paths.state(self.verb, self.name).as_posix()
+
+
+@dataclass
+class _Builder:
+    """Collects stages while it follows references; a path that meets itself is a cycle."""
+
+    library: Library
+    stages: dict[Node, Stage] = field(default_factory=dict)
+    path: list[Node] = field(default_factory=list)
+
+    def add(self, verb: str, name: str) -> None:
+        """Add a stage and all that it depends on."""
+        node = (verb, name)
+        if node in self.path:
+            circle = [*self.path[self.path.index(node) :], node]
+            steps = " needs ".join(f"{each_verb} {each_name}" for each_verb, each_name in circle)
+            raise Refused(
+                f"The recipes form a circle: {steps}. Let one of them name something made without the others."
+            )
+        if node in self.stages:
+            return
+        self.path.append(node)
+        stage = getattr(self, f"_{verb}")(name)
+        for parent in stage.parents:
+            self.add(*parent)
+        self.path.pop()
+        self.stages[node] = stage
+
+    # ---- what a reference means ----
+
+    def _resolve(self, kind: str, name: str) -> tuple[list[Node], list[str]]:
+        """The stages behind a reference and the payload to depend on."""
+        if kind == "corpus":
+            self.library.path("corpus", name)
+            return self._payloads([("ingest", name), ("validate", name)])
+        if kind == "encoder":
+            self.library.path("encoder", name)
+            return self._payloads([("fit", name)])
+        if kind == "shards":
+            return self._payloads([("shard", name)])
+        recipe = self.library.read("recipe", name)
+        if kind == "package" or isinstance(recipe, Foreign):
+            layout = recipe.layout if isinstance(recipe, Foreign) else recipe.package.layouts[0]
+            files = part_of(recipe.family, "schema").LAYOUTS[layout]
+            return [("package", name)], [(paths.layout(name, layout) / file).as_posix() for file in files]
+        return self._payloads([("align" if recipe.align else "pretrain", name)])
+
+    def _payloads(self, nodes: list[Node]) -> tuple[list[Node], list[str]]:
+        return nodes, [paths.payload(*node).as_posix() for node in nodes]
+
+    def _follow(
+        self, section: Any, only: tuple[str, ...] | None = None
+    ) -> tuple[list[Node], list[str], list[tuple[str, tuple[str, ...]]]]:
+        """All that a section refers to; a task stands for what it refers to itself."""
+        nodes: list[Node] = []
+        deps: list[str] = []
+        params: list[tuple[str, tuple[str, ...]]] = []
+        for kind, name in references(section, only):
+            if kind == "task":
+                task = self.library.read("task", name)
+                more_nodes, more_deps, more_params = self._follow(task)
+                params += [self._file("task", name), self._modality(task.modality), *more_params]
+            else:
+                more_nodes, more_deps = self._resolve(kind, name)
+            nodes += more_nodes
+            deps += more_deps
+        return nodes, deps, params
+
+    # ---- what a stage reads ----
+
+    def _file(self, kind: str, name: str, keys: tuple[str, ...] | None = None) -> tuple[str, tuple[str, ...]]:
+        """The keys of a YAML file that are there; keys it leaves out have defaults, guarded by REVISION."""
+        path = self.library.path(kind, name)
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.as_posix(), tuple(key for key in (keys or raw) if key in raw)
+
+    def _corpus_file(self, verb: str, name: str) -> tuple[str, tuple[str, ...]]:
+        """Editing an expectation must not ingest again, so columns are listed key by key."""
+        path, keys = self._file("corpus", name, READS[verb])
+        columns = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["columns"]
+        skip = "expectations" if verb == "ingest" else "filters"
+        deep = [f"columns.{column}.{key}" for column in columns for key in columns[column] if key != skip]
+        return path, (*(key for key in keys if key != "columns"), *deep)
+
+    @staticmethod
+    def _revision(module: str) -> tuple[str, tuple[str, ...]]:
+        return module, ("REVISION",)
+
+    def _verb(self, verb: str) -> tuple[str, tuple[str, ...]]:
+        return self._revision(f"components/{verb}.py")
+
+    def _modality(self, name: str) -> tuple[str, tuple[str, ...]]:
+        return self._revision(f"{MODALITIES[name].replace('.', '/')}/__init__.py")
+
+    def _family(self, name: str) -> tuple[str, tuple[str, ...]]:
+        return self._revision(f"{FAMILIES[name].replace('.', '/')}/__init__.py")
+
+    # ---- one method per verb ----
+
+    def _ingest(self, name: str) -> Stage:
+        corpus: Corpus = self.library.read("corpus", name)
+        nodes, deps, params = self._follow(corpus)
+        raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "paths", [])]
+        modalities = {column.modality for column in corpus.columns.values()}
+        params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
+        params.append(self._corpus_file("ingest", name))
+        return self._stage("ingest", name, raw + deps, params, nodes, self.library.is_mine("corpus", name))
+
+    def _validate(self, name: str) -> Stage:
+        corpus: Corpus = self.library.read("corpus", name)
+        nodes, deps = self._payloads([("ingest", name)])
+        modalities = {column.modality for column in corpus.columns.values()}
+        params = [self._verb("validate"), *(self._modality(each) for each in sorted(modalities))]
+        params.append(self._corpus_file("validate", name))
+        return self._stage("validate", name, deps, params, nodes, self.library.is_mine("corpus", name))
+
+    def _fit(self, name: str) -> Stage:
+        encoder = self.library.read("encoder", name)
+        nodes, deps, params = self._follow(encoder)
+        params += [self._verb("fit"), self._modality(encoder.modality), self._file("encoder", name)]
+        return self._stage("fit", name, deps, params, nodes, self.library.is_mine("encoder", name))
+
+    def _shard(self, name: str) -> Stage:
+        corpus_name, encoder_name = name.split("+")
+        corpus: Corpus = self.library.read("corpus", corpus_name)
+        encoder = self.library.read("encoder", encoder_name)
+        if encoder.column not in corpus.columns:
+            raise Refused(
+                f"Shards '{name}': encoder '{encoder_name}' reads the column '{encoder.column}', but corpus "
+                f"'{corpus_name}' has {', '.join(corpus.columns)}. Change 'column' in the encoder, or the corpus."
+            )
+        nodes, deps = self._payloads([("ingest", corpus_name), ("validate", corpus_name), ("fit", encoder_name)])
+        params = [self._verb("shard"), self._modality(encoder.modality)]
+        params.append(self._file("encoder", encoder_name, ("kind", "column")))
+        mine = self.library.is_mine("corpus", corpus_name) or self.library.is_mine("encoder", encoder_name)
+        return self._stage("shard", name, deps, params, nodes, mine)
+
+    def _trained(self, verb: str, name: str) -> Stage:
+        recipe: Recipe = self.library.read("recipe", name)
+        nodes, deps, params = self._follow(recipe, READS[verb])
+        modality = part_of(recipe.family, "schema").MODALITY
+        params += [self._verb(verb), self._family(recipe.family), self._modality(modality)]
+        params.append(self._file("recipe", name, READS[verb]))
+        return self._stage(verb, name, deps, params, nodes, self.library.is_mine("recipe", name))
+
+    def _pretrain(self, name: str) -> Stage:
+        return self._trained("pretrain", name)
+
+    def _align(self, name: str) -> Stage:
+        return self._trained("align", name)
+
+    def _evaluate(self, name: str) -> Stage:
+        recipe: Recipe = self.library.read("recipe", name)
+        weights, weights_deps = self._resolve("weights", name)
+        nodes, deps, params = self._follow(recipe, ("encoder", "evaluate"))
+        params += [self._verb("evaluate"), self._family(recipe.family), self._file("recipe", name, READS["evaluate"])]
+        mine = self.library.is_mine("recipe", name)
+        return self._stage("evaluate", name, weights_deps + deps, params, weights + nodes, mine)
+
+    def _package(self, name: str) -> Stage:
+        recipe = self.library.read("recipe", name)
+        raw = tuple(yaml.safe_load(self.library.path("recipe", name).read_text(encoding="utf-8")))
+        keys = tuple(key for key in raw if key != "publish")
+        params = [self._verb("package"), self._family(recipe.family), self._file("recipe", name, keys)]
+        mine = self.library.is_mine("recipe", name)
+        if isinstance(recipe, Foreign):
+            return self._stage("package", name, [recipe.source.removeprefix("path:")], params, [], mine)
+        trained, _ = self._resolve("weights", name)
+        nodes, deps = self._payloads([("evaluate", name), ("fit", recipe.encoder)])
+        # The card tells the whole lineage, so it reads the manifest of every ancestor; training reads none of them.
+        deps += [paths.state(*trained[0]).as_posix()]
+        for verb, ancestor in self._ancestors([*trained, *nodes]):
+            manifest = (paths.state(verb, ancestor) / MANIFEST_NAME).as_posix()
+            if not manifest.startswith(paths.state(*trained[0]).as_posix() + "/"):
+                deps.append(manifest)
+        return self._stage("package", name, deps, params, trained + nodes, mine)
+
+    def _ancestors(self, nodes: list[Node]) -> list[Node]:
+        for node in nodes:
+            self.add(*node)
+        found: dict[Node, None] = {}
+        open_nodes = list(nodes)
+        while open_nodes:
+            node = open_nodes.pop()
+            if node not in found:
+                found[node] = None
+                open_nodes += self.stages[node].parents
+        return sorted(found, key=lambda node: (PURE_VERBS.index(node[0]), node[1]))
+
+    @staticmethod
+    def _stage(verb: str, name: str, deps: list[str], params: list[Any], nodes: list[Node], mine: bool) -> Stage:
+        unique = tuple(dict.fromkeys(deps))
+        return Stage(verb, name, unique, tuple(dict.fromkeys(params)), tuple(dict.fromkeys(nodes)), mine)
+
+
+def stages(library: Library) -> list[Stage]:
+    """Every stage of every recipe, corpus and encoder, in the order of verbs and names."""
+    builder = _Builder(library)
+    for name in library.files["corpus"]:
+        builder.add("validate", name)
+    for name in library.files["encoder"]:
+        builder.add("fit", name)
+    for name in library.files["recipe"]:
+        builder.add("package", name)
+    return sorted(builder.stages.values(), key=lambda stage: (PURE_VERBS.index(stage.verb), stage.name))
+
+
+def plan(library: Library, recipe: str) -> list[Stage]:
+    """What the release of one recipe needs, parents before children."""
+    return plan_to(library, "package", recipe)
+
+
+def plan_to(library: Library, verb: str, name: str) -> list[Stage]:
+    """What one stage needs, itself last."""
+    builder = _Builder(library)
+    builder.add(verb, name)
+    return list(builder.stages.values())
+
+
+def render(library: Library) -> dict[Path, str]:
+    """The text of `dvc.yaml`, and of `recipes/mine/dvc.yaml` if a person has recipes of their own."""
+    rows = stages(library)
+    rendered = {Path(GRAPH_NAME): _text([row for row in rows if not row.mine], wdir=None)}
+    mine = [row for row in rows if row.mine]
+    if mine:
+        rendered[library.root / "mine" / GRAPH_NAME] = _text(mine, wdir="../..")
+    return rendered
+
+
+def _text(rows: list[Stage], wdir: str | None) -> str:
+    body = {"stages": {row.key: dict(_entries(row, wdir)) for row in rows}}
+    return HEADER + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _entries(stage: Stage, wdir: str | None) -> Iterator[tuple[str, Any]]:
+    yield "cmd", f"python -m components {stage.verb} {stage.name}"
+    if wdir:
+        yield "wdir", wdir
+    yield "deps", list(stage.deps)
+    # A block under the file's name: an inline `[file:]` parses as a string and fails.
+    yield "params", [{file: list(keys)} for file, keys in stage.params if keys]
+    yield "outs", [stage.out]

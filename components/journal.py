@@ -1,0 +1,55 @@
+"""What differs from run to run: curves, times, settings, samples. Written by a stage, mirrored to MLflow by the flow.
+
+A stage needs no tracking server and imports none: it leaves files, and a bare `dvc repro` or a GPU machine without
+MLflow leaves the same ones.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from components import paths
+
+POINTS_NAME = "metrics.jsonl"
+PARAMETERS_NAME = "parameters.json"
+
+
+class Journal:
+    """The record of one run of a stage, in `artifacts/journals/<verb>/<name>/`."""
+
+    def __init__(self, verb: str, name: str) -> None:
+        self.verb = verb
+        self.folder = paths.journal(verb, name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rewrite([])
+
+    @property
+    def points_path(self) -> Path:
+        """One JSON object a line: `{"step", "time", "metrics": {key: value}}`."""
+        return self.folder / POINTS_NAME
+
+    def parameters(self, values: dict[str, Any]) -> None:
+        """Record what the run was made with; nested values are flattened with dots."""
+        text = json.dumps(values, ensure_ascii=False, indent=1, default=str)
+        (self.folder / PARAMETERS_NAME).write_text(text + "\n", encoding="utf-8")
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Add one point; keys become `<verb>/<metric>`."""
+        point = {
+            "step": step,
+            "time": round(time.time(), 3),
+            "metrics": {f"{self.verb}/{key}": float(value) for key, value in values.items()},
+        }
+        self.points.append(point)
+        with self.points_path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(point) + "\n")
+
+    def rewrite(self, points: list[dict[str, Any]]) -> None:
+        """Start over from the points that a checkpoint remembers, so that a resumed run repeats no step."""
+        self.points = list(points)
+        self.points_path.write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
+
+    def note(self, file_name: str, text: str) -> None:
+        """Leave a text (Markdown, HTML) that the tracking server shows beside the curves."""
+        (self.folder / file_name).write_text(text, encoding="utf-8")

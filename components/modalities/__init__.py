@@ -1,0 +1,85 @@
+"""Text, image and speech behind one protocol: verbs know no modality, a modality knows no verb.
+
+A modality is a package with these names (a module is its own instance of the protocol):
+
+    REVISION     raised when what comes out changes
+    schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light
+    reader       column -> function that turns a raw field into a clean value, or raises `Rejected`
+    check        clean value -> one row of facts that `validate` puts expectations on
+    fit, open_encoder, encode, write_shards, open_samples, score: see `Modality`
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+# The one table of modalities.
+MODALITIES: dict[str, str] = {"text": "components.modalities.text"}
+
+
+class Rejected(Exception):
+    """A raw field that cannot become part of a record; the message is the reason, counted word for word."""
+
+
+class Encoder(Protocol):
+    """What turns a clean value into model inputs and stays fixed."""
+
+    facts: dict[str, Any]
+    """What a network must know: for text `vocab_size` and the ids `bos`, `eos`, `pad`, `unk`."""
+
+    def encode(self, values: list[Any]) -> list[np.ndarray]:
+        """Encode clean values, one array each."""
+
+
+class Samples(Protocol):
+    """Shards cut into training samples of one size, addressed by number."""
+
+    def __len__(self) -> int:
+        """How many samples an epoch has."""
+
+    def batch(self, indices: np.ndarray, epoch: int) -> dict[str, Any]:
+        """Collate the samples of these numbers into tensors; the cut may differ between epochs."""
+
+
+class Modality(Protocol):
+    """One kind of data; implemented by a package."""
+
+    REVISION: int
+    schema: Any
+
+    def reader(self, column: Any) -> Callable[[Any], Any]:
+        """A function from a raw field to a clean value; it raises `Rejected` with a reason."""
+
+    def check(self, value: Any) -> dict[str, Any]:
+        """Facts about one clean value: flat, of plain types."""
+
+    def expectations(self, name: str, column: Any) -> list[tuple[str, dict[str, Any]]]:
+        """Great Expectations class names and arguments over the facts of a column called `name`."""
+
+    def fit(self, encoder: Any, values: Iterable[Any], held_out: Iterable[Any], folder: Path) -> dict[str, Any]:
+        """Fit an encoder into a folder; return a report. Raises `Refused` when its gate fails."""
+
+    def open_encoder(self, folder: Path) -> Encoder:
+        """Open what `fit` left."""
+
+    def write_shards(self, encoded: Iterator[tuple[str, np.ndarray]], encoder: Encoder, folder: Path) -> dict[str, int]:
+        """Write (split, array) pairs, in order, as shards; return counts."""
+
+    def open_samples(self, folders: list[tuple[Path, float]], split: str, spec: Any) -> Samples:
+        """Open shards, each with its weight in a mixture, as samples of the size a recipe asks for."""
+
+    def score(self, task: Any, model: Any, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Score a model on a task: rows of (item, metric, value) and whatever explains them."""
+
+
+def modality(name: str) -> Modality:
+    """The modality of a name."""
+    return import_module(MODALITIES[name])
+
+
+def schema_of(name: str) -> Any:
+    """The schema of a modality alone, without its libraries."""
+    return import_module(f"{MODALITIES[name]}.schema")

@@ -1,0 +1,67 @@
+"""Text: the protocol of `components.modalities`, each part in a file of its own and imported when it is used."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.modalities.text import schema as schema
+
+REVISION = 1
+
+
+def reader(column: schema.Column) -> Callable[[Any], str]:
+    """A function from a raw field to clean text; it raises `Rejected` with a reason."""
+    from components.modalities.text import cleaning
+
+    return cleaning.reader(column)
+
+
+def check(value: str) -> dict[str, Any]:
+    """Facts about one clean text."""
+    from components.modalities.text import checking
+
+    return checking.check(value)
+
+
+def expectations(name: str, column: schema.Column) -> list[tuple[str, dict[str, Any]]]:
+    """Great Expectations class names and arguments over the facts of a column called `name`."""
+    from components.modalities.text import checking
+
+    return checking.expectations(name, column)
+
+
+def fit(encoder: schema.SentencePiece, values: Iterable[str], held_out: Iterable[str], folder: Path) -> dict[str, Any]:
+    """Train a SentencePiece tokenizer into a folder and prove its released form equal; return a report."""
+    from components.modalities.text import tokenizers
+
+    return tokenizers.fit(encoder, values, held_out, folder)
+
+
+def open_encoder(folder: Path) -> Any:
+    """The tokenizer that `fit` left."""
+    from components.modalities.text import tokenizers
+
+    return tokenizers.open_encoder(folder)
+
+
+def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int]:
+    """Write (split, token ids) pairs as memory-mapped shards."""
+    from components.modalities.text import shards
+
+    return shards.write_shards(encoded, encoder, folder)
+
+
+def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Any:
+    """Shards as windows of tokens."""
+    from components.modalities.text import shards
+
+    return shards.open_samples(folders, split, spec)
+
+
+def score(task: Any, model: Any, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Score a model on a task of text."""
+    from components.modalities.text import scoring
+
+    return scoring.score(task, model, records)

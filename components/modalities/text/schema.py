@@ -1,0 +1,93 @@
+"""What corpora, encoders and tasks of text say in their YAML files."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.schema import CorpusRef, Strict
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Filters(Strict):
+    """How raw text becomes clean text; a document that fails is a reject with its reason."""
+
+    unicode_form: Literal["NFC", "NFKC", "none"] = "NFC"
+    min_chars: int = Field(default=1, ge=1)
+    max_chars: int | None = None
+    min_japanese_share: Share = 0.0
+    """Share of letters that are kana or kanji; punctuation, digits and white space do not count."""
+    mask_personal_information: bool = False
+    """E-mail addresses and telephone numbers are replaced by a mark (hojichar)."""
+    drop_adult_content: bool = False
+    drop_advertisements: bool = False
+    drop_headers_and_footers: bool = False
+
+
+class Expectations(Strict):
+    """What `validate` demands of the clean records; the flow stops when one does not hold."""
+
+    min_chars: int = 1
+    max_chars: int | None = None
+    length_mostly: Share = 1.0
+    """Share of records that must lie within min_chars and max_chars."""
+    min_japanese_share: Share = 0.0
+    japanese_mostly: Share = 1.0
+    """Share of records that must reach min_japanese_share."""
+    max_damaged_share: Share = 0.0
+    """Share of records allowed to hold U+FFFD or the marks of a wrong decoding."""
+
+
+class Column(Strict):
+    """A column of text in a corpus."""
+
+    modality: Literal["text"]
+    field: str = "text"
+    """The key of the raw row that holds the text."""
+    filters: Filters = Filters()
+    expectations: Expectations = Expectations()
+
+
+class CorpusShare(Strict):
+    """One corpus and how much of it an encoder is fitted on."""
+
+    corpus: CorpusRef
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of its documents, chosen by the hash of their ids."""
+
+
+class SentencePiece(Strict):
+    """A SentencePiece tokenizer, released as a `tokenizer.json` that gives the same ids."""
+
+    kind: Literal["sentencepiece"]
+    modality: Literal["text"] = "text"
+    column: str = "text"
+    corpora: list[CorpusShare] = Field(min_length=1)
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    vocab_size: int = Field(ge=300)
+    character_coverage: float = Field(default=0.9999, gt=0.9, le=1)
+    byte_fallback: bool = True
+    split_digits: bool = True
+    max_piece_chars: int = 16
+    symbols: list[str] = ["\n"]
+    """Pieces that are never split, after the four special ones."""
+    num_threads: int = Field(default=1, ge=1)
+    """A unigram vocabulary depends on it, so it is part of the recipe."""
+
+
+class HeldOutBits(Strict):
+    """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
+
+    kind: Literal["held-out-bits"]
+    modality: Literal["text"] = "text"
+    corpus: CorpusRef
+    column: str = "text"
+    split: Literal["valid", "test"] = "test"
+    max_documents: int | None = None
+    """The first so many in the order of their ids; None takes all."""
+    stride_share: float = Field(default=0.5, gt=0, le=1)
+    """Windows overlap so that each token has at least 1 - stride_share of the context before it."""
+
+
+ENCODERS = {"sentencepiece": SentencePiece}
+TASKS = {"held-out-bits": HeldOutBits}

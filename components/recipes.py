@@ -1,0 +1,387 @@
+"""Recipes, corpora, encoders and tasks: one strict YAML each, read from `recipes/` and a person's `recipes/mine/`.
+
+Every problem of a file is reported at once, an unknown key together with the nearest known one, before any work.
+"""
+
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, model_validator
+
+from components import paths
+from components.modalities import MODALITIES, schema_of
+from components.outcomes import Refused
+from components.wording import nearest_name, one_line, unknown_name
+from models import FAMILIES, part_of
+from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, ShardsRef, Strict, TaskRef
+
+FOLDERS = {"recipe": "", "corpus": "corpora", "encoder": "encoders", "task": "tasks"}
+
+
+# ---- corpora ---------------------------------------------------------------------------------------------------------
+
+
+class Files(Strict):
+    """Raw files under `data/`."""
+
+    kind: Literal["files"]
+    paths: list[str] = Field(min_length=1)
+    """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
+    format: Literal["auto", "txt", "jsonl", "parquet"] = "auto"
+    """`auto` goes by the ending: .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet."""
+    generator: str | None = None
+    """What writes the files if they are missing: the demo data. None means that a person brings them."""
+    licence_field: str | None = None
+    """The key of a raw row that names its licence; rows without it have the corpus's."""
+    source_field: str | None = None
+    """The key of a raw row that says where it comes from; rows without it name their file."""
+    id_field: str | None = None
+    """The key of a raw row that names it; rows without it are numbered within their file."""
+
+
+# The one table of where a corpus comes from.
+SOURCES: dict[str, type[Strict]] = {"files": Files}
+
+
+class Splits(Strict):
+    """Shares of documents that are held out, chosen by the hash of their content."""
+
+    valid: float = Field(default=0.02, ge=0, lt=0.5)
+    test: float = Field(default=0.02, ge=0, lt=0.5)
+
+
+class Corpus(Strict):
+    """Raw data with one purpose: what to read, how to clean it, and what must hold of it."""
+
+    description: str
+    language: str
+    licence: str
+    source: Any
+    columns: dict[str, Any] = Field(min_length=1)
+    splits: Splits = Splits()
+    min_records: int = Field(default=1, ge=1)
+    max_reject_share: float = Field(default=0.5, ge=0, le=1)
+    """More rejects than this share of all rows refuse the corpus: the raw data or the filters are wrong."""
+    allowed_licences: list[str] = []
+    """Licences a record may carry besides the corpus's own; anything else fails validation."""
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+class WeightedShards(Strict):
+    """Shards and their weight in a mixture."""
+
+    shards: ShardsRef
+    weight: float = Field(default=1.0, gt=0)
+    """How many times an epoch reads them: 1 is once, 2 twice, 0.5 half of them, another half each epoch."""
+
+
+class Optimizer(Strict):
+    """AdamW with decoupled weight decay; biases and norms are never decayed."""
+
+    learning_rate: float = Field(gt=0)
+    """The peak of the schedule."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    """The gradient's norm over all parameters is clipped to this."""
+
+
+class LearningRate(Strict):
+    """How the learning rate moves, counted in optimiser steps."""
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    final_share: float = Field(default=0.1, ge=0, le=1)
+    """The last step's rate as a share of the peak."""
+
+
+class Training(Strict):
+    """What a trainer needs besides the objective, in every family."""
+
+    shards: list[WeightedShards] = Field(min_length=1)
+    num_steps: int = Field(ge=1)
+    """Optimiser steps."""
+    optimizer: Optimizer
+    learning_rate: LearningRate = LearningRate()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    validate_every_steps: int = Field(default=200, ge=1)
+    valid_samples: int = Field(default=256, ge=1)
+    """Samples of the valid split that each validation reads, the same ones every time."""
+    log_every_steps: int = Field(default=10, ge=1)
+    objective: Any
+    samples: Any
+    preview: Any
+
+
+class Evaluate(Strict):
+    """What a model is scored on."""
+
+    tasks: list[TaskRef] = Field(min_length=1)
+
+
+class Package(Strict):
+    """What stands in a release besides the weights."""
+
+    layouts: list[str] = ["transformers"]
+    title: str
+    summary: str
+    """One or two sentences of the card."""
+    limits: str
+    """What the model cannot do and must not be used for."""
+    example_prompt: str
+    """The card's example starts from it; its output is what this very model answered."""
+    generation: dict[str, Any] = {}
+    """Fields of generation_config.json, such as do_sample, temperature, top_p, max_new_tokens."""
+
+
+class Publish(Strict):
+    """Where a release goes."""
+
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    private: bool = False
+
+
+class Recipe(Strict):
+    """Everything in which one released model differs from another; sections of a family are typed by it."""
+
+    family: str
+    description: str
+    language: str
+    licence: str
+    network: Any
+    encoder: EncoderRef
+    starts_from: RecipeRef | None = None
+    pretrain: Any = None
+    align: Any = None
+    evaluate: Evaluate
+    package: Package
+    publish: Publish | None = None
+
+    @model_validator(mode="after")
+    def has_one_way_to_weights(self) -> "Recipe":
+        """A model is pre-trained from a random start, or aligned from another one."""
+        if (self.pretrain is None) == (self.align is None):
+            raise ValueError("exactly one of the sections 'pretrain' and 'align' must be there")
+        if (self.align is None) != (self.starts_from is None):
+            raise ValueError("'starts_from' and 'align' belong together: one is there without the other")
+        return self
+
+
+class Foreign(Strict):
+    """Somebody else's model: nothing to train, `package` alone makes it, and every verb that takes a model takes it."""
+
+    family: str
+    description: str
+    language: str
+    licence: str
+    source: str = Field(pattern=r"^path:.+")
+    """`path:<folder>`: a folder that `save_pretrained` wrote, safetensors only."""
+    layout: str = "transformers"
+
+
+def _one_of(tag: str, choices: list[Any]) -> Any:
+    """A union of sections told apart by the value of one key."""
+    return Annotated[Union[tuple(choices)], Field(discriminator=tag)] if len(choices) > 1 else choices[0]  # noqa: UP007
+
+
+@cache
+def _corpus_type() -> type[Corpus]:
+    column = _one_of("modality", [schema_of(name).Column for name in MODALITIES])
+    columns: Any = dict.__class_getitem__((str, column))
+    source = _one_of("kind", list(SOURCES.values()))
+    return create_model("Corpus", __base__=Corpus, columns=(columns, Field(min_length=1)), source=(source, ...))
+
+
+def _kinds(table: str) -> Any:
+    return _one_of("kind", [kind for name in MODALITIES for kind in getattr(schema_of(name), table).values()])
+
+
+@cache
+def _recipe_type(family: str) -> type[Recipe]:
+    schema = part_of(family, "schema")
+    preview = schema.Preview
+
+    def training(objective: Any) -> Any:
+        return create_model(
+            "Training",
+            __base__=Training,
+            objective=(objective, ...),
+            samples=(schema.Samples, ...),
+            preview=(preview, preview()),
+        )
+
+    sections: dict[str, Any] = {"family": (Literal[family], ...), "network": (schema.Network, ...)}
+    for section in ("pretrain", "align"):
+        objective = getattr(schema, f"{section.capitalize()}Objective", None)
+        sections[section] = (training(objective) | None if objective else None, None)
+    return create_model("Recipe", __base__=Recipe, **sections)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _type_of(kind: str, raw: dict[str, Any]) -> Any:
+    if kind == "corpus":
+        return _corpus_type()
+    if kind == "encoder":
+        return _kinds("ENCODERS")
+    if kind == "task":
+        return _kinds("TASKS")
+    family = raw.get("family")
+    if family not in FAMILIES:
+        raise Refused(unknown_name("family", str(family), FAMILIES, "Change the key 'family'."))
+    return Foreign if "source" in raw else _recipe_type(family)
+
+
+def _sections_at(annotation: Any, where: tuple[Any, ...]) -> Iterator[type[BaseModel]]:
+    """The sections that a path of keys, as pydantic reports it, can lead to."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not where:
+            yield annotation
+        elif where[0] in annotation.model_fields:
+            yield from _sections_at(annotation.model_fields[where[0]].annotation, where[1:])
+        return
+    if get_origin(annotation) is Annotated:
+        yield from _sections_at(get_args(annotation)[0], where)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for arm in get_args(annotation):
+            yield from _sections_at(arm, where)
+            yield from _sections_at(arm, where[1:])  # pydantic puts the tag of a union into the path
+    elif where and get_origin(annotation) in (list, dict, tuple):
+        yield from _sections_at(get_args(annotation)[-1], where[1:])
+
+
+def _keys_of(annotation: Any, where: tuple[Any, ...]) -> list[Any]:
+    """The path of an error as it stands in the file: pydantic adds the tag of every union it passes."""
+    return [
+        part
+        for depth, part in enumerate(where)
+        if depth == len(where) - 1
+        or isinstance(part, int)
+        or any(part in section.model_fields for section in _sections_at(annotation, where[:depth]))
+        or not any(True for _ in _sections_at(annotation, where[:depth]))
+    ]
+
+
+def _problem(error: Any, kind: Any) -> str:
+    """One line about one problem that pydantic found."""
+    where = ".".join(str(part) for part in _keys_of(kind, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = sorted({key for section in _sections_at(kind, error["loc"][:-1]) for key in section.model_fields})
+        near = nearest_name(str(error["loc"][-1]), known)
+        hint = f"Did you mean '{near}'?" if near else f"Known here: {', '.join(known)}."
+        return f"unknown key '{where}'. {hint}"
+    if error["type"] == "missing":
+        return f"key '{where}' is missing"
+    found = "" if isinstance(error["input"], dict) else f", found {one_line(repr(error['input']), 60)}"
+    return f"'{where}': {error['msg']}{found}" if where else str(error["msg"])
+
+
+def read_section(path: Path, kind: str) -> Any:
+    """Read one YAML file as a corpus, encoder, task or recipe.
+
+    Raises:
+        Refused: with every problem of the file, one a line.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise Refused(f"{path} is not YAML: {one_line(error)}. Mend the file.") from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path} is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
+    if not isinstance(raw, dict):
+        raise Refused(f"{path} holds {one_line(repr(raw), 60)}, expected keys and values. Start from a shipped {kind}.")
+    section = _type_of(kind, raw)
+    try:
+        return TypeAdapter(section).validate_python(raw)
+    except ValidationError as error:
+        problems = [_problem(each, section) for each in error.errors()]
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise Refused("\n  ".join([f"{path} has {count}:", *problems])) from error
+
+
+@dataclass(frozen=True)
+class Library:
+    """All that can be made: every YAML file below a folder of recipes."""
+
+    root: Path = paths.RECIPES
+    _read: dict[Path, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def files(self) -> dict[str, dict[str, Path]]:
+        """Kind -> name -> file.
+
+        Raises:
+            Refused: two files of one kind have the same name, or a name that cannot be a folder's.
+        """
+        found: dict[str, dict[str, Path]] = {kind: {} for kind in FOLDERS}
+        for kind, folder in FOLDERS.items():
+            for place in (self.root / folder, self.root / "mine" / folder):
+                for path in sorted(place.glob("*.yaml")):
+                    if path.name == "dvc.yaml":  # the graph of recipes/mine/, which DVC wants to have that name
+                        continue
+                    name = path.stem
+                    if not re.match(NAME_PATTERN, name):
+                        raise Refused(f"{path}: a name has lower-case letters, digits, '.' and '-' only. Rename it.")
+                    if name in found[kind]:
+                        raise Refused(f"Two files make {kind} '{name}': {found[kind][name]} and {path}. Rename one.")
+                    found[kind][name] = path
+        return found
+
+    def path(self, kind: str, name: str) -> Path:
+        """The file of a name; an unknown one is answered with the nearest."""
+        if name not in self.files[kind]:
+            folder = self.root / FOLDERS[kind]
+            way_out = f"Add {folder / (name + '.yaml')}, or run: hiraku recipes"
+            raise Refused(unknown_name(kind, name, self.files[kind], way_out))
+        return self.files[kind][name]
+
+    def read(self, kind: str, name: str) -> Any:
+        """The parsed file of a name."""
+        path = self.path(kind, name)
+        if path not in self._read:
+            self._read[path] = read_section(path, kind)
+        return self._read[path]
+
+    def is_mine(self, kind: str, name: str) -> bool:
+        """Whether a file is a person's own, whose stages stand in `recipes/mine/dvc.yaml`."""
+        return (self.root / "mine") in self.path(kind, name).parents
+
+
+def references(section: BaseModel, only: tuple[str, ...] | None = None) -> Iterator[tuple[str, str]]:
+    """Every (kind, name) that a parsed section, or `only` some of its keys, refers to at any depth."""
+    for key, info in type(section).model_fields.items():
+        if only is None or key in only:
+            value = getattr(section, key)
+            yield from _references_of(Annotated[info.annotation, None, *info.metadata], value)
+
+
+def _references_of(annotation: Any, value: Any) -> Iterator[tuple[str, str]]:
+    if value is None:
+        return
+    if isinstance(value, BaseModel):
+        yield from references(value)
+        return
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        for mark in marks:
+            if isinstance(mark, Reference) and isinstance(value, str):
+                yield mark.kind, value
+        yield from _references_of(inner, value)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        seen = {found: None for arm in get_args(annotation) for found in _references_of(arm, value)}
+        yield from seen
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _references_of(get_args(annotation)[-1], item)

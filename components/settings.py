@@ -1,0 +1,69 @@
+"""What belongs to a machine and not to a recipe: read from the environment, in one place.
+
+`quiet_environment` also switches off every phone-home of the libraries; entry points call it before they import one.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+STATE = Path(".hiraku")
+"""Embedded servers, checkpoints and caches of this project; safe to delete when nothing runs."""
+
+
+class Settings(BaseSettings):
+    """Settings of this machine, each an environment variable `HIRAKU_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="HIRAKU_", extra="ignore", frozen=True)
+
+    checkpoint_root: Path = STATE / "checkpoints"
+    """Where partial work lives. A shared disk lets another machine or clone go on with it."""
+    checkpoint_every_seconds: float = Field(default=300.0, ge=0)
+    """Seconds between checkpoints of a training stage."""
+    num_workers: int = Field(default=0, ge=0)
+    """Loader processes. Batches are the same for any number."""
+    num_threads: int = Field(default=0, ge=0)
+    """Threads of torch on the CPU; 0 takes one per core."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """What to train on; `auto` takes a GPU when there is one."""
+    progress: Literal["auto", "bar", "lines"] = "auto"
+    """A progress bar in a terminal, plain lines in a log; `auto` looks at standard error."""
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()
+
+
+def quiet_environment() -> dict[str, str]:
+    """The environment in which no library phones home and embedded servers keep their files under `.hiraku/`."""
+    home = STATE.resolve()
+    return {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+        # The default of 20 s was exceeded on a loaded two-core machine.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        # In memory, a slot stays taken for ever after the server was killed.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "prefect" / "results"),
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def set_quiet_environment() -> None:
+    """Apply `quiet_environment` to this process and its children; what the user has set stays."""
+    for key, value in quiet_environment().items():
+        os.environ.setdefault(key, value)

@@ -1,0 +1,30 @@
+"""Phrases of the errors that people cause, so that they all answer: what was found, what was expected, what to do."""
+
+from collections.abc import Iterable
+
+from rapidfuzz import process
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a person most likely meant, or None if nothing is close."""
+    match = process.extractOne(name, list(known), score_cutoff=60)
+    return match[0] if match else None
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], way_out: str) -> str:
+    """`No recipe named 'gpt-dmeo'. Did you mean 'gpt-demo'? <way out>`."""
+    known = sorted(known)
+    near = nearest_name(name, known)
+    if near:
+        hint = f"Did you mean '{near}'?"
+    elif known:
+        hint = f"There are: {', '.join(known)}."
+    else:
+        hint = "There are none."
+    return f"No {what} named '{name}'. {hint} {way_out}"
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Shorten a value for a message: a single line of at most `limit` characters."""
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

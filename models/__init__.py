@@ -1,0 +1,25 @@
+"""How a network computes: one folder per family, each with the same set of files.
+
+Nothing here imports from `components` or `flows`, nor prefect, mlflow or dvc: this package and the trainer run on a
+bare GPU machine with torch, lightning and transformers. Weights travel as safetensors and JSON only; `torch.hub` is
+banned, since its repositories import a `models` of their own.
+
+The files of a family:
+
+    schema.py      the sections of a recipe that only this family understands; imports no torch, so that the command
+                   line stays quick
+    network.py     `build`: recipe section -> an nn.Module of transformers or diffusers
+    objectives.py  batch -> loss
+    convert.py     network <-> folder of weights, and the layouts in which the family is released
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+# The one table of families. A new family is one folder and one line.
+FAMILIES: dict[str, str] = {"gpt": "models.gpt"}
+
+
+def part_of(family: str, part: str) -> ModuleType:
+    """Import one file of a family, such as `part_of("gpt", "schema")`."""
+    return import_module(f"{FAMILIES[family]}.{part}")

@@ -1,0 +1,49 @@
+"""The words a recipe is written in: strict sections, and references that become edges of the stage graph.
+
+The renderer of the graph knows these types and no key names: a value of one of them is a dependency wherever it
+stands, so a family or a modality that needs a second parent, a judge or a filter declares a key of the right type and
+is done.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Kind = Literal["corpus", "encoder", "shards", "weights", "package", "task"]
+
+
+class Strict(BaseModel):
+    """A section of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Reference:
+    """Mark a string as the name of something that another stage makes."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9.-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+CorpusRef = Annotated[Name, Reference("corpus")]
+"""A corpus: its ingested records, and the ids that `validate` accepted."""
+
+EncoderRef = Annotated[Name, Reference("encoder")]
+"""What turns a record into model inputs and stays fixed: a tokenizer, units, a frozen tower."""
+
+ShardsRef = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*\+[a-z0-9][a-z0-9.-]*$"), Reference("shards")
+]
+"""A corpus and an encoder joined by `+`."""
+
+RecipeRef = Annotated[Name, Reference("weights")]
+"""Another recipe's weights. For somebody else's model (a recipe with `source`), its package."""
+
+PackageRef = Annotated[Name, Reference("package")]
+"""Another recipe's package: weights together with the encoder they need, as released."""
+
+TaskRef = Annotated[Name, Reference("task")]
+"""An evaluation task, and with it whatever the task refers to."""

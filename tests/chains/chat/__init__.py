@@ -1,0 +1,3 @@
+"""A stand-in whose revision the graph names."""
+
+REVISION = 1

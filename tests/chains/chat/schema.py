@@ -1,0 +1,35 @@
+"""The chat family as the graph sees it."""
+
+from typing import Literal
+
+from models.schema import RecipeRef, Strict
+
+MODALITY = "text"
+LAYOUTS = {"transformers": ("config.json", "model.safetensors")}
+
+
+class Network(Strict):
+    num_layers: int = 1
+
+
+class Objective(Strict):
+    kind: Literal["loss"] = "loss"
+
+
+class Samples(Strict):
+    window: int = 1
+
+
+class Preview(Strict):
+    prompts: list[str] = []
+
+
+PretrainObjective = Objective
+
+
+class Ppo(Strict):
+    kind: Literal["ppo"]
+    reward: RecipeRef
+
+
+AlignObjective = Ppo
