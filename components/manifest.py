@@ -4,6 +4,7 @@ Following `parents` from a package to the raw bytes is the lineage. What differs
 revision) stands in the journal, outside the content hash.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -78,6 +79,9 @@ def writing(manifest: Manifest) -> Iterator[Path]:
 
     The folder lies beside the place, so the rename is atomic and a half-made state is never seen under its name. On
     any exception the partial folder is removed and the place stays as it was.
+
+    Raises:
+        Refused: the disk is full; the message says how much was written and how much is free.
     """
     place = paths.state(manifest.verb, manifest.name)
     partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
@@ -93,6 +97,13 @@ def writing(manifest: Manifest) -> Iterator[Path]:
         if place.exists():
             shutil.rmtree(place)
         partial.rename(place)
-    except BaseException:
+    except BaseException as error:
+        written = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(place.parent).free
+            raise Refused(
+                f"The disk is full: {place} needs more than the {written:,} bytes that were written, and {free:,} are "
+                f"free now that they are removed. Free some, or move the project to a larger disk."
+            ) from error
         raise

@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     """What to train on; `auto` takes a GPU when there is one."""
     progress: Literal["auto", "bar", "lines"] = "auto"
     """A progress bar in a terminal, plain lines in a log; `auto` looks at standard error."""
+    outlive_parent: bool = False
+    """A stage goes on when whatever started it dies, as a person with nohup wants; under a flow it must not."""
 
 
 @cache

@@ -65,7 +65,9 @@ class Modality(Protocol):
     def open_encoder(self, folder: Path) -> Encoder:
         """Open what `fit` left."""
 
-    def write_shards(self, encoded: Iterator[tuple[str, np.ndarray]], encoder: Encoder, folder: Path) -> dict[str, int]:
+    def write_shards(
+        self, encoded: Iterator[tuple[str, np.ndarray]], encoder: Encoder, folder: Path
+    ) -> dict[str, int | float]:
         """Write (split, array) pairs, in order, as shards; return counts."""
 
     def open_samples(self, folders: list[tuple[Path, float]], split: str, spec: Any) -> Samples:

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from models.schema import Strict
 
 MODALITY = "text"
+# What the Hugging Face Hub calls what these models do.
+PIPELINE_TAG = "text-generation"
 
 # Files of each layout that decide what a released model computes; a card is not among them.
 LAYOUTS = {

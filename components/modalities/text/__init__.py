@@ -46,7 +46,7 @@ def open_encoder(folder: Path) -> Any:
     return tokenizers.open_encoder(folder)
 
 
-def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int]:
+def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
     """Write (split, token ids) pairs as memory-mapped shards."""
     from components.modalities.text import shards
 

@@ -87,6 +87,8 @@ class HeldOutBits(Strict):
     """The first so many in the order of their ids; None takes all."""
     stride_share: float = Field(default=0.5, gt=0, le=1)
     """Windows overlap so that each token has at least 1 - stride_share of the context before it."""
+    window_tokens: int | None = Field(default=None, ge=2)
+    """The context to score with; None takes the network's longest."""
 
 
 ENCODERS = {"sentencepiece": SentencePiece}

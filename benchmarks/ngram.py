@@ -1,0 +1,162 @@
+"""Baseline of language models: a character n-gram model with interpolated modified Kneser-Ney smoothing.
+
+    python -m benchmarks.ngram CORPUS --order 5                 a validated corpus: its own train and test splits
+    python -m benchmarks.ngram A.jsonl.gz B.jsonl --order 2 6   plain files: exact copies dropped, split by content hash
+
+Trains on the split `train`, prints bits per character and per byte on `test` for each order asked for. The convention
+is that of the task `held-out-bits`: of each document, all characters and one end-of-document symbol are predicted; bits
+are summed over both and divided by the characters (or UTF-8 bytes) of the text alone. Nothing is predicted across
+documents. The last level backs off to a uniform distribution over all Unicode scalar values and the end symbol, so
+every text has a probability, as it has for a tokenizer with byte fallback; what unknown characters cost is printed.
+"""
+
+import gzip
+import json
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+
+from benchmarks.kneser_ney import KneserNey
+from components.outcomes import Refused
+from components.records import content_digest, iterate_records, split_of
+
+RESULTS = Path("benchmarks/results")
+TEST_SHARE = 0.03
+app = cyclopts.App(help=__doc__, help_format="plaintext")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One order's result on the held-out documents; bits include the end of each document."""
+
+    order: int
+    bits_per_character: float
+    bits_per_byte: float
+    bits: float
+    bits_of_unknown: float
+    """Bits spent on characters that the train split never has."""
+    num_unknown: int
+    num_grams: list[int]
+    """Distinct n-grams of each order in train."""
+    fit_seconds: float
+    score_seconds: float
+
+
+def read_files(paths: Iterable[Path], share: float) -> dict[str, list[str]]:
+    """Texts of JSON Lines files by split, exact copies dropped.
+
+    Args:
+        paths: `.jsonl` or `.jsonl.gz` with a field `text`.
+        share: of documents to keep, chosen by their content.
+    """
+    splits: dict[str, list[str]] = {"train": [], "test": []}
+    seen: set[bytes] = set()
+    for path in paths:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            for line in file:
+                text = json.loads(line)["text"]
+                digest = content_digest({"text": text})
+                if not text or digest in seen:
+                    continue
+                seen.add(digest)
+                if int.from_bytes(digest[8:], "big") < share * 2**64:
+                    splits[split_of(digest, 0.0, TEST_SHARE)].append(text)
+    return splits
+
+
+def read_corpus(corpus: str, column: str, max_documents: int | None) -> dict[str, list[str]]:
+    """Accepted records of a corpus: train, and the first `max_documents` of test in the order of their ids."""
+    train = [row[column] for row in iterate_records(corpus, [column], {"train"})]
+    test = sorted(iterate_records(corpus, [column], {"test"}), key=lambda row: row["id"])
+    return {"train": train, "test": [row[column] for row in test[:max_documents]]}
+
+
+def measure(splits: dict[str, list[str]], orders: Iterable[int]) -> Iterator[Score]:
+    """Fit on train and score on test, one order after another."""
+    test = splits["test"]
+    num_characters, num_bytes = sum(map(len, test)), sum(len(text.encode("utf-8")) for text in test)
+    for order in orders:
+        start = time.perf_counter()
+        model = KneserNey.fit(splits["train"], order)
+        fitted = time.perf_counter()
+        bits, known = model.bits(test)
+        yield Score(
+            order=order,
+            bits_per_character=float(bits.sum()) / num_characters,
+            bits_per_byte=float(bits.sum()) / num_bytes,
+            bits=float(bits.sum()),
+            bits_of_unknown=float(bits[~known].sum()),
+            num_unknown=int((~known).sum()),
+            num_grams=[len(level.codes) for level in model.levels],
+            fit_seconds=round(fitted - start, 2),
+            score_seconds=round(time.perf_counter() - fitted, 2),
+        )
+
+
+def _sizes(texts: list[str]) -> dict[str, int]:
+    return {
+        "num_documents": len(texts),
+        "num_characters": sum(map(len, texts)),
+        "num_bytes": sum(len(text.encode("utf-8")) for text in texts),
+    }
+
+
+@app.default
+def main(
+    *sources: str,
+    order: Annotated[list[int], cyclopts.Parameter(consume_multiple=True)] = [5],  # noqa: B006 - never changed
+    column: str = "text",
+    max_documents: int | None = None,
+    share: float = 1.0,
+    save: str | None = None,
+) -> None:
+    """Print what each order reaches.
+
+    Args:
+        sources: one corpus, or JSON Lines files.
+        order: lengths of the n-grams; each is a model of its own.
+        column: of the corpus.
+        max_documents: so many test documents only, as the key of the same name in a task (corpus only).
+        share: of the documents to keep, chosen by their content (files only).
+        save: also write `benchmarks/results/<save>.json`.
+    """
+    files = [Path(source) for source in sources if ".jsonl" in source]
+    if not sources or (len(files) not in (0, len(sources))) or (not files and len(sources) > 1):
+        raise Refused(f"Found sources {list(sources)}, expected one corpus or JSON Lines files.")
+    splits = read_files(files, share) if files else read_corpus(sources[0], column, max_documents)
+    empty = [split for split, texts in splits.items() if not texts]
+    if empty:
+        raise Refused(f"Found no document in {', '.join(empty)}, expected some in train and test. Give more text.")
+    sizes = {split: _sizes(texts) for split, texts in splits.items()}
+    for split, counts in sizes.items():
+        print(split, *(f"{value:,} {name.removeprefix('num_')}" for name, value in counts.items()))
+    print(
+        "| order | bits per character | bits per byte | unknown characters | their bits | n-grams | fit s | score s |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    scores = []
+    for score in measure(splits, order):
+        scores.append(asdict(score))
+        print(
+            f"| {score.order} | {score.bits_per_character:.4f} | {score.bits_per_byte:.4f} | {score.num_unknown} "
+            f"| {score.bits_of_unknown:.0f} | {sum(score.num_grams):,} | {score.fit_seconds} | {score.score_seconds} |",
+            flush=True,
+        )
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory {peak_gb:.2f} GiB")
+    if save:
+        result: dict[str, Any] = {"sources": list(sources), "sizes": sizes, "scores": scores, "peak_gib": peak_gb}
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{save}.json").write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except Refused as refused:
+        raise SystemExit(str(refused)) from None

@@ -1,0 +1,300 @@
+"""The card of a release: a README.md whose every number comes from a manifest, a recipe, a score file or a curve.
+
+Metadata are in the form that the Hugging Face Hub reads. Nothing here depends on the time or the machine.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.curve import Line, draw
+from components.lineage import Lineage
+from components.manifest import Manifest
+from components.markdown import fenced, label, number, short, table
+from components.modalities import schema_of
+from models import part_of
+
+CARD_NAME = "README.md"
+CURVE_NAME = "curve.svg"
+LINEAGE_NAME = "lineage.json"
+
+# Licences that the Hub knows by these words; others are `other` with a name.
+HUB_LICENCES = (
+    {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "unlicense"}
+    | {"cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
+    | {"cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "odc-by", "odbl", "cdla-sharing-1.0", "cdla-permissive-2.0", "openrail"}
+    | {"creativeml-openrail-m", "bigscience-bloom-rail-1.0"}
+)
+
+# Of what an encoder reports of text it was not fitted on, what tells a reader how well it fits.
+HELD_OUT_COUNTS = {"held_out/characters_per_token", "held_out/unknown_tokens"}
+
+CITATION = """\
+@inproceedings{sawada2024release,
+  title     = {Release of Pre-Trained Models for the {J}apanese Language},
+  author    = {Sawada, Kei and Zhao, Tianyu and Shing, Makoto and Mitsui, Kentaro and Kaga, Akio and Hono, Yukiya and
+               Wakatsuki, Toshiaki and Mitsuda, Koh},
+  booktitle = {Proceedings of the 2024 Joint International Conference on Computational Linguistics, Language
+               Resources and Evaluation (LREC-COLING 2024)},
+  pages     = {13898--13905},
+  year      = {2024},
+  url       = {https://arxiv.org/abs/2404.01657}
+}"""
+
+
+@dataclass(frozen=True)
+class Release:
+    """All that a card tells of."""
+
+    name: str
+    recipe: Any
+    lineage: Lineage
+    scores: dict[str, dict[str, float]]
+    """Task -> metric -> value."""
+    num_parameters: int
+    class_name: str
+    """The class of transformers that computes it."""
+    curve: list[Line]
+    target: str
+    """What `dvc repro` takes to make the package again."""
+
+    @property
+    def tag(self) -> str:
+        """The Hub's name of what the model does."""
+        return str(part_of(self.recipe.family, "schema").PIPELINE_TAG)
+
+    @property
+    def architecture(self) -> str:
+        """The kind of network within its family."""
+        return str(getattr(self.recipe.network, "architecture", self.recipe.family))
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Task -> its section, as it was when it was scored."""
+        return {
+            task: section for state in self.lineage.of("evaluate") for task, section in state.details["tasks"].items()
+        }
+
+    @property
+    def training(self) -> Any:
+        """The section that made the weights."""
+        return self.recipe.align or self.recipe.pretrain
+
+
+# ---- sections --------------------------------------------------------------------------------------------------------
+
+
+def metadata(release: Release, layout: str) -> str:
+    """The YAML block at the head of the card."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type=release.tag,
+            dataset_type=section.get("corpus", task),
+            dataset_name=f"{section.get('corpus', task)} ({task})",
+            dataset_split=section.get("split"),
+            metric_type=metric,
+            metric_name=label(metric),
+            metric_value=value,
+        )
+        for task, section in sorted(release.tasks.items())
+        for metric, value in sorted(release.scores[task].items())
+        if not metric.startswith("num_")
+    ]
+    licence = release.recipe.licence.lower()
+    data = ModelCardData(
+        language=release.recipe.language,
+        license=licence if licence in HUB_LICENCES else "other",
+        license_name=None if licence in HUB_LICENCES else licence.replace(" ", "-"),
+        library_name=layout,
+        pipeline_tag=release.tag,
+        tags=sorted({release.recipe.family, release.architecture}),
+        model_name=release.name,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml().strip()}\n---"
+
+
+def _network(release: Release) -> str:
+    hidden = {"architecture", "expected_num_parameters"}
+    section = release.recipe.network.model_dump(exclude_none=True, exclude=hidden)
+    rows = [
+        ("Architecture", f"{release.architecture} (`{release.class_name}`)"),
+        ("Parameters", number(release.num_parameters)),
+        *((label(key), number(value)) for key, value in section.items()),
+    ]
+    for state in release.lineage.of("fit"):
+        encoder = state.details.get("encoder", {})
+        left_out = {"kind", "modality", "column", "num_threads"}
+        plain = {key: value for key, value in encoder.items() if key not in left_out and not isinstance(value, list)}
+        words = ", ".join(f"{label(key).lower()} {number(value)}" for key, value in plain.items())
+        rows.append(("Encoder", f"`{state.name}`, {encoder.get('kind', '')}: {words}"))
+        fits = {key: value for key, value in state.counts.items() if key in HELD_OUT_COUNTS}
+        rows += [(label(key).replace("Held out", "Held-out"), number(value)) for key, value in sorted(fits.items())]
+    return table(("", ""), rows)
+
+
+def _uses(release: Release, corpus: str) -> str:
+    """What a corpus served for in this release."""
+    records = paths.payload("ingest", corpus).as_posix()
+    by_verb = {"shard": "training", "fit": "encoder", "evaluate": "evaluation"}
+    lineage = release.lineage
+    return ", ".join(word for verb, word in by_verb.items() if any(records in row.parents for row in lineage.of(verb)))
+
+
+def _data(release: Release) -> str:
+    accepted = {state.name: state.counts for state in release.lineage.of("validate")}
+    rows = []
+    for state in release.lineage.of("ingest"):
+        kept = accepted.get(state.name, {})
+        columns = (state.counts.get("num_rows"), state.counts.get("num_rejects"), kept.get("num_accepted"))
+        splits = (kept.get(f"num_{split}") for split in ("train", "valid", "test"))
+        numbers = ("" if value is None else number(value) for value in (*columns, *splits))
+        rows.append((f"`{state.name}`", _uses(release, state.name), *numbers, state.licence))
+    head = ("Corpus", "Used for", "Rows read", "Left out", "Accepted", "Train", "Valid", "Test", "Licence")
+    parts = [table(head, rows)]
+    for state in release.lineage.of("ingest"):
+        parts += _corpus(state)
+    for state in release.lineage.of("shard"):
+        parts.append(f"What the encoder made of it, `{state.name}`:")
+        parts.append(table(("", ""), [(label(key), number(value)) for key, value in sorted(state.counts.items())]))
+    return "\n\n".join(parts)
+
+
+def _corpus(state: Manifest) -> list[str]:
+    """Where one corpus comes from, the licences of its records, and what was left out of it."""
+    origin = ", ".join(f"`{path}` (SHA-256 {short(content)})" for path, content in sorted(state.parents.items()))
+    parts = [f"`{state.name}` was read from {origin}."]
+    licences, rejects = state.details.get("licences", {}), state.details.get("rejects", {})
+    if len(licences) > 1:
+        parts.append(table(("Licence of records", "Records"), _ranked(licences)))
+    if rejects:
+        parts.append(table(("Left out because", "Rows"), _ranked(rejects)[:12]))
+    return parts
+
+
+def _ranked(counts: dict[str, int]) -> list[tuple[str, str]]:
+    """The largest first, equal ones by name."""
+    return [(key, number(count)) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _procedure(release: Release) -> str:
+    training = release.training
+    optimizer, rate = training.optimizer, training.learning_rate
+    samples = training.samples.model_dump()
+    schedule = f"{rate.kind}, {number(rate.warmup_steps)} warm-up steps"
+    if rate.kind != "constant":
+        schedule += f", down to {number(rate.final_share)} of the peak"
+    rows: list[tuple[str, str]] = [
+        ("Objective", training.objective.kind),
+        ("Start", f"weights of `{release.recipe.starts_from}`" if release.recipe.starts_from else "random"),
+        ("Optimiser steps", number(training.num_steps)),
+        *((label(key), number(value)) for key, value in samples.items()),
+    ]
+    if "batch_tokens" in samples:
+        rows.append(("Tokens seen", number(training.num_steps * samples["batch_tokens"])))
+    rows += [
+        ("Data mixture", ", ".join(f"`{each.shards}` × {number(each.weight)}" for each in training.shards)),
+        ("Optimiser", f"AdamW, betas {optimizer.beta1} and {optimizer.beta2}, epsilon {optimizer.epsilon:g}"),
+        ("Weight decay", f"{number(optimizer.weight_decay)}, not on biases and norms"),
+        ("Gradient clipping", f"norm {number(optimizer.clip_norm)}"),
+        ("Peak learning rate", f"{optimizer.learning_rate:g}"),
+        ("Schedule", schedule),
+        ("Precision", training.precision),
+        ("Seed", number(training.seed)),
+    ]
+    return table(("", ""), rows)
+
+
+def _curve(release: Release) -> str:
+    """The drawing and its ends in words."""
+    if not release.curve:
+        return ""
+    ends = [
+        f"{line.label} went from {number(line.points[0][1])} at step {number(line.points[0][0])} to "
+        f"{number(line.points[-1][1])} at step {number(line.points[-1][0])}"
+        for line in release.curve
+    ]
+    return f"![Loss over optimiser steps]({CURVE_NAME})\n\nLoss in nats: {'; '.join(ends)}."
+
+
+def _evaluation(release: Release) -> str:
+    parts = []
+    for task, section in sorted(release.tasks.items()):
+        settings = {
+            key: value for key, value in section.items() if key not in ("kind", "modality") and value is not None
+        }
+        words = ", ".join(f"{label(key).lower()} {number(value)}" for key, value in settings.items())
+        meaning = " ".join((schema_of(section["modality"]).TASKS[section["kind"]].__doc__ or "").split())
+        parts.append(f"**`{task}`** ({section['kind']}: {words}). {meaning}")
+        ordered = sorted(release.scores[task].items(), key=lambda item: (item[0].startswith("num_"), item[0]))
+        parts.append(table(("Metric", "Value"), [(label(key), number(value)) for key, value in ordered]))
+    return "\n\n".join(parts)
+
+
+def _provenance(release: Release) -> str:
+    states = release.lineage.states[:-1]
+    rows = [(state.verb, f"`{state.name}`", short(state.payload_hash), state.licence) for state in states]
+    raw = [("raw data", f"`{row.path}`", short(row.content_hash), "") for row in release.lineage.inputs]
+    licences = [licence for licence in release.lineage.licences() if licence]
+    return "\n\n".join(
+        [
+            f"The weights are released under {release.recipe.licence}. Licences met on the way: {', '.join(licences)}.",
+            f"Everything this model was made from, by the SHA-256 of its content (in full in `{LINEAGE_NAME}`):",
+            table(("Stage", "Name", "SHA-256", "Licence"), raw + rows),
+        ]
+    )
+
+
+def render(release: Release, layout: str, program: str, printed: str) -> str:
+    """The text of README.md.
+
+    Args:
+        release: what it tells of.
+        layout: the layout it stands in.
+        program: its example.
+        printed: what the example printed when it was run.
+    """
+    package = release.recipe.package
+    sections = [
+        metadata(release, layout),
+        f"# {package.title}",
+        package.summary,
+        _network(release),
+        "## Use",
+        fenced(program, "python"),
+        "It printed, when this package was made and loaded back in a fresh process without a network:",
+        fenced(printed),
+        "## Training data",
+        _data(release),
+        "## Training",
+        _procedure(release),
+        _curve(release),
+        "## Evaluation",
+        _evaluation(release),
+        "## Limits",
+        package.limits,
+        "## Licence and provenance",
+        _provenance(release),
+        "## Reproduction",
+        "In a clone of Hiraku that holds the raw data above:",
+        fenced(f"dvc repro {release.target}", "sh"),
+        "Stages of text give the same bytes on any machine, training the same bits on one machine and one device.",
+        "## Citation",
+        "The family of recipes follows",
+        fenced(CITATION, "bibtex"),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def write_card(release: Release, layout: str, program: str, printed: str, folder: Path) -> None:
+    """Write README.md and what it shows into a package."""
+    if release.curve:
+        drawing = draw(release.curve, "optimiser steps", "loss (nats per token)")
+        (folder / CURVE_NAME).write_text(drawing, encoding="utf-8")
+    rows = json.dumps(release.lineage.as_rows(), ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / LINEAGE_NAME).write_text(rows + "\n", encoding="utf-8")
+    (folder / CARD_NAME).write_text(render(release, layout, program, printed), encoding="utf-8")

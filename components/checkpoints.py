@@ -1,0 +1,187 @@
+"""Checkpoints: enough to resume a training stage bit for bit, in a folder that is named by what is trained.
+
+They lie under `settings().checkpoint_root`, undeclared to DVC, in `<verb>/<name>-<fingerprint>/`: a kill resumes, a
+changed recipe, other data or another REVISION never continues from foreign weights, and a clone that shares the root
+goes on with what another one began. A file is written beside its place, flushed, loaded back and renamed; its name
+carries the hash of its bytes, since torch does not check the sums inside of its own files. Two are kept.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.manifest import file_hash
+from components.outcomes import Busy, Refused
+from components.settings import settings
+
+KEPT = 2
+HASH_LENGTH = 16
+PARTIAL_SUFFIX = ".partial"
+
+
+def fingerprint_of(facts: dict[str, Any]) -> str:
+    """SHA-256 over everything that decides a training's outcome: sections, payload hashes, revisions; as hex."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training."""
+
+    verb: str
+    name: str
+    fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return settings().checkpoint_root / self.verb / f"{self.name}-{self.fingerprint[:HASH_LENGTH]}"
+
+    def files(self) -> list[Path]:
+        """Finished checkpoints, the newest first."""
+        return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder against every other process, until this one ends in whatever way.
+
+        A POSIX record lock: the kernel releases it when the process dies, a forked loader process does not inherit it,
+        and it reaches over NFS.
+
+        Raises:
+            Busy: another process holds it; the message names that process.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder.with_suffix(".lock")
+        while True:
+            # Opened once in this process: closing any other descriptor of the file would release the lock.
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
+                os.close(lock)
+                raise Busy(
+                    f"{self.verb} {self.name} is running already: {holder} holds {path}. Wait for it, or stop it."
+                ) from error
+            with suppress(FileNotFoundError):
+                if os.fstat(lock).st_ino == path.stat().st_ino:
+                    break
+            os.close(lock)  # its last holder removed it while this process waited to open it
+        try:
+            os.truncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            for left_over in self.folder.glob(f"*{PARTIAL_SUFFIX}"):
+                left_over.unlink()
+            yield
+        finally:
+            os.close(lock)
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write a checkpoint, and drop all but the newest two.
+
+        Args:
+            step: optimiser steps done.
+            state: tensors, numbers, texts and containers of them only.
+
+        Raises:
+            Refused: the disk is full. What stood there before still stands.
+        """
+        import torch
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"step-{step:010d}{PARTIAL_SUFFIX}"
+        try:
+            with partial.open("wb") as stream:
+                torch.save({"fingerprint": self.fingerprint, "step": step, "state": state}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            torch.load(partial, map_location="cpu", weights_only=True)
+            place = self.folder / f"step-{step:010d}-{file_hash(partial)[:HASH_LENGTH]}.ckpt"
+            partial.replace(place)
+        except (OSError, RuntimeError) as error:
+            written = partial.stat().st_size if partial.exists() else 0
+            partial.unlink(missing_ok=True)
+            self._refuse_full_disk(size_of(state), written, error)
+            raise
+        _flush_folder(self.folder)
+        for old in [path for path in self.files() if path != place][KEPT - 1 :]:
+            old.unlink()
+        return place
+
+    def require_space(self, num_bytes: int) -> None:
+        """Refuse before long work what could not be saved after it.
+
+        Args:
+            num_bytes: size of one checkpoint; KEPT of them and a partial one must fit, less those that stand there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        standing = sum(path.stat().st_size for path in self.files())
+        self._refuse_full_disk((KEPT + 1) * num_bytes - standing, 0, None)
+
+    def _refuse_full_disk(self, needed: int, written: int, cause: Exception | None) -> None:
+        free = shutil.disk_usage(self.folder).free + written
+        if free < needed:
+            raise Refused(
+                f"{self.folder} has {free / 1e6:,.0f} MB left, checkpoints need {needed / 1e6:,.0f} MB. "
+                "Free some, or set HIRAKU_CHECKPOINT_ROOT to a larger disk; the next run goes on from the last one."
+            ) from cause
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that is whole: (steps done, state on the CPU); None if there is none.
+
+        A broken one is set aside with a word on standard error, and the one before it is taken.
+
+        Raises:
+            Refused: a checkpoint belongs to another training.
+        """
+        import torch
+
+        for path in self.files():
+            if not file_hash(path).startswith(path.stem.rpartition("-")[2]):
+                sys.stderr.write(
+                    f"{path} is damaged: its bytes are not those that were saved. Taking the one before.\n"
+                )
+                path.replace(path.with_suffix(".damaged"))
+                continue
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["fingerprint"] != self.fingerprint:
+                raise Refused(
+                    f"{path} belongs to another training: fingerprint {content['fingerprint'][:12]}, expected "
+                    f"{self.fingerprint[:12]}. It was put there by hand. Remove it, or restore its recipe and data."
+                )
+            return content["step"], content["state"]
+        return None
+
+    def remove(self) -> None:
+        """Remove all of them, once what they led to stands in its place. Call while they are held."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def size_of(state: Any) -> int:
+    """Bytes of all tensors in nested containers."""
+    if hasattr(state, "element_size"):
+        return int(state.numel() * state.element_size())
+    if isinstance(state, dict):
+        return sum(size_of(value) for value in state.values())
+    return sum(size_of(value) for value in state) if isinstance(state, list | tuple) else 0
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,117 @@
+"""`fit`: records -> an encoder, which turns a record into model inputs and stays fixed."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from components import paths
+from components.journal import Journal
+from components.manifest import Manifest, read_manifest, writing
+from components.modalities import MODALITIES, modality
+from components.outcomes import Refused
+from components.recipes import Library, references
+from components.records import iterate_records
+
+REVISION = 1
+REPORT_NAME = "report.json"
+LOG_NAME = "fit.log"
+
+
+def fit(name: str) -> None:
+    """Fit an encoder on the accepted training records of its corpora and prove it on their validation records.
+
+    Leaves `artifacts/fitted/<name>/` with the encoder and `report.json`; what libraries say goes to the journal's
+    `fit.log`.
+
+    Args:
+        name: a file in `recipes/encoders/`. Its section names the `column` and the `corpora` (`corpus`, `share`).
+
+    Raises:
+        Refused: a corpus lacks the column or a split, or the modality refuses the result.
+    """
+    library = Library()
+    section = library.read("encoder", name)
+    corpora = [found for kind, found in references(section) if kind == "corpus"]
+    for corpus in corpora:
+        _check_column(library, corpus, name, section)
+    own = modality(section.modality)
+    manifest = Manifest(
+        verb="fit",
+        name=name,
+        revisions={"components.fit": REVISION, MODALITIES[section.modality]: own.REVISION},
+        parents=_parents(corpora),
+        licence=" AND ".join(sorted({read_manifest("ingest", corpus).licence for corpus in corpora})),
+        details={"encoder": section.model_dump(mode="json")},
+    )
+    journal = Journal("fit", name)
+    journal.parameters(section.model_dump(mode="json"))
+    with writing(manifest) as folder:
+        with _log_to(journal):
+            report = own.fit(
+                section, _values(section, "train"), _values(section, "valid"), folder / paths.PAYLOAD["fit"]
+            )
+        text = json.dumps(report, ensure_ascii=False, indent=1)
+        (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
+        manifest.counts = dict(_numbers(report))
+    journal.metrics(0, **manifest.counts)
+
+
+def _check_column(library: Library, corpus: str, name: str, section: Any) -> None:
+    """Refuse a column that is not there or of another kind before anything is read."""
+    columns = library.read("corpus", corpus).columns
+    suitable = sorted(key for key, column in columns.items() if column.modality == section.modality)
+    if section.column not in suitable:
+        raise Refused(
+            f"Encoder '{name}' reads the column '{section.column}', but corpus '{corpus}' has these of "
+            f"{section.modality}: {suitable or 'none'}. Change the key 'column' in {library.path('encoder', name)}."
+        )
+
+
+def _parents(corpora: list[str]) -> dict[str, str]:
+    """Records and accepted ids of each corpus, with their hashes."""
+    stages = [(verb, corpus) for corpus in corpora for verb in ("ingest", "validate")]
+    return {paths.payload(*stage).as_posix(): read_manifest(*stage).payload_hash for stage in stages}
+
+
+def is_in_share(record_id: str, share: float) -> bool:
+    """Whether a record belongs to a share of its corpus: by the hash of its id, so a larger share holds a smaller."""
+    # Salted, since ids may be hashes of the content that already decided the split.
+    place = int.from_bytes(hashlib.sha256(f"fit\0{record_id}".encode()).digest()[:8], "big")
+    return place < share * 2**64
+
+
+def _values(section: Any, split: str) -> Iterator[Any]:
+    """The encoder's column of accepted records; the share applies to training only."""
+    for part in section.corpora:
+        for record in iterate_records(part.corpus, columns=[section.column], splits={split}):
+            if split != "train" or is_in_share(record["id"], part.share):
+                yield record[section.column]
+
+
+def _numbers(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """The numbers of a nested report, keys joined by `/`."""
+    for key, value in report.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", value
+
+
+@contextmanager
+def _log_to(journal: Journal) -> Iterator[None]:
+    """Send what modalities log to the journal instead of the terminal."""
+    logger = logging.getLogger("components.modalities")
+    handler = logging.FileHandler(journal.folder / LOG_NAME, mode="w", encoding="utf-8")
+    kept = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        logger.level, logger.propagate = kept

@@ -1,0 +1,300 @@
+"""`ingest`: a source becomes clean, de-duplicated records with provenance and licence, or the flow stops.
+
+Read as a stream: memory holds one group of records, and 16 bytes a document to tell duplicates.
+"""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components import paths, sources
+from components.journal import Journal
+from components.manifest import Manifest, tree_hash, writing
+from components.modalities import Rejected, modality
+from components.outcomes import Refused
+from components.progress import Progress
+from components.recipes import Corpus, Library
+from components.records import SPLITS, RecordWriter, TableWriter, content_digest, split_of, text_schema
+from components.wording import one_line
+
+REVISION = 1
+
+DUPLICATE = "duplicate of an earlier document"
+REPORT_NAME = "report.json"
+REJECTS_NAME = "rejects.parquet"
+NUM_EXAMPLES = 3
+"""Places that a report names for each reason."""
+ROWS_BETWEEN_WORDS = 500
+
+
+def ingest(name: str) -> None:
+    """Read a corpus's raw files and leave records, rejects and a report in `artifacts/ingested/<name>/`.
+
+    Raises:
+        Refused: a file is missing or broken, no row or too few records are left, too many rows are rejects. The
+            rejects are then in `artifacts/outcomes/ingest/<name>/`.
+    """
+    corpus: Corpus = Library().read("corpus", name)
+    shutil.rmtree(paths.outcome_folder("ingest", name), ignore_errors=True)
+    started = time.monotonic()
+    files = sources.locate(name, corpus.source)
+    _check_room(name, files)
+    parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
+    manifest = Manifest(
+        verb="ingest",
+        name=name,
+        revisions={__name__: REVISION, **{part.__name__: part.REVISION for part in parts.values()}},  # type: ignore[attr-defined]
+        parents={(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in corpus.source.paths},
+        licence=corpus.licence,
+    )
+    with writing(manifest) as folder:
+        tally = _read_all(name, corpus, files, folder)
+        try:
+            _judge(name, corpus, tally)
+        except Refused:
+            _keep_rejects(name, folder)
+            raise
+        manifest.counts = tally.counts()
+        manifest.details = {"columns": {key: column.modality for key, column in corpus.columns.items()}}
+        manifest.details["licences"] = dict(sorted(tally.licences.items()))
+        manifest.details["rejects"] = dict(sorted(tally.rejects.items()))
+    journal = Journal("ingest", name)
+    journal.parameters(corpus.model_dump(mode="json"))
+    seconds = time.monotonic() - started
+    journal.metrics(0, seconds=seconds, rows_per_second=tally.num_rows / max(seconds, 1e-9), **tally.counts())
+
+
+# ---- one pass over the rows ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What was read and what became of it."""
+
+    num_rows: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    licences: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, dict[str, int]] = field(default_factory=dict)
+    num_ids_from_place: int = 0
+    digests: set[bytes] = field(default_factory=set)
+    ids: set[bytes] = field(default_factory=set)
+
+    def accept(self, record: dict[str, Any], file: Path) -> None:
+        """Count a row that became a record."""
+        self._count(file)["records"] += 1
+        self.splits[record["split"]] += 1
+        self.licences[record["licence"]] += 1
+
+    def reject(self, reason: str, file: Path, row: sources.Row) -> str:
+        """Count a row that did not; the reason comes back."""
+        self._count(file)
+        self.rejects[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < NUM_EXAMPLES:
+            examples.append(row.where)
+        return reason
+
+    def _count(self, file: Path) -> dict[str, int]:
+        self.num_rows += 1
+        counts = self.files.setdefault(file.as_posix(), {"rows": 0, "records": 0})
+        counts["rows"] += 1
+        return counts
+
+    @property
+    def num_records(self) -> int:
+        """Rows that became records."""
+        return self.splits.total()
+
+    @property
+    def num_rejects(self) -> int:
+        """Rows that did not."""
+        return self.rejects.total()
+
+    def counts(self) -> dict[str, int | float]:
+        """The numbers of the manifest."""
+        return {
+            "num_rows": self.num_rows,
+            "num_records": self.num_records,
+            "num_rejects": self.num_rejects,
+            "num_duplicates": self.rejects[DUPLICATE],
+            **{f"num_{split}": self.splits[split] for split in SPLITS},
+        }
+
+    def report(self) -> dict[str, Any]:
+        """The numbers of the report, with the first places of each reason."""
+        return {
+            "rows": self.num_rows,
+            "records": {split: self.splits[split] for split in SPLITS},
+            "rejects": dict(self.rejects.most_common()),
+            "reject_examples": self.examples,
+            "duplicates": self.rejects[DUPLICATE],
+            "licences": dict(self.licences.most_common()),
+            "ids_from_place": self.num_ids_from_place,
+            "files": self.files,
+        }
+
+
+@dataclass
+class _Cleaner:
+    """Turns raw rows into records; knows what it has seen."""
+
+    corpus: Corpus
+    tally: Tally
+    readers: dict[str, Callable[[Any], Any]]
+
+    def record(self, row: sources.Row, file: Path) -> dict[str, Any]:
+        """A record.
+
+        Raises:
+            Rejected: with the reason.
+        """
+        if row.fields is None:
+            raise Rejected(row.problem)
+        values = {column: self._value(column, row.fields) for column in self.corpus.columns}
+        digest = content_digest(values)
+        if digest in self.tally.digests:
+            raise Rejected(DUPLICATE)
+        source = self.corpus.source
+        record = {
+            "id": self._id(row),
+            "split": split_of(digest, self.corpus.splits.valid, self.corpus.splits.test),
+            "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
+            "source": _word(row.fields, source.source_field) or file.relative_to(paths.DATA).as_posix(),
+            **values,
+        }
+        self.tally.digests.add(digest)
+        return record
+
+    def _value(self, column: str, fields: dict[str, Any]) -> Any:
+        key = getattr(self.corpus.columns[column], "field", column)
+        if key not in fields:
+            raise Rejected(f"no field '{key}' (columns.{column}.field)")
+        try:
+            return self.readers[column](fields[key])
+        except Rejected as rejected:
+            raise Rejected(f"{column}: {rejected}") from None
+
+    def _id(self, row: sources.Row) -> str:
+        """The id a row brings if no earlier record has it, else its place."""
+        place = row.where.removeprefix(f"{paths.DATA.as_posix()}/")
+        given = _word(row.fields or {}, self.corpus.source.id_field)
+        for candidate in (given, place, f"{place}#place"):
+            key = content_digest({"id": candidate})
+            if candidate and key not in self.tally.ids:
+                self.tally.ids.add(key)
+                self.tally.num_ids_from_place += candidate != given
+                return candidate
+        raise Rejected("its id and its place are ids of earlier records (source.id_field)")
+
+
+def _word(fields: dict[str, Any], key: str | None) -> str:
+    """A raw field as a short string; empty if there is none."""
+    value = fields.get(key) if key else None
+    return str(value).encode("utf-8", "replace").decode() if isinstance(value, str | int) else ""
+
+
+def _read_all(name: str, corpus: Corpus, files: list[Path], folder: Path) -> Tally:
+    """Write records, rejects and the report into a folder."""
+    tally = Tally()
+    readers = {key: modality(column.modality).reader(column) for key, column in corpus.columns.items()}
+    cleaner = _Cleaner(corpus, tally, readers)
+    with (
+        RecordWriter(folder / paths.PAYLOAD["ingest"]) as records,
+        TableWriter(folder / REJECTS_NAME, text_schema("where", "reason", "excerpt")) as rejects,
+        Progress(f"ingest {name}", len(files)) as progress,
+    ):
+        for num_files, file, row in _rows(files, corpus.source.format):
+            try:
+                record = cleaner.record(row, file)
+            except Rejected as rejected:
+                reason = tally.reject(str(rejected), file, row)
+                rejects.add({"where": row.where, "reason": reason, "excerpt": _excerpt(row, corpus)})
+            else:
+                records.add(record)
+                tally.accept(record, file)
+            if tally.num_rows % ROWS_BETWEEN_WORDS == 0:
+                progress.update(num_files, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
+        progress.update(len(files), f"{tally.num_rows:,} rows, {tally.num_records:,} records")
+    text = json.dumps(tally.report(), ensure_ascii=False, indent=1)
+    (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
+    return tally
+
+
+def _rows(files: list[Path], file_format: str) -> Iterator[tuple[int, Path, sources.Row]]:
+    """Every row, with its file and how many files are done."""
+    for num_files, file in enumerate(files):
+        for row in sources.read(file, file_format):
+            yield num_files, file, row
+
+
+def _excerpt(row: sources.Row, corpus: Corpus) -> str:
+    """What a person needs to see of a reject: the beginning of its columns, or the keys it has instead."""
+    if row.fields is None:
+        return row.excerpt
+    keys = [getattr(column, "field", name) for name, column in corpus.columns.items()]
+    there = [str(row.fields[key])[:1000] for key in keys if key in row.fields]
+    text = " | ".join(there) if there else f"keys: {', '.join(map(str, row.fields))}"
+    return one_line(text.encode("utf-8", "replace").decode())
+
+
+# ---- what refuses a corpus -------------------------------------------------------------------------------------------
+
+
+def _check_room(name: str, files: list[Path]) -> None:
+    """Records compress about as well as gzip, so plain text needs a third of its size and packed files their own."""
+    packed = (".gz", ".zst", ".parquet")
+    needed = int(sum(file.stat().st_size * (1.2 if file.suffix in packed else 0.4) for file in files))
+    paths.ARTIFACTS.mkdir(exist_ok=True)
+    free = shutil.disk_usage(paths.ARTIFACTS).free
+    if free < needed:
+        raise Refused(
+            f"{paths.state('ingest', name)} needs about {needed:,} bytes, and {free:,} are free on the disk of "
+            f"{paths.ARTIFACTS}/. Free some, or move the project to a larger disk."
+        )
+
+
+def _judge(name: str, corpus: Corpus, tally: Tally) -> None:
+    """Refuse a corpus from which too little is left."""
+    recipe = Library().path("corpus", name)
+    if tally.num_rows == 0:
+        found = ", ".join((paths.DATA / path).as_posix() for path in corpus.source.paths)
+        raise Refused(f"corpus '{name}' has no rows: {found} holds no document. Bring raw data: hiraku collect {name}")
+    share = tally.num_rejects / tally.num_rows
+    if share > corpus.max_reject_share:
+        raise Refused(
+            f"corpus '{name}': {tally.num_rejects:,} of {tally.num_rows:,} rows ({share:.1%}) were rejected, at most "
+            f"{corpus.max_reject_share:.1%} may be (max_reject_share).{_top_reasons(name, tally)}\n"
+            f"Mend the raw data, change the filters under the keys named, or raise max_reject_share in {recipe}."
+        )
+    if tally.num_records < corpus.min_records:
+        raise Refused(
+            f"corpus '{name}': {tally.num_records:,} records are left of {tally.num_rows:,} rows, at least "
+            f"{corpus.min_records:,} must be (min_records).{_top_reasons(name, tally)}\n"
+            f"Bring more raw data (hiraku collect {name}), or lower min_records in {recipe}."
+        )
+
+
+def _top_reasons(name: str, tally: Tally) -> str:
+    """The most frequent reasons with their first places, one a line."""
+    lines = [
+        f"\n  {count:,} × {reason}; first at {', '.join(tally.examples[reason])}"
+        for reason, count in tally.rejects.most_common(5)
+    ]
+    if lines:
+        lines.append(f"\n  All are in {paths.outcome_folder('ingest', name) / REJECTS_NAME}")
+    return "".join(lines)
+
+
+def _keep_rejects(name: str, folder: Path) -> None:
+    """Leave rejects and report for a person to read, since the state itself is thrown away."""
+    kept = paths.outcome_folder("ingest", name)
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in (REJECTS_NAME, REPORT_NAME):
+        shutil.copyfile(folder / file, kept / file)

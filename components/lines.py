@@ -1,0 +1,179 @@
+"""Lines of text files, plain or compressed, as streams; a file that is broken or in another encoding is refused.
+
+Memory holds one line and a chunk of the file.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.outcomes import Refused
+from components.wording import one_line
+
+MAX_LINE_BYTES = 64 << 20
+"""A longer line cannot be read: most likely a file without line ends, and it would fill the memory."""
+CHUNK_BYTES = 1 << 20
+
+UTF8_MARK = b"\xef\xbb\xbf"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+# Python's codec -> (what people call it, what iconv calls it).
+LEGACY_ENCODINGS = {
+    "cp932": ("Shift-JIS", "CP932"),
+    "euc_jp": ("EUC-JP", "EUC-JP"),
+    "iso2022_jp": ("ISO-2022-JP (JIS)", "ISO-2022-JP"),
+}
+ISO2022_MARKS = (b"\x1b$B", b"\x1b$@")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A line that cannot be read: why, in words that are equal for equal reasons, and its beginning."""
+
+    problem: str
+    excerpt: str = ""
+
+
+TOO_LONG = Unreadable(f"longer than {MAX_LINE_BYTES >> 20} MiB")
+
+
+def decoded_lines(path: Path) -> Iterator[tuple[int, str | Unreadable]]:
+    """Lines without their ends, numbered from 1.
+
+    Raises:
+        Refused: the file is broken, ends early, or is in a Japanese encoding other than UTF-8.
+    """
+    is_utf8 = False  # some line so far holds Japanese (or other) text in UTF-8
+    for number, line in enumerate(_lines(path), start=1):
+        if line is None:
+            yield number, TOO_LONG
+            continue
+        if number == 1:
+            line = line.removeprefix(UTF8_MARK)
+            if line.startswith(UTF16_MARKS):
+                raise Refused(_wrong_encoding(path, "UTF-16", "UTF-16", number))
+        if line.isascii() and not any(mark in line for mark in ISO2022_MARKS):
+            yield number, line.decode("ascii")
+            continue
+        try:
+            if line.isascii():
+                raise UnicodeDecodeError("utf-8", line, 0, 1, "escape sequences of ISO-2022-JP")
+            yield number, line.decode("utf-8")
+            is_utf8 = True
+        except UnicodeDecodeError as error:
+            guess = guess_encoding(line)
+            if guess and not is_utf8:
+                raise Refused(_wrong_encoding(path, *LEGACY_ENCODINGS[guess], number)) from error
+            yield number, Unreadable("bytes that are not UTF-8", one_line(line[:1000].decode("utf-8", "replace")))
+
+
+def _lines(path: Path) -> Iterator[bytes | None]:
+    """Lines without their ends; None stands for one longer than MAX_LINE_BYTES."""
+    rest: list[bytes] = []
+    size = 0
+    for chunk in _chunks(path):
+        *whole, tail = chunk.split(b"\n")
+        for piece in whole:
+            line = None if size + len(piece) > MAX_LINE_BYTES else b"".join([*rest, piece]).removesuffix(b"\r")
+            rest, size = [], 0
+            yield line
+        size += len(tail)
+        rest = [*rest, tail] if size <= MAX_LINE_BYTES else []
+    if size:
+        yield None if size > MAX_LINE_BYTES else b"".join(rest).removesuffix(b"\r")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, decompressed by its ending."""
+    import zstandard
+
+    num_bytes = 0
+    try:
+        for chunk in _open(path):
+            num_bytes += len(chunk)
+            yield chunk
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
+        kind, test = ("gzip", "gzip -t") if path.suffix == ".gz" else ("zstd", "zstd -t")
+        raise Refused(
+            f"{path} is not a whole {kind} file: {one_line(error)}, after {num_bytes:,} bytes of text. "
+            f"Bring the file again; check it with: {test} {path}"
+        ) from error
+
+
+def _open(path: Path) -> Iterator[bytes]:
+    if path.suffix in (".gz", ".zst") and path.stat().st_size == 0:
+        raise EOFError("it has no bytes")
+    if path.suffix == ".gz":
+        with gzip.open(path) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+    elif path.suffix == ".zst":
+        yield from _open_zstd(path)
+    else:
+        with path.open("rb") as stream:
+            head = stream.read(CHUNK_BYTES)
+            for magic, ending in ((GZIP_MAGIC, ".gz"), (ZSTD_MAGIC, ".zst")):
+                if head.startswith(magic):
+                    raise Refused(
+                        f"{path} is compressed, but its name does not say so. Rename it to {path.name}{ending}"
+                    )
+            while head:
+                yield head
+                head = stream.read(CHUNK_BYTES)
+
+
+def _open_zstd(path: Path) -> Iterator[bytes]:
+    """Decompress frame after frame; zstandard's own stream reader takes a file that ends early for a whole one."""
+    import zstandard
+
+    with path.open("rb") as stream:
+        frame = None
+        compressed = b""
+        while compressed or (compressed := stream.read(CHUNK_BYTES // 8)):
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(compressed)
+            compressed = b""
+            if frame.eof:
+                compressed, frame = frame.unused_data, None
+        if frame is not None:
+            raise EOFError("it ends within a frame")
+
+
+# ---- encodings -------------------------------------------------------------------------------------------------------
+
+
+def guess_encoding(line: bytes) -> str | None:
+    """Python's name of the Japanese encoding that bytes which are not UTF-8 are in, or None if neither fits well.
+
+    A wrong guess between the two gives half-width katakana and rare characters, so kana decide.
+    """
+    if any(mark in line for mark in ISO2022_MARKS):
+        return "iso2022_jp"
+    best, best_share = None, 0.1
+    for codec in ("cp932", "euc_jp"):
+        try:
+            text = line.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        marked = [character for character in text if character > "\x7f"]
+        kana = sum("\u3041" <= character <= "\u30fe" for character in marked)
+        half_width = sum("\uff61" <= character <= "\uff9f" for character in marked)
+        share = (kana - half_width / 2) / max(len(marked), 1)
+        if share > best_share:
+            best, best_share = codec, share
+    return best
+
+
+def _wrong_encoding(path: Path, name: str, iconv_name: str, number: int) -> str:
+    new = path.with_name(f"{path.name}.new")
+    convert = f"iconv -f {iconv_name} -t UTF-8"
+    if path.suffix in (".gz", ".zst"):
+        tool = "gzip" if path.suffix == ".gz" else "zstd"
+        command = f"{tool} -dc {path} | {convert} | {tool} > {new} && mv {new} {path}"
+    else:
+        command = f"{convert} {path} > {new} && mv {new} {path}"
+    return f"{path} is {name} (seen in line {number}), expected UTF-8. Convert it: {command}"

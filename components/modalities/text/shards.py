@@ -1,0 +1,159 @@
+"""Token shards: documents one after another in files that training maps into memory.
+
+`write_shards` leaves, per split, `<split>-00000.bin` and so on (little-endian token ids, each document ended by the
+end-of-text token), `<split>-documents.npy` (int64, where each document begins in the split's stream of tokens) and one
+`index.json` for all. Where one file ends and the next begins has no influence on samples.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from components.manifest import file_hash
+from components.modalities.text.windows import INDEX_NAME, Source, TokenSamples, TokenStream
+from components.outcomes import Refused
+
+FILE_TOKENS = 1 << 27
+"""A file ends with the document that reaches this many tokens: 256 MiB of two bytes each."""
+WRITE_BYTES = 1 << 20
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+class _Offsets:
+    """A `.npy` of int64 written as a stream; numpy pads the header so that the final length fits."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream: IO[bytes] = path.open("wb", buffering=WRITE_BYTES)
+        self.count = 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": "<i8", "fortran_order": False, "shape": (self.count,)}
+        np.lib.format.write_array_header_1_0(self.stream, header)
+
+    def add(self, offset: int) -> None:
+        self.stream.write(offset.to_bytes(8, "little"))
+        self.count += 1
+
+    def close(self) -> None:
+        self.stream.seek(0)
+        self._write_header()
+        self.stream.close()
+
+
+class _SplitWriter:
+    """The files of one split."""
+
+    def __init__(self, folder: Path, split: str, dtype: np.dtype, eos: int) -> None:
+        self.folder, self.split, self.dtype = folder, split, dtype
+        self.eos = np.array([eos], dtype).tobytes()
+        self.files: list[dict[str, Any]] = []
+        self.stream: IO[bytes] | None = None
+        self.offsets = _Offsets(folder / f"{split}-documents.npy")
+        self.num_tokens = 0
+
+    def add(self, ids: np.ndarray) -> None:
+        """Add a document."""
+        if self.stream is None:
+            name = f"{self.split}-{len(self.files):05d}.bin"
+            self.files.append({"name": name, "num_tokens": 0})
+            self.stream = (self.folder / name).open("wb", buffering=WRITE_BYTES)
+            self.digest = hashlib.sha256()
+        data = ids.astype(self.dtype).tobytes() + self.eos
+        self.offsets.add(self.num_tokens)
+        self.stream.write(data)
+        self.digest.update(data)
+        self.num_tokens += len(ids) + 1
+        self.files[-1]["num_tokens"] += len(ids) + 1
+        if self.files[-1]["num_tokens"] >= FILE_TOKENS:
+            self._end_file()
+
+    def _end_file(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+            self.files[-1]["sha256"] = self.digest.hexdigest()
+        self.stream = None
+
+    def close(self) -> dict[str, Any]:
+        """End the files; what the index says about them."""
+        self._end_file()
+        self.offsets.close()
+        name = f"{self.split}-documents.npy"
+        return {
+            "files": self.files,
+            "num_tokens": self.num_tokens,
+            "num_documents": self.offsets.count,
+            "documents": {"name": name, "sha256": file_hash(self.folder / name)},
+        }
+
+
+def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
+    """Write documents as token shards, in their order, holding one of them in memory.
+
+    Args:
+        encoded: split and token ids of each document, without special tokens.
+        encoder: gives `facts` (`vocab_size`, `eos`), and `num_chars`, the characters it has encoded so far.
+        folder: receives the files.
+
+    Returns:
+        `<split>/documents`, `<split>/tokens` (with the ends of texts), `characters` of all splits, and
+        `characters_per_token` (without the ends of texts).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab_size, eos = encoder.facts["vocab_size"], encoder.facts["eos"]
+    dtype = np.dtype("<u2" if vocab_size < 1 << 16 else "<u4")
+    num_chars_before = encoder.num_chars
+    writers: dict[str, _SplitWriter] = {}
+    for split, ids in encoded:
+        if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
+            raise ValueError(f"token ids {ids.min()} to {ids.max()} are outside of a vocabulary of {vocab_size}")
+        if split not in writers:
+            writers[split] = _SplitWriter(folder, split, dtype, eos)
+        writers[split].add(ids)
+    splits = {split: writer.close() for split, writer in sorted(writers.items())}
+    index = {"dtype": dtype.name, "vocab_size": vocab_size, "eos": eos, "splits": splits}
+    (folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    counts: dict[str, int | float] = {
+        f"{split}/{key}": each[f"num_{key}"] for split, each in splits.items() for key in ("documents", "tokens")
+    }
+    num_chars = encoder.num_chars - num_chars_before
+    num_tokens = sum(each["num_tokens"] - each["num_documents"] for each in splits.values())
+    return counts | {"characters": num_chars, "characters_per_token": round(num_chars / max(1, num_tokens), 5)}
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> TokenSamples:
+    """Open shards as windows of `window_tokens` inputs and one more target; neighbours share one token.
+
+    Args:
+        folders: each with its weight: how many times an epoch reads its windows (0.5: half of them, the other half in
+            the next epoch).
+        split: `train` moves the cut with every pass, so that windows differ; other splits are always cut alike.
+        spec: the recipe's `samples`, of which `window_tokens` is used.
+
+    Raises:
+        Refused: shards are missing, cut or of different vocabularies, or hold less than one sample.
+    """
+    sources = []
+    for folder, weight in folders:
+        stream = TokenStream(folder, split, spec.window_tokens + 1)
+        if stream.num_tokens < spec.window_tokens + 1:
+            remedy = "add text to the corpus" if split == "train" else f"raise the corpus's key 'splits.{split}'"
+            raise Refused(
+                f"{folder} has {stream.num_tokens} tokens in the split '{split}', but one sample takes "
+                f"{spec.window_tokens + 1} (window_tokens + 1). Lower the recipe's key 'samples.window_tokens' to "
+                f"{max(1, stream.num_tokens - 1)} or less, or {remedy}."
+            )
+        sources.append(Source(stream, weight, spec.window_tokens, moves=split == "train"))
+    sizes = {str(folder): source.stream.vocab_size for (folder, _), source in zip(folders, sources, strict=True)}
+    if len(set(sizes.values())) > 1:
+        raise Refused(f"The shards of a mixture have different vocabularies: {sizes}. Shard them with one encoder.")
+    return TokenSamples(sources)

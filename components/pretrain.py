@@ -1,0 +1,153 @@
+"""`pretrain`: shards + objective -> weights, from a random start, as a folder that `save_pretrained` wrote."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.checkpoints import Checkpoints, fingerprint_of
+from components.journal import Journal
+from components.manifest import Manifest, read_manifest, writing
+from components.modalities import MODALITIES, Encoder, modality
+from components.outcomes import Refused
+from components.recipes import Library, Recipe
+from models import FAMILIES, part_of
+from models.objective import Mismatch
+
+REVISION = 1
+
+SECTIONS = ("family", "network", "encoder", "pretrain")
+"""Keys of a recipe that decide what comes out."""
+
+CURVE_NAME = "curve.json"
+PREVIEWS_NAME = "previews.md"
+
+
+def pretrain(name: str) -> None:
+    """Train a recipe's network from random weights.
+
+    Leaves `artifacts/pretrained/<name>/` with `weights/`, `curve.json` (losses by step) and `previews.md`. Killed
+    anywhere, the next run goes on from its last checkpoint and ends with the same bits.
+
+    Raises:
+        Refused: the recipe is no base model, its sections, encoder and shards do not fit each other, or the loss is not
+            finite.
+        Busy: another process trains it.
+    """
+    library = Library()
+    recipe = library.read("recipe", name)
+    if getattr(recipe, "pretrain", None) is None:
+        verb = "align" if isinstance(recipe, Recipe) else "package"
+        raise Refused(
+            f"Recipe '{name}' has no section 'pretrain', so there is nothing to train. Run: hiraku {verb} {name}"
+        )
+    manifest = _manifest(name, recipe)
+    facts = {
+        "sections": {key: getattr(recipe, key) for key in SECTIONS},
+        "parents": manifest.parents,
+        "revisions": manifest.revisions,
+    }
+    facts["sections"] = {
+        key: value.model_dump() if hasattr(value, "model_dump") else value for key, value in facts["sections"].items()
+    }
+    checkpoints = Checkpoints("pretrain", name, fingerprint_of(facts))
+    with checkpoints.held():
+        _pretrain(recipe, manifest, checkpoints, facts["sections"])
+        checkpoints.remove()
+
+
+def _manifest(name: str, recipe: Recipe) -> Manifest:
+    """What the state will say of itself; refuses shards of another encoder."""
+    own = MODALITIES[part_of(recipe.family, "schema").MODALITY]
+    encoder = read_manifest("fit", recipe.encoder)
+    parents = {paths.payload("fit", recipe.encoder).as_posix(): encoder.payload_hash}
+    for each in recipe.pretrain.shards:
+        shards = read_manifest("shard", each.shards)
+        place = paths.payload("fit", recipe.encoder).as_posix()
+        if each.shards.partition("+")[2] != recipe.encoder:
+            raise Refused(
+                f"Recipe '{name}' has the encoder '{recipe.encoder}', but the shards '{each.shards}' were made with "
+                "another one. Change the key 'encoder' or 'pretrain.shards'."
+            )
+        if shards.parents.get(place, encoder.payload_hash) != encoder.payload_hash:
+            raise Refused(
+                f"The shards '{each.shards}' were made before the encoder '{recipe.encoder}' was fitted anew. "
+                f"Run: hiraku shard {each.shards}"
+            )
+        parents[paths.payload("shard", each.shards).as_posix()] = shards.payload_hash
+    modules = [__name__, FAMILIES[recipe.family], own]
+    return Manifest(
+        verb="pretrain",
+        name=name,
+        revisions={module: import_module(module).REVISION for module in modules},
+        parents=parents,
+        licence=recipe.licence,
+    )
+
+
+def _pretrain(recipe: Recipe, manifest: Manifest, checkpoints: Checkpoints, sections: dict[str, Any]) -> None:
+    from components.training import train
+
+    journal = Journal("pretrain", manifest.name)
+    journal.parameters(sections)
+    job = _job(recipe)
+    num_parameters = sum(parameter.numel() for parameter in job.network.parameters())
+    trained = train(job, checkpoints, journal)
+    manifest.counts = {
+        "parameters": num_parameters,
+        "steps": trained.num_steps,
+        job.objective.item: trained.num_items,
+    }
+    with writing(manifest) as folder:
+        part_of(recipe.family, "convert").save(job.network, folder / paths.PAYLOAD["pretrain"])
+        _write_curve(trained.points, folder / CURVE_NAME)
+        (folder / PREVIEWS_NAME).write_text("\n".join(trained.previews), encoding="utf-8")
+
+
+def _job(recipe: Recipe) -> Any:
+    """Open everything that training needs, cheapest first, so that what does not fit is refused before long work."""
+    from components import randomness
+    from components.training import Job
+
+    section = recipe.pretrain
+    own = modality(part_of(recipe.family, "schema").MODALITY)
+    network_part = part_of(recipe.family, "network")
+    encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
+    try:
+        network_part.check(recipe.network, encoder.facts, section.samples)
+    except Mismatch as error:
+        raise Refused(f"{error}") from error
+    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    train_samples = own.open_samples(folders, "train", section.samples)
+    valid_samples = own.open_samples(folders, "valid", section.samples)
+    randomness.seed_everything(section.seed)
+    network = network_part.build(recipe.network, encoder.facts)
+    return Job(
+        training=section,
+        network=network,
+        objective=part_of(recipe.family, "objectives").objective(section.objective, network),
+        train_samples=train_samples,
+        valid_samples=valid_samples,
+        encoder=encoder,
+        preview=lambda: _preview(recipe, network, encoder),
+    )
+
+
+def _preview(recipe: Recipe, network: Any, encoder: Encoder) -> str:
+    section = recipe.pretrain.preview
+    if not section.prompts:
+        return ""
+    texts = part_of(recipe.family, "convert").preview(network, encoder, section.prompts, section.new_tokens)
+    return "\n".join(f"> {' '.join(text.split())}\n" for text in texts)
+
+
+def _write_curve(points: list[dict[str, Any]], path: Path) -> None:
+    """The journal's points without what differs from run to run: times, speeds, memory."""
+    varying = ("_per_second", "_bytes")
+    rows = []
+    for point in points:
+        metrics = {key: value for key, value in point["metrics"].items() if not key.endswith(varying)}
+        if metrics:
+            rows.append(json.dumps({"step": point["step"], "metrics": metrics}))
+    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")

@@ -1,0 +1,58 @@
+"""`register`: a packaged model becomes a version in the model registry, with the alias challenger.
+
+Not a DVC stage: it acts on a server. Running it again with the same package changes nothing, since the registry is
+asked for the content hash; the receipt is a copy of its answer.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from components import paths, tracking
+from components.manifest import read_manifest
+from components.outcomes import Refused
+
+REVISION = 1
+ALIAS = "challenger"
+
+
+def register(name: str, release: tracking.Release | None = None) -> dict[str, Any]:
+    """Register the package of a recipe.
+
+    Args:
+        name: the recipe, which names the model in the registry.
+        release: the run that keeps the files; without one, a run of its own.
+
+    Returns:
+        The receipt, also left at `artifacts/registered/<recipe>.json`.
+
+    Raises:
+        Refused: there is no package, or the tracking server does not answer.
+    """
+    manifest = read_manifest("package", name)
+    tracking.require_server()
+    found = tracking.find_version(name, manifest.payload_hash)
+    is_new = found is None
+    if found is None:
+        folder = paths.state("package", name)
+        if not any(folder.iterdir()):
+            raise Refused(f"{folder} is empty. Run: hiraku package {name}")
+        owner = release or tracking.Release(name, "register")
+        tags = {
+            "content_hash": manifest.payload_hash,
+            "recipe": name,
+            "licence": manifest.licence,
+            **{f"revision {module}": str(number) for module, number in manifest.revisions.items()},
+        }
+        run_id = owner.open()
+        found = tracking.add_version(name, run_id, folder, {tracking.tag_key(k): v for k, v in tags.items()})
+        if release is None:
+            owner.close("FINISHED")
+    tracking.set_alias(name, ALIAS, found.version)
+    receipt = {**asdict(found), "alias": ALIAS, "uri": f"models:/{name}/{found.version}"}
+    place = paths.receipt("register", name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_suffix(".partial")
+    partial.write_text(json.dumps(receipt, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(place)
+    return {**receipt, "is_new": is_new}

@@ -1,0 +1,287 @@
+"""The page a person reads about a validated corpus: one file, nothing from the net, the same bytes for the same data.
+
+Great Expectations' own Data Docs load style sheets and a logo from the net, so they stand beside, and this is shown.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from components.charts import bar_chart
+from components.records import SPLITS
+
+MOST_EXAMPLES = 20
+"""Ids that a page shows for one expectation; the page must not become a copy of the data."""
+MOST_ROWS = 15
+
+STYLE = """
+:root { --ink: #1c2430; --soft: #5d6878; --line: #e3e7ee; --back: #f5f7fa; --card: #fff; --bar: #3f6fb5;
+  --good: #1b7f4d; --good-back: #e4f5ec; --bad: #b3261e; --bad-back: #fdeceb; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa6b6; --line: #303846; --back: #151a21;
+  --card: #1d242e; --bar: #7ba4e0; --good: #7ddba8; --good-back: #173326; --bad: #ff9d94; --bad-back: #3d1d1b; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--ink);
+  font: 15px/1.55 system-ui, "Hiragino Sans", "Noto Sans CJK JP", "Noto Sans JP", "Yu Gothic UI", sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 26px; margin: 0; } h2 { font-size: 17px; margin: 0 0 12px; }
+p { margin: 4px 0 0; } .soft { color: var(--soft); } .number { text-align: right; font-variant-numeric: tabular-nums; }
+.verdict { display: flex; gap: 16px; align-items: center; margin: 22px 0; padding: 16px 20px; border-radius: 10px; }
+.verdict b { font-size: 20px; } .good { background: var(--good-back); color: var(--good); }
+.bad { background: var(--bad-back); color: var(--bad); } .mark { font-size: 26px; line-height: 1; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 12px; }
+.tile, section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
+.tile b { display: block; font-size: 23px; font-variant-numeric: tabular-nums; }
+section { margin-top: 18px; padding: 18px 20px; overflow-x: auto; }
+.two { columns: 420px; column-gap: 18px; margin-top: 18px; } .two section { break-inside: avoid; margin: 0 0 18px; }
+.two + section { margin-top: 0; } .wide td:nth-child(3), .wide td:nth-child(4) { min-width: 190px; }
+table { border-collapse: collapse; width: 100%; } th { color: var(--soft); font-weight: 600; font-size: 13px; }
+th, td { text-align: left; padding: 7px 10px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+tr:last-child td { border-bottom: 0; } th.number { text-align: right; }
+.badge { display: inline-block; border-radius: 99px; padding: 1px 10px; font-size: 13px; font-weight: 600; }
+code { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+.wide td:nth-child(2) { white-space: nowrap; }
+.share { display: flex; align-items: center; gap: 8px; min-width: 150px; font-variant-numeric: tabular-nums; }
+.share i { width: 62px; white-space: nowrap; font-style: normal; text-align: right; }
+.share u { flex: 1; }
+.share b { display: block; height: 9px; border-radius: 3px; background: var(--bar); min-width: 2px; }
+svg { display: block; width: 100%; height: auto; } svg rect { fill: var(--bar); }
+svg text { fill: var(--soft); font-size: 11px; } svg line { stroke: var(--line); }
+""".strip()
+
+
+# ---- findings --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One expectation and what was found, in plain words."""
+
+    passed: bool
+    subject: str
+    """The column of facts, or `records` for the table as a whole."""
+    claim: str
+    found: str
+    keys: tuple[str, ...]
+    """Keys of the corpus YAML that decide it."""
+    examples: tuple[str, ...]
+    """Records that break it, at most MOST_EXAMPLES: `id (value)`."""
+
+    def line(self) -> str:
+        """`found …, expected …, keys to change` in one line."""
+        first = f"; first are {', '.join(self.examples[:3])}" if self.examples else ""
+        return f"{self.subject}: found {self.found}, expected: {self.claim} ({', '.join(self.keys)}){first}"
+
+
+def findings_of(result: dict[str, Any]) -> list[Finding]:
+    """Findings of a Great Expectations result (`to_json_dict()`), in the order of its suite.
+
+    Raises:
+        RuntimeError: an expectation could not be computed at all, which is a fault of the program.
+    """
+    return [_finding(each) for each in result["results"]]
+
+
+def _finding(each: dict[str, Any]) -> Finding:
+    config, outcome = each["expectation_config"], each["result"]
+    meta, arguments = config.get("meta") or {}, config["kwargs"]
+    subject = arguments.get("column", "records")
+    if not outcome:
+        raise RuntimeError(f"{config['type']} on {subject} could not be computed: {each.get('exception_info')}")
+    places = outcome.get("partial_unexpected_index_list") or []
+    return Finding(
+        passed=bool(each["success"]),
+        subject=subject,
+        claim=meta.get("claim", config["type"]) + _tolerance(arguments.get("mostly", 1.0)),
+        found=_found(outcome),
+        keys=tuple(meta.get("keys", ())),
+        examples=tuple(_example(place, subject) for place in places[:MOST_EXAMPLES]),
+    )
+
+
+def _tolerance(mostly: float) -> str:
+    return "" if mostly >= 1 else f", in at least {100 * mostly:g} % of records"
+
+
+def _found(outcome: dict[str, Any]) -> str:
+    if "unexpected_count" in outcome:
+        broken, total = outcome["unexpected_count"], outcome["element_count"]
+        if not broken:
+            return f"all {total:,} records keep it"
+        return f"{broken:,} of {total:,} records ({100 * broken / total:.2f} %) that break it"
+    if outcome.get("partial_missing_list"):
+        return f"no record with {', '.join(map(str, outcome['partial_missing_list']))}"
+    value = outcome.get("observed_value")
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int | float) else "all of them" if value is None else str(value)
+
+
+def _example(place: dict[str, Any], subject: str) -> str:
+    value = place.get(subject)
+    known = value is not None and subject not in ("id", "digest")
+    return f"{place['id']} ({value})" if known else str(place["id"])
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def validation_page(
+    name: str, description: str, findings: list[Finding], profile: dict[str, Any], ingest_report: dict[str, Any]
+) -> str:
+    """The page of one validation as HTML.
+
+    Args:
+        name: of the corpus.
+        description: its sentence.
+        findings: one per expectation.
+        profile: of `components.profiles`.
+        ingest_report: `report.json` of `ingest`, or empty.
+    """
+    subjects = dict.fromkeys(each.subject for each in findings)
+    charts = [_chart_section(each, profile["facts"][each]) for each in subjects if each in profile["facts"]]
+    total = profile["num_records"]
+    parts = [
+        f"<h1>{escape(name)}</h1><p class=soft>{escape(description)}</p>",
+        _verdict(findings),
+        _tiles(profile, ingest_report),
+        _expectation_table(findings),
+        _example_table(findings),
+        f"<div class=two>{''.join(charts)}</div>",
+        _reject_table(ingest_report),
+        '<div class="two">',
+        _count_table("Licences", "licence", profile["licences"], total),
+        _count_table("Sources", "source", profile["sources"], total),
+        *(_count_table(_title(each), "value", counts, total) for each, counts in profile["categories"].items()),
+        _composition(profile),
+        "</div>",
+    ]
+    title = f"<title>Data report: {escape(name)}</title>"
+    head = f'<meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">{title}'
+    return f"<!doctype html>\n<html lang=en><head>{head}\n<style>\n{STYLE}\n</style></head>\n<body><main>\n" + (
+        "\n".join(part for part in parts if part) + "\n</main></body></html>\n"
+    )
+
+
+def _title(fact: str) -> str:
+    return fact.replace("_num_", " ").replace("_", " ").capitalize()
+
+
+def _verdict(findings: list[Finding]) -> str:
+    failed = [each for each in findings if not each.passed]
+    if failed:
+        said = f"<b>Refused</b><p>{len(failed)} of {len(findings)} expectations do not hold.</p>"
+        return f'<div class="verdict bad"><span class=mark>✕</span><div>{said}</div></div>'
+    said = f"<b>Accepted</b><p>All {len(findings)} expectations hold.</p>"
+    return f'<div class="verdict good"><span class=mark>✓</span><div>{said}</div></div>'
+
+
+def _tiles(profile: dict[str, Any], ingest_report: dict[str, Any]) -> str:
+    splits = {split: profile["splits"].get(split, 0) for split in SPLITS}
+    tiles = {"records": profile["num_records"], **splits}
+    if ingest_report:
+        tiles = {"rows read": ingest_report["rows"], "rejects": sum(ingest_report["rejects"].values())} | tiles
+    boxes = (
+        f"<div class=tile><b>{count:,}</b><span class=soft>{escape(what)}</span></div>" for what, count in tiles.items()
+    )
+    return f"<div class=tiles>{''.join(boxes)}</div>"
+
+
+def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
+    return f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _section(title: str, body: str, note: str = "") -> str:
+    said = f"<p class=soft>{escape(note)}</p>" if note else ""
+    return f"<section><h2>{escape(title)}</h2>{body}{said}</section>"
+
+
+def _expectation_table(findings: list[Finding]) -> str:
+    heads = ("<th></th>", "<th>about</th>", "<th>expected</th>", "<th>found</th>", "<th>decided by</th>")
+    rows = (
+        f"<tr><td>{_badge(each.passed)}</td>"
+        f"<td><code>{escape(each.subject)}</code></td><td>{escape(each.claim)}</td><td>{escape(each.found)}</td>"
+        f"<td>{' '.join(f'<code>{escape(key)}</code>' for key in each.keys)}</td></tr>"
+        for each in sorted(findings, key=lambda finding: finding.passed)
+    )
+    return _section("Expectations", f"<div class=wide>{_table(heads, rows)}</div>")
+
+
+def _badge(passed: bool) -> str:
+    return f'<span class="badge {"good" if passed else "bad"}">{"holds" if passed else "fails"}</span>'
+
+
+def _example_table(findings: list[Finding]) -> str:
+    rows = [
+        f"<tr><td><code>{escape(each.subject)}</code></td><td><code>{escape(', '.join(each.examples))}</code></td></tr>"
+        for each in findings
+        if each.examples
+    ]
+    note = f"Ids with the value found, at most {MOST_EXAMPLES} each. None of them is accepted."
+    return (
+        _section("Records that break an expectation", _table(("<th>about</th>", "<th>ids</th>"), rows), note)
+        if rows
+        else ""
+    )
+
+
+def _count_table(title: str, what: str, counts: dict[str, int], total: int) -> str:
+    shown = list(counts.items())[:MOST_ROWS]
+    return _section(
+        title,
+        _table((f"<th>{what}</th>", "<th class=number>records</th>", "<th>share</th>"), _count_rows(shown, total)),
+        f"and {len(counts) - len(shown):,} more" if len(counts) > len(shown) else "",
+    )
+
+
+def _count_rows(counts: Iterable[tuple[str, int]], total: int) -> Iterable[str]:
+    for value, count in counts:
+        share = 100 * count / max(total, 1)
+        yield (
+            f"<tr><td>{escape(value)}</td><td class=number>{count:,}</td>"
+            f'<td><span class=share><i>{share:.1f} %</i><u><b style="width:{share:.1f}%"></b></u></span></td></tr>'
+        )
+
+
+def _reject_table(ingest_report: dict[str, Any]) -> str:
+    if not ingest_report:
+        return ""
+    rejects = ingest_report["rejects"]
+    if not rejects:
+        return _section("Rejects", "<p class=soft>No row was rejected.</p>")
+    total = sum(rejects.values())
+    heads = ("<th>reason</th>", "<th class=number>rows</th>", "<th>share of rejects</th>", "<th>first places</th>")
+    rows = (
+        row.replace(
+            "</tr>",
+            f"<td><code>{escape(', '.join(ingest_report['reject_examples'].get(reason, [])))}</code></td></tr>",
+        )
+        for reason, row in zip(rejects, _count_rows(rejects.items(), total), strict=True)
+    )
+    return _section(
+        "Rejects", _table(heads, rows), f"{total:,} of {ingest_report['rows']:,} rows did not become records."
+    )
+
+
+def _composition(profile: dict[str, Any]) -> str:
+    """What the records are made of: the counts of a column that are parts of a whole."""
+    sums = {name: fact["sum"] for name, fact in profile["facts"].items() if "_num_" in name}
+    sections = []
+    for column in dict.fromkeys(name.split("_num_")[0] for name in sums):
+        whole = sums.get(f"{column}_num_chars")
+        parts = {
+            name.split("_num_")[1].replace("_", " "): count
+            for name, count in sums.items()
+            if name.startswith(f"{column}_num_") and not name.endswith(("_chars", "_bytes"))
+        }
+        if whole and parts:
+            ordered = sorted(parts.items(), key=lambda pair: -pair[1])
+            heads = ("<th>class</th>", "<th class=number>characters</th>", "<th>share</th>")
+            sections.append(_section(f"Characters of {column}", _table(heads, _count_rows(ordered, whole))))
+    return "".join(sections)
+
+
+def _chart_section(name: str, fact: dict[str, Any]) -> str:
+    quantiles = fact["quantiles"]
+    note = f"median {quantiles['0.5']:,g}, 1 % below {quantiles['0.01']:,g}, 1 % above {quantiles['0.99']:,g}"
+    return _section(_title(name), bar_chart(fact["edges"], fact["histogram"]), note)

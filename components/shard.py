@@ -1,0 +1,107 @@
+"""`shard`: accepted records + encoder -> shards that training streams, in the order of the records."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from components import paths
+from components.journal import Journal
+from components.manifest import Manifest, read_manifest, writing
+from components.modalities import MODALITIES, Encoder, modality
+from components.outcomes import Refused
+from components.recipes import Corpus, Library
+from components.records import iterate_records
+
+REVISION = 1
+
+# What is encoded at once: enough for all threads, little enough for memory.
+BATCH_RECORDS = 1024
+BATCH_SIZE = 4_000_000
+"""Characters of a text, bytes of anything else."""
+
+
+def shard(name: str) -> None:
+    """Encode a corpus's accepted records and write them as shards.
+
+    Leaves `artifacts/sharded/<corpus>+<encoder>/`, in memory that does not grow with the corpus.
+
+    Args:
+        name: a corpus and an encoder, joined by `+`.
+
+    Raises:
+        Refused: the name is not of that form, the encoder's column is not in the corpus, or a split that the corpus
+            declares has no accepted record.
+    """
+    library = Library()
+    corpus, encoder_name = _parts(name)
+    section = library.read("encoder", encoder_name)
+    corpus_section = library.read("corpus", corpus)
+    if section.column not in corpus_section.columns:
+        raise Refused(
+            f"Encoder '{encoder_name}' reads the column '{section.column}', but corpus '{corpus}' has "
+            f"{sorted(corpus_section.columns)}. Change the key 'column' in {library.path('encoder', encoder_name)}."
+        )
+    parents = [("ingest", corpus), ("validate", corpus), ("fit", encoder_name)]
+    manifest = Manifest(
+        verb="shard",
+        name=name,
+        revisions={"components.shard": REVISION, MODALITIES[section.modality]: modality(section.modality).REVISION},
+        parents={paths.payload(*parent).as_posix(): read_manifest(*parent).payload_hash for parent in parents},
+        licence=read_manifest("ingest", corpus).licence,
+        details={"column": section.column},
+    )
+    _check_splits(corpus, corpus_section)
+    own = modality(section.modality)
+    encoder = own.open_encoder(paths.payload("fit", encoder_name))
+    manifest.details["facts"] = encoder.facts
+    journal = Journal("shard", name)
+    journal.parameters({"corpus": corpus, "encoder": encoder_name, "column": section.column})
+    started = time.monotonic()
+    with writing(manifest) as folder:
+        encoded = _encoded(corpus, section.column, encoder)
+        manifest.counts = dict(own.write_shards(encoded, encoder, folder / paths.PAYLOAD["shard"]))
+    journal.metrics(0, work_seconds=time.monotonic() - started, **manifest.counts)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    corpus, plus, encoder = name.partition("+")
+    if not (corpus and plus and encoder) or "+" in encoder:
+        raise Refused(f"'{name}' names no shards, expected a corpus and an encoder. Write: hiraku shard CORPUS+ENCODER")
+    return corpus, encoder
+
+
+def _check_splits(corpus: str, section: Corpus) -> None:
+    """Refuse an empty split before anything is encoded."""
+    found = Counter(record["split"] for record in iterate_records(corpus, columns=[]))
+    expected = ["train", *(split for split in ("valid", "test") if getattr(section.splits, split) > 0)]
+    empty = [split for split in expected if not found[split]]
+    if empty:
+        raise Refused(
+            f"Corpus '{corpus}' has {dict(found) or 'no'} accepted records by split, so {', '.join(empty)} would be "
+            "empty. Add data to the corpus, or change its key 'splits', then run: hiraku ingest " + corpus
+        )
+
+
+def _encoded(corpus: str, column: str, encoder: Encoder) -> Iterator[tuple[str, np.ndarray]]:
+    """Split and encoded value of each accepted record, in order."""
+    for records in _batches(iterate_records(corpus, columns=[column]), column):
+        encoded = encoder.encode([record[column] for record in records])
+        for record, value in zip(records, encoded, strict=True):
+            yield record["split"], value
+
+
+def _batches(records: Iterator[dict[str, Any]], column: str) -> Iterator[list[dict[str, Any]]]:
+    """Records in groups of a bounded number and size."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record[column])
+        if len(batch) >= BATCH_RECORDS or size >= BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,198 @@
+"""Raw rows from files of known formats; knows no modality.
+
+A row is a mapping of keys to raw fields together with the place it came from. Formats go by the ending of a file:
+
+    .txt      documents are separated by blank lines, since one file of a dump holds many; the one key is `text`
+    .jsonl    one JSON object a line; blank lines count for nothing
+    .parquet  one row a row
+    .gz .zst  behind .txt and .jsonl: the same, compressed
+
+A row that cannot be read is handed on with its problem, so that it becomes a reject. A file that cannot be read is
+refused with the command that mends it. Memory holds one row, or for Parquet one batch of rows.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.lines import MAX_LINE_BYTES, TOO_LONG, Unreadable, decoded_lines
+from components.outcomes import Refused
+from components.wording import one_line
+
+ENDINGS = {
+    ".txt": "txt",
+    ".txt.gz": "txt",
+    ".txt.zst": "txt",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".jsonl.zst": "jsonl",
+    ".parquet": "parquet",
+}
+BATCH_ROWS = 256
+
+TEXT_KEY = "text"
+"""The one key of a row of a txt file."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One raw row, or why there is none."""
+
+    where: str
+    """`path:line` of its first line; for Parquet the number of the row. Both count from 1."""
+    fields: dict[str, Any] | None
+    problem: str = ""
+    """Why `fields` is None, in words that are equal for equal reasons."""
+    excerpt: str = ""
+    """The beginning of what could not be read."""
+
+
+# ---- finding files ---------------------------------------------------------------------------------------------------
+
+
+def locate(corpus: str, source: Any) -> list[Path]:
+    """The raw files of a corpus, in the order they are read: as listed, and within a folder by name.
+
+    Args:
+        corpus: its name, for messages.
+        source: `components.recipes.Files`.
+
+    Raises:
+        Refused: a path is missing, leads out of `data/`, or holds no file of a known format.
+    """
+    found: dict[Path, None] = {}
+    for name in source.paths:
+        path = paths.DATA / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise Refused(f"corpus '{corpus}': '{name}' leads out of data/. Give paths below it in source.paths.")
+        if not path.exists():
+            raise Refused(
+                f"corpus '{corpus}': {path} is not there, and source.paths names it. {_how_to_bring(corpus, source)}"
+            )
+        if path.is_file():
+            format_of(path, source.format)
+            found[path] = None
+            continue
+        inside = [file for file in _files_below(path) if _known(file, source.format)]
+        if not inside:
+            raise Refused(
+                f"corpus '{corpus}': {path} holds no file with an ending of format '{source.format}' "
+                f"({', '.join(_endings(source.format))}). {_how_to_bring(corpus, source)}"
+            )
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _how_to_bring(corpus: str, source: Any) -> str:
+    return f"Run: hiraku collect {corpus}" + ("" if source.generator else " --from FOLDER")
+
+
+def _files_below(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    visible = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(visible, key=lambda path: path.as_posix())
+
+
+def _endings(file_format: str) -> list[str]:
+    return [ending for ending, known in ENDINGS.items() if file_format in ("auto", known)]
+
+
+def _known(path: Path, file_format: str) -> bool:
+    return path.name.endswith(tuple(_endings(file_format)))
+
+
+def format_of(path: Path, file_format: str = "auto") -> str:
+    """The format of a file: what the recipe says, or what its ending says.
+
+    Raises:
+        Refused: the ending is none of the known ones.
+    """
+    if file_format != "auto":
+        return file_format
+    for ending, known in ENDINGS.items():
+        if path.name.endswith(ending):
+            return known
+    raise Refused(f"{path}: unknown ending. Known are {', '.join(ENDINGS)}; or name the format in source.format.")
+
+
+# ---- reading rows ----------------------------------------------------------------------------------------------------
+
+
+def read(path: Path, file_format: str = "auto") -> Iterator[Row]:
+    """All rows of a file, in order.
+
+    Raises:
+        Refused: the file is broken, ends early, or is not UTF-8 as a whole.
+    """
+    known = format_of(path, file_format)
+    if known == "parquet":
+        yield from _parquet_rows(path)
+    elif known == "jsonl":
+        yield from _json_rows(path)
+    else:
+        yield from _text_rows(path)
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    for number, line in decoded_lines(path):
+        where = f"{path.as_posix()}:{number}"
+        if isinstance(line, Unreadable):
+            yield Row(where, None, line.problem, line.excerpt)
+        elif line.strip():
+            yield _json_row(where, line)
+
+
+def _json_row(where: str, line: str) -> Row:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return Row(where, None, "not JSON", one_line(line[:1000]))
+    if isinstance(fields, dict):
+        return Row(where, fields)
+    return Row(where, None, "JSON, but not an object with keys", one_line(line[:1000]))
+
+
+def _text_rows(path: Path) -> Iterator[Row]:
+    block: list[str] = []
+    first, size, problem = 0, 0, None
+    for number, line in chain(decoded_lines(path), [(0, "")]):
+        if not isinstance(line, Unreadable) and not line.strip():
+            if first:
+                where = f"{path.as_posix()}:{first}"
+                yield Row(where, None, problem.problem, problem.excerpt) if problem else Row(where, _document(block))
+            block, first, size, problem = [], 0, 0, None
+            continue
+        first = first or number
+        if isinstance(line, Unreadable):
+            problem = problem or line  # one bad line makes its whole document a reject
+            continue
+        size += len(line)
+        if size > MAX_LINE_BYTES:
+            problem = problem or TOO_LONG
+        if not problem:
+            block.append(line)
+
+
+def _document(block: list[str]) -> dict[str, Any]:
+    return {TEXT_KEY: "\n".join(block)}
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Row(f"{path.as_posix()}:{number}", fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise Refused(
+            f"{path} is not a whole Parquet file: {one_line(error)}, after {number} rows. Bring the file again."
+        ) from error

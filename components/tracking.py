@@ -1,0 +1,320 @@
+"""The tracking server: what came out of every run. The only module that imports mlflow.
+
+A stage's process knows nothing of it: it leaves a journal, which the flow mirrors into a run while the stage works.
+Without `MLFLOW_TRACKING_URI` everything goes to SQLite under `.hiraku/mlflow/`, artifacts beside it.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+import psutil
+
+from components.outcomes import Refused
+from components.settings import STATE
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+HOME = STATE / "mlflow"
+BATCH_METRICS = 1000
+BATCH_PARAMETERS = 100
+MAX_VALUE_CHARS = 6000
+"""Limits of MLflow's batch request."""
+
+
+# ---- where ----------------------------------------------------------------------------------------------------------
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or the database embedded in this project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
+
+
+def require_server() -> None:
+    """Refuse a tracking server that does not answer, before long work.
+
+    Raises:
+        Refused: nothing listens at `MLFLOW_TRACKING_URI`.
+    """
+    address = urlparse(tracking_uri())
+    if address.scheme not in ("http", "https"):
+        return
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError as error:
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is {tracking_uri()}, but nothing answers there ({error}). Start the server "
+            "(mlflow/README.md), or unset the variable to track into .hiraku/mlflow/."
+        ) from error
+
+
+@cache
+def _client_of(uri: str) -> "MlflowClient":
+    from mlflow.tracking import MlflowClient
+
+    # Database migrations of the first start are no news to anybody.
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def client() -> "MlflowClient":
+    """The one client of this process."""
+    return _client_of(tracking_uri())
+
+
+def troubles() -> tuple[type[Exception], ...]:
+    """What a tracking server that falls silent raises."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    return (MlflowException, RequestException, OSError)
+
+
+def _experiment(name: str) -> str:
+    found = client().get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    is_embedded = "MLFLOW_TRACKING_URI" not in os.environ
+    place = (HOME / "artifacts" / name).resolve().as_uri() if is_embedded else None
+    return str(client().create_experiment(name, artifact_location=place))
+
+
+# ---- who is alive ---------------------------------------------------------------------------------------------------
+
+
+def process_tags() -> dict[str, str]:
+    """What tells whether the process that holds a run still lives."""
+    process = psutil.Process()
+    return {
+        "hiraku.host": socket.gethostname(),
+        "hiraku.process": f"{process.pid}@{process.create_time():.2f}",
+    }
+
+
+def is_alive(process: str) -> bool:
+    """Whether the process of a `hiraku.process` tag on this machine still lives; process ids are used again."""
+    pid, _, created = process.partition("@")
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 1
+    except (psutil.Error, ValueError):
+        return False
+
+
+def sweep(experiment: str) -> int:
+    """Mark runs as killed that still count as running though their process on this machine is gone."""
+    found = client().get_experiment_by_name(experiment)
+    if found is None:
+        return 0
+    rows = client().search_runs([found.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
+    dead = [
+        run
+        for run in rows
+        if run.data.tags.get("hiraku.host") == socket.gethostname()
+        and not is_alive(run.data.tags.get("hiraku.process", ""))
+    ]
+    for run in dead:
+        client().set_terminated(run.info.run_id, "KILLED")
+    return len(dead)
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+def tag_key(key: str) -> str:
+    """A key with only the characters that MLflow allows."""
+    return re.sub(r"[^\w./ :-]", "_", key)
+
+
+@dataclass
+class Release:
+    """The run of one release: opened when something happens, so that a release with nothing to do leaves none."""
+
+    recipe: str
+    experiment: str
+    tags: dict[str, str] = field(default_factory=dict)
+    run_id: str = ""
+
+    def open(self) -> str:
+        """The id of the run, made when it is first asked for."""
+        if not self.run_id:
+            tags = {"hiraku.kind": "release", "recipe": self.recipe, **process_tags(), **self.tags}
+            run = client().create_run(_experiment(self.experiment), tags=tags, run_name=f"release {self.recipe}")
+            self.run_id = str(run.info.run_id)
+        return self.run_id
+
+    def tag(self, key: str, value: str) -> None:
+        """Tag the run, if there is one."""
+        if self.run_id:
+            tag_run(self.run_id, key, value)
+
+    def metrics(self, values: dict[str, float]) -> None:
+        """The figures by which releases are compared in a table."""
+        if values and self.run_id:
+            _log_points(self.run_id, [(key, value, time.time(), 0) for key, value in values.items()])
+
+    def attach(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file with the run, if both are there."""
+        if self.run_id and path.is_file():
+            client().log_artifact(self.run_id, str(path), folder)
+
+    def close(self, status: str) -> None:
+        """End the run as FINISHED, FAILED or KILLED, if there is one."""
+        if self.run_id:
+            client().set_terminated(self.run_id, status)
+
+
+def resumable_run(run_id: str) -> "Run | None":
+    """A run that can be gone on with: it exists and has not finished."""
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):  # another server, or deleted
+        run = client().get_run(run_id)
+        if run.info.status != "FINISHED" and run.info.lifecycle_stage == "active":
+            return run
+    return None
+
+
+def open_stage_run(release: Release, verb: str, name: str, tags: dict[str, str], resume: str = "") -> str:
+    """A run nested under a release; `resume` names one to go on with if that can be."""
+    parent = release.open()
+    tags = {"mlflow.parentRunId": parent, "verb": verb, "name": name, **process_tags(), **tags}
+    run = resumable_run(resume) if resume else None
+    if run is not None:
+        client().update_run(run.info.run_id, status="RUNNING")
+        for key, value in tags.items():
+            client().set_tag(run.info.run_id, tag_key(key), value)
+        return str(run.info.run_id)
+    tags = {"hiraku.kind": "stage", "recipe": release.recipe, **release.tags, **tags}
+    made = client().create_run(
+        _experiment(release.experiment), tags={tag_key(k): v for k, v in tags.items()}, run_name=f"{verb} {name}"
+    )
+    return str(made.info.run_id)
+
+
+def logged_points(run_id: str) -> set[tuple[str, int]]:
+    """The (metric, step) pairs that a run has, so that a resumed one repeats none."""
+    keys = client().get_run(run_id).data.metrics
+    return {(key, point.step) for key in keys for point in client().get_metric_history(run_id, key)}
+
+
+def log_points(run_id: str, points: list[dict[str, Any]], logged: set[tuple[str, int]]) -> None:
+    """Send points of a journal that are not yet in `logged`, and add them to it."""
+    rows = [
+        (tag_key(key), float(value), float(point["time"]), int(point["step"]))
+        for point in points
+        for key, value in point["metrics"].items()
+        if (tag_key(key), int(point["step"])) not in logged
+    ]
+    _log_points(run_id, rows)
+    logged.update((key, step) for key, _, _, step in rows)
+
+
+def _log_points(run_id: str, rows: list[tuple[str, float, float, int]]) -> None:
+    from mlflow.entities import Metric
+
+    for batch in _batches(rows, BATCH_METRICS):
+        metrics = [Metric(key, value, int(seconds * 1000), step) for key, value, seconds, step in batch]
+        client().log_batch(run_id, metrics=metrics)
+
+
+def log_parameters(run_id: str, nested: dict[str, Any]) -> None:
+    """Send parameters, nested keys joined by dots; what the run has already is left as it is."""
+    from mlflow.entities import Param
+
+    known = client().get_run(run_id).data.params
+    rows = [(tag_key(key), str(value)[:MAX_VALUE_CHARS]) for key, value in flatten(nested)]
+    for batch in _batches([row for row in rows if row[0] not in known], BATCH_PARAMETERS):
+        client().log_batch(run_id, params=[Param(key, value) for key, value in batch])
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"a": {"b": 1}}` -> `("a.b", 1)`; lists stay whole, as JSON."""
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def attach_files(run_id: str, files: dict[Path, str | None]) -> None:
+    """Keep files with a run: path -> folder among its artifacts."""
+    for path, folder in files.items():
+        client().log_artifact(run_id, str(path), folder)
+
+
+def tag_run(run_id: str, key: str, value: str) -> None:
+    """Tag a run."""
+    client().set_tag(run_id, tag_key(key), value[:MAX_VALUE_CHARS])
+
+
+def close_run(run_id: str, status: str) -> None:
+    """End a run as FINISHED, FAILED or KILLED."""
+    client().set_terminated(run_id, status)
+
+
+# ---- registry -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model in the registry."""
+
+    model: str
+    version: str
+    content_hash: str
+    run_id: str
+    source: str
+
+
+def find_version(model: str, content_hash: str) -> Version | None:
+    """The newest version with this content; the registry is asked, not a receipt."""
+    quoted = model.replace("'", "''")
+    rows = client().search_model_versions(f"name = '{quoted}' and tags.content_hash = '{content_hash}'")
+    rows = sorted((row for row in rows if row.status == "READY"), key=lambda row: int(row.version))
+    return _version(rows[-1]) if rows else None
+
+
+def add_version(model: str, run_id: str, folder: Path, tags: dict[str, str]) -> Version:
+    """Keep a folder with a run, then name it as the next version; a kill in between leaves no version."""
+    from mlflow.exceptions import MlflowException
+
+    client().log_artifacts(run_id, str(folder), "model")
+    with contextlib.suppress(MlflowException):  # it exists
+        client().create_registered_model(model)
+    source = f"{client().get_run(run_id).info.artifact_uri}/model"
+    made = client().create_model_version(model, source, run_id=run_id, tags=tags)
+    return _version(made, tags["content_hash"])
+
+
+def set_alias(model: str, alias: str, version: str) -> None:
+    """Point an alias of a model at a version."""
+    known = client().get_registered_model(model).aliases
+    if str(known.get(alias)) != version:
+        client().set_registered_model_alias(model, alias, version)
+
+
+def _version(row: Any, content_hash: str = "") -> Version:
+    tags = row.tags or {}
+    digest = content_hash or tags.get("content_hash", "")
+    return Version(row.name, str(row.version), digest, row.run_id or "", row.source or "")

@@ -1,0 +1,236 @@
+"""`validate`: records become a report, a profile and the ids accepted, or the flow stops.
+
+One row of facts a record (from its modality, and from here its digest) is held against a Great Expectations suite made
+of the corpus YAML. A record that breaks an expectation within the share it tolerates (`mostly`) is not accepted either.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import paths
+from components.journal import Journal
+from components.manifest import Manifest, read_manifest, writing
+from components.modalities import modality
+from components.outcomes import Refused
+from components.profiles import profile_of
+from components.progress import Progress
+from components.recipes import Corpus, Library
+from components.records import ACCEPTED_NAME, SPLITS, TableWriter, content_digest, iterate_records, text_schema
+from components.reports import findings_of, validation_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REVISION = 1
+
+PAGE_NAME = "report.html"
+DOCS_NAME = "data_docs"
+PROFILE_NAME = "profile.json"
+INGEST_REPORT_NAME = "report.json"
+CHUNK_ROWS = 20_000
+ROWS_BETWEEN_WORDS = 500
+KNOWN_LANGUAGES = {"ja", "en"}
+"""What a modality's fact `language` can say besides `other`."""
+
+Expectation = tuple[str, dict[str, Any]]
+"""Class name and arguments; `meta` carries the claim in plain words and the keys that decide it."""
+
+
+def validate(name: str) -> None:
+    """Hold a corpus's records against its suite; leave accepted ids, profile, report in `artifacts/validated/<name>/`.
+
+    Raises:
+        Refused: with one line per expectation that does not hold; the report is then in
+            `artifacts/outcomes/validate/<name>/`.
+    """
+    corpus: Corpus = Library().read("corpus", name)
+    kept = paths.outcome_folder("validate", name)
+    shutil.rmtree(kept, ignore_errors=True)
+    records = read_manifest("ingest", name)
+    started = time.monotonic()
+    frame = _facts(name, corpus, int(records.counts["num_records"]))
+    modalities = [modality(each) for each in sorted({column.modality for column in corpus.columns.values()})]
+    manifest = Manifest(
+        verb="validate",
+        name=name,
+        revisions={__name__: REVISION, **{each.__name__: each.REVISION for each in modalities}},  # type: ignore[attr-defined]
+        parents={paths.payload("ingest", name).as_posix(): records.payload_hash},
+        licence=corpus.licence,
+    )
+    with writing(manifest) as folder:
+        result = _run_suite(name, suite_of(corpus, frame), frame, folder / DOCS_NAME)
+        profile = profile_of(frame)
+        findings = findings_of(result)
+        page = validation_page(name, corpus.description, findings, profile, _ingest_report(name))
+        (folder / PAGE_NAME).write_text(page, encoding="utf-8")
+        (folder / PROFILE_NAME).write_text(json.dumps(profile, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        accepted = frame[~frame["id"].isin(_broken_ids(result))]
+        problems = [each.line() for each in findings if not each.passed] or list(_losses(corpus, accepted))
+        if problems:
+            shutil.copytree(folder, kept)
+            raise Refused(_refusal(name, problems, len(findings), kept))
+        _write_accepted(accepted["id"], folder / paths.PAYLOAD["validate"])
+        manifest.counts = {"num_records": len(frame), "num_accepted": len(accepted)}
+        manifest.counts |= {f"num_{split}": int((accepted["split"] == split).sum()) for split in SPLITS}
+        manifest.details = {"totals": {key: fact["sum"] for key, fact in profile["facts"].items() if "_num_" in key}}
+    journal = Journal("validate", name)
+    journal.parameters(corpus.model_dump(mode="json"))
+    journal.metrics(0, seconds=time.monotonic() - started, **manifest.counts)
+    journal.note(PAGE_NAME, page)
+
+
+# ---- facts -----------------------------------------------------------------------------------------------------------
+
+
+def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
+    """One row a record: id, split, licence, source, digest, and each column's facts under its name."""
+    import pandas as pd
+
+    columns = list(corpus.columns)
+    checks = {column: modality(corpus.columns[column].modality).check for column in columns}
+    chunks: list[pd.DataFrame] = []
+    rows: list[dict[str, Any]] = []
+    with Progress(f"validate {name}", num_records) as progress:
+        for number, record in enumerate(iterate_records(name, [*columns, "licence", "source"], accepted_only=False)):
+            values = {column: record[column] for column in columns}
+            row = {key: record[key] for key in ("id", "split", "licence", "source")}
+            row["digest"] = content_digest(values).hex()
+            for column in columns:
+                row |= {f"{column}_{key}": fact for key, fact in checks[column](values[column]).items()}
+            rows.append(row)
+            if len(rows) == CHUNK_ROWS:
+                chunks.append(pd.DataFrame(rows))
+                rows = []
+            if number % ROWS_BETWEEN_WORDS == 0:
+                progress.update(number)
+        progress.update(num_records)
+    frame = pd.concat([*chunks, pd.DataFrame(rows)] if rows or not chunks else chunks, ignore_index=True)
+    if frame.empty:
+        raise Refused(f"corpus '{name}' has no records to validate. Run: hiraku ingest {name}")
+    frame["num_splits"] = frame.groupby("digest")["split"].transform("nunique")
+    return frame
+
+
+def _ingest_report(name: str) -> dict[str, Any]:
+    """What `ingest` says of rejects; only for the page."""
+    path = paths.state("ingest", name) / INGEST_REPORT_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+# ---- the suite -------------------------------------------------------------------------------------------------------
+
+
+def suite_of(corpus: Corpus, frame: "pd.DataFrame") -> list[Expectation]:
+    """What the corpus YAML expects, as Great Expectations class names and arguments."""
+    expected = list(_corpus_expectations(corpus))
+    for name, column in corpus.columns.items():
+        expected += modality(column.modality).expectations(name, column)
+        wanted = [
+            word for word in corpus.language.replace(",", " ").replace("-", " ").split() if word in KNOWN_LANGUAGES
+        ]
+        if wanted and f"{name}_language" in frame:
+            arguments = {"column": f"{name}_language", "value_set": wanted}
+            claim = f"most records are in the corpus's language ({', '.join(wanted)})"
+            expected.append(("ExpectColumnMostCommonValueToBeInSet", _meant(claim, ["language"], **arguments)))
+    return expected
+
+
+def _meant(claim: str, keys: list[str], **arguments: Any) -> dict[str, Any]:
+    return {**arguments, "meta": {"claim": claim, "keys": keys}}
+
+
+def _corpus_expectations(corpus: Corpus) -> Iterator[Expectation]:
+    """What must hold of every corpus, whatever its modality."""
+    claim = f"at least {corpus.min_records:,} records"
+    yield "ExpectTableRowCountToBeBetween", _meant(claim, ["min_records"], min_value=corpus.min_records)
+    for column in ("id", "split", "licence", "source", "digest"):
+        yield "ExpectColumnValuesToNotBeNull", _meant("every record has one", ["source"], column=column)
+    yield "ExpectColumnValuesToBeUnique", _meant("no id twice", ["source.id_field"], column="id")
+    yield "ExpectColumnValuesToBeUnique", _meant("no content twice", ["source.paths"], column="digest")
+    claim = "no content in two splits"
+    yield "ExpectColumnValuesToBeBetween", _meant(claim, ["splits"], column="num_splits", max_value=1)
+    claim = f"one of {', '.join(SPLITS)}"
+    yield "ExpectColumnValuesToBeInSet", _meant(claim, ["splits"], column="split", value_set=list(SPLITS))
+    wanted = _wanted_splits(corpus)
+    claim = f"none of {', '.join(wanted)} is empty"
+    yield "ExpectColumnDistinctValuesToContainSet", _meant(claim, ["splits"], column="split", value_set=wanted)
+    allowed = sorted({corpus.licence, *corpus.allowed_licences})
+    claim = "a licence that the corpus allows"
+    yield (
+        "ExpectColumnValuesToBeInSet",
+        _meant(claim, ["allowed_licences", "source.licence_field"], column="licence", value_set=allowed),
+    )
+
+
+def _wanted_splits(corpus: Corpus) -> list[str]:
+    return ["train", *(split for split in ("valid", "test") if getattr(corpus.splits, split) > 0)]
+
+
+def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", docs: Path) -> dict[str, Any]:
+    """Run a suite over the facts, render Data Docs into a folder, return the result as plain values."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    # All in memory; only the Data Docs are files.
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    site = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
+    context.variables.data_docs_sites = {"local_site": site}
+    asset = context.data_sources.add_pandas("facts").add_dataframe_asset(name)
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    suite = gx.ExpectationSuite(name=name)
+    for kind, arguments in expected:
+        suite.add_expectation(getattr(gx.expectations, kind)(**arguments))
+    definition = gx.ValidationDefinition(name=name, data=batch, suite=context.suites.add(suite))
+    definition = context.validation_definitions.add(definition)
+    result = definition.run(
+        batch_parameters={"dataframe": frame},
+        result_format={
+            "result_format": "COMPLETE",
+            "unexpected_index_column_names": ["id"],
+            "include_unexpected_rows": False,
+        },
+    )
+    context.build_data_docs()
+    return result.to_json_dict()
+
+
+# ---- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def _broken_ids(result: dict[str, Any]) -> set[str]:
+    """Ids of the records that break an expectation on single records, tolerated or not."""
+    return {place["id"] for each in result["results"] for place in each["result"].get("unexpected_index_list") or []}
+
+
+def _losses(corpus: Corpus, accepted: "pd.DataFrame") -> Iterator[str]:
+    """What no longer holds once the tolerated breaches are taken out."""
+    if len(accepted) < corpus.min_records:
+        yield f"records accepted: found {len(accepted):,}, expected at least {corpus.min_records:,} (min_records)"
+    for split in _wanted_splits(corpus):
+        if not (accepted["split"] == split).any():
+            yield f"records accepted: found none of split '{split}', expected some (splits.{split})"
+
+
+def _refusal(name: str, problems: list[str], num_expectations: int, kept: Path) -> str:
+    recipe = Library().path("corpus", name)
+    count = f"{len(problems)} of {num_expectations} expectations"
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return (
+        f"corpus '{name}' breaks {count}:{lines}\n"
+        f"Mend the raw data, filter it (columns.*.filters), or change the keys named in {recipe}. "
+        f"Report: {kept / PAGE_NAME}"
+    )
+
+
+def _write_accepted(ids: "pd.Series", folder: Path) -> None:
+    folder.mkdir()
+    with TableWriter(folder / ACCEPTED_NAME, text_schema("id")) as table:
+        for accepted in ids:
+            table.add({"id": accepted})

@@ -1,0 +1,203 @@
+"""Raw data under `data/`: made by a generator, copied from a folder, or fetched from the DVC remote.
+
+`data.dvc` is their version. Only the paths of one corpus are recorded at a time, so data of other corpora that is not
+on this machine stays in it.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.generators import GENERATORS
+from components.graph import Stage
+from components.outcomes import Refused
+from components.recipes import Corpus, Library
+from components.wording import one_line, unknown_name
+from flows import workspace
+
+KNOWN_ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+EMPTY_DATA_FILE = "outs:\n- hash: md5\n  path: data\n"
+
+Say = Callable[[str], None]
+
+
+def raw_paths(corpus: Corpus) -> list[Path]:
+    """Where the raw files of a corpus are; empty if it has none of its own."""
+    return [paths.DATA / path for path in getattr(corpus.source, "paths", [])]
+
+
+def missing(library: Library, stages: Iterable[Stage]) -> list[str]:
+    """The corpora among some stages whose raw data are not all there."""
+    names = [stage.name for stage in stages if stage.verb == "ingest"]
+    return [name for name in names if any(not path.exists() for path in raw_paths(library.read("corpus", name)))]
+
+
+def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
+    """Refuse raw data that is missing and that neither a generator nor `data.dvc` can bring.
+
+    Raises:
+        Refused: the message names the command that brings them.
+    """
+    for name in missing(library, stages):
+        corpus = library.read("corpus", name)
+        if not getattr(corpus.source, "generator", None) and not workspace.DATA_FILE.is_file():
+            raise Refused(_absent(name, [path for path in raw_paths(corpus) if not path.exists()]))
+
+
+def _absent(name: str, lacking: list[Path]) -> str:
+    names = ", ".join(path.as_posix() for path in lacking)
+    return f"Corpus '{name}' reads {names}, which is not here. Bring it: hiraku collect {name} --from FOLDER"
+
+
+def complete(library: Library, name: str, repo: Any, say: Say) -> None:
+    """Bring the raw data of a corpus that is missing: from its generator, or from the DVC remote.
+
+    Raises:
+        Refused: neither has it; the message names the command that brings it.
+    """
+    corpus = library.read("corpus", name)
+    generator = getattr(corpus.source, "generator", None)
+    if generator:
+        _generate(generator, name, say)
+        return
+    lacking = [path for path in raw_paths(corpus) if not path.exists()]
+    if workspace.pull(repo, lacking):
+        say(f"Raw data of {name} came from the DVC remote.")
+    still = [path for path in lacking if not path.exists()]
+    if still:
+        raise Refused(_absent(name, still))
+
+
+def collect(name: str, source: Path | None, say: Say) -> None:
+    """Bring the raw data of one corpus under `data/` and record them in `data.dvc`.
+
+    Args:
+        name: the corpus.
+        source: a folder to copy from; None runs the generator of the corpus.
+        say: receives what was done.
+
+    Raises:
+        Refused: no such corpus or folder, nothing in it, or `data.dvc` cannot be added to.
+    """
+    library = Library()
+    corpus = library.read("corpus", name)
+    workspace.require_project()
+    generator = getattr(corpus.source, "generator", None)
+    targets = raw_paths(corpus)
+    if not targets:
+        raise Refused(f"Corpus '{name}' has no raw files of its own: its source is '{corpus.source.kind}'.")
+    if source is not None:
+        _copy(name, source, targets, say)
+    elif generator:
+        _generate(generator, name, say)
+    elif still := [path.as_posix() for path in targets if not path.exists()]:
+        raise Refused(
+            f"Corpus '{name}' has no generator and {', '.join(still)} is not here. "
+            f"Say where the files are: hiraku collect {name} --from FOLDER"
+        )
+    _record(library, targets, say)
+
+
+def _generate(generator: str, name: str, say: Say) -> None:
+    if generator not in GENERATORS:
+        raise Refused(unknown_name("generator", generator, GENERATORS, f"Change source.generator of corpus '{name}'."))
+    GENERATORS[generator](paths.DATA)
+    say(f"Raw data of {name} were written by the generator '{generator}'.")
+
+
+# ---- copying ---------------------------------------------------------------------------------------------------------
+
+
+def _copy(name: str, source: Path, targets: list[Path], say: Say) -> None:
+    """Copy files beside their place and rename them into it, so that a stopped copy leaves no half file."""
+    if not source.is_dir():
+        raise Refused(f"{source} is not a folder. Give the folder that holds the files of corpus '{name}'.")
+    pairs = [pair for target in targets for pair in _pairs(source, target, is_only=len(targets) == 1)]
+    if not pairs:
+        expected = ", ".join(KNOWN_ENDINGS)
+        raise Refused(f"{source} holds no file for corpus '{name}': expected names that end in {expected}.")
+    needed = sum(origin.stat().st_size for origin, _ in pairs)
+    paths.DATA.mkdir(exist_ok=True)
+    free = shutil.disk_usage(paths.DATA).free
+    if needed > free:
+        raise Refused(f"{source} holds {needed:,} bytes for corpus '{name}', but the disk has {free:,} left. Free some.")
+    for origin, place in pairs:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
+        try:
+            shutil.copyfile(origin, partial)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+    kept = {origin for origin, _ in pairs}
+    left = [path.name for path in sorted(source.rglob("*")) if path.is_file() and path not in kept]
+    say(f"{len(pairs)} files ({needed:,} bytes) were copied for corpus '{name}'.")
+    if left:
+        say(f"Left where they are, since nothing reads them: {one_line(', '.join(left))}")
+
+
+def _pairs(source: Path, target: Path, is_only: bool) -> list[tuple[Path, Path]]:
+    """(file of the source, its place) for one path of a corpus."""
+    if target.name.endswith(KNOWN_ENDINGS):
+        origin = source / target.name
+        if not origin.is_file():
+            raise Refused(f"{source} has no {target.name}, which the corpus reads as {target}.")
+        return [(origin, target)]
+    folder = source if is_only else source / target.name
+    if not folder.is_dir():
+        raise Refused(f"{source} has no folder {target.name}, which the corpus reads as {target}.")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.endswith(KNOWN_ENDINGS)]
+    return [(path, target / path.relative_to(folder)) for path in files]
+
+
+# ---- recording -------------------------------------------------------------------------------------------------------
+
+
+def _record(library: Library, targets: list[Path], say: Say) -> None:
+    """Record paths in `data.dvc`, and nothing else of what lies under `data/`."""
+    with workspace.open_repo() as repo:
+        if not workspace.DATA_FILE.is_file():
+            workspace.DATA_FILE.write_text(EMPTY_DATA_FILE, encoding="utf-8")
+        elif not workspace.knows_data(repo):
+            _restore_list(library, repo, say)
+        workspace.add(repo, targets)
+    say(f"{workspace.DATA_FILE} records {', '.join(path.as_posix() for path in targets)}.")
+
+
+def _restore_list(library: Library, repo: Any, say: Say) -> None:
+    """Make again the list of files that `data.dvc` stands for, which neither cache nor remote has.
+
+    A fresh clone is in this state: its `data.dvc` names what the generators write. So they write it, and if the hash
+    is the same, that is the list. If not, adding to it would drop what it names, and that is refused.
+    """
+    before = workspace.DATA_FILE.read_text(encoding="utf-8")
+    generated: dict[Path, str] = {}
+    for name in library.files["corpus"]:
+        corpus = library.read("corpus", name)
+        generator = getattr(corpus.source, "generator", None)
+        if generator in GENERATORS:
+            generated.update(dict.fromkeys(raw_paths(corpus), generator))
+    for generator in dict.fromkeys(generated.values()):
+        _generate(generator, "the demo", say)
+    workspace.DATA_FILE.write_text(EMPTY_DATA_FILE, encoding="utf-8")
+    try:
+        if generated:
+            workspace.add(repo, list(generated))
+        is_same = _hash_lines(before) == _hash_lines(workspace.DATA_FILE.read_text(encoding="utf-8"))
+    except BaseException:
+        workspace.DATA_FILE.write_text(before, encoding="utf-8")
+        raise
+    if not is_same:
+        workspace.DATA_FILE.write_text(before, encoding="utf-8")
+        raise Refused(
+            f"{workspace.DATA_FILE} names raw data whose list is neither in the DVC cache nor in its remote, so adding "
+            "to it would lose them. Run: dvc pull data.dvc (with the remote they were pushed to), or start over with "
+            f"what is here: rm {workspace.DATA_FILE}"
+        )
+
+
+def _hash_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "md5:" in line]

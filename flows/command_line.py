@@ -1,0 +1,184 @@
+"""The words of the command line. Libraries are imported inside the commands, so that help comes at once."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+from rich.markup import escape
+
+from components.outcomes import Refused
+
+REFUSED = 2
+"""Exit code when input is wrong or a result cannot be accepted."""
+FAILED = 1
+"""Exit code when something broke that may work another time."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+STAGES = Group("Stages, in the order of the path", sort_key=1)
+RELEASES = Group("Releases", sort_key=0)
+PROJECT = Group("Project", sort_key=2)
+
+VERB_HELP = {
+    "ingest": ("corpus", "Raw files to clean, de-duplicated records with provenance and licence."),
+    "validate": ("corpus", "Records to report, profile and the ids accepted; a corpus that fails its suite is refused."),
+    "fit": ("encoder", "Records to an encoder, such as a tokenizer."),
+    "shard": ("corpus+encoder", "Accepted records and an encoder to shards that training streams."),
+    "pretrain": ("recipe", "Shards to weights, from a random start; goes on from its checkpoint if it was stopped."),
+    "align": ("recipe", "The weights that a recipe starts from and data to weights."),
+    "evaluate": ("recipe", "Weights and tasks to scores, one row per item."),
+    "package": ("recipe", "Weights, encoder, scores and lineage to the folder that will stand on the Hub."),
+    "register": ("recipe", "A package to a version in the model registry, alias challenger."),
+    "publish": ("recipe", "A package to a Hub repository (HF_TOKEN, HF_ENDPOINT); without a token, says what would go."),
+}
+"""Verb -> what it works on, and one line of help."""
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+app = App(
+    name="hiraku",
+    help="Raw data of a language to openly released models, stage by stage. NAME is a YAML file under recipes/.",
+    result_action="return_value",
+    help_epilogue="Servers: PREFECT_API_URL, MLFLOW_TRACKING_URI, HF_ENDPOINT; unset, embedded ones under .hiraku/ work.",
+)
+
+
+def _say(line: str) -> None:
+    """A plain line; in a terminal the bar of a stage stands on standard error and is not disturbed."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@app.command(group=RELEASES)
+def release(recipe: str, /) -> int:
+    """Bring a recipe up to date, all that it depends on first, and register its model.
+
+    Stages whose inputs have not changed are left alone; a stage that was stopped goes on from its checkpoint.
+
+    Parameters
+    ----------
+    recipe
+        A recipe, such as gpt-demo (see: hiraku recipes).
+    """
+    from flows import release as flow
+    from flows import summary
+
+    done = flow.release(recipe, _say)
+    summary.print_summary(done, console)
+    return 0
+
+
+@app.command(group=RELEASES)
+def recipes() -> int:
+    """List what can be made and where each stands."""
+    from flows import summary
+
+    summary.print_recipes(console)
+    return 0
+
+
+def _verb_command(verb: str) -> Callable[[str], int]:
+    """The command of one verb."""
+    what, text = VERB_HELP[verb]
+
+    def command(name: str, /) -> int:
+        from flows import release as flow
+        from flows import summary
+
+        done = flow.run_verb(verb, name, _say)
+        summary.print_rows(done, console)
+        return 0
+
+    command.__name__ = verb
+    command.__doc__ = f"{text}\n\nParameters\n----------\nname\n    A name of kind {what}, as under recipes/."
+    return command
+
+
+for _verb in VERB_HELP:
+    app.command(_verb_command(_verb), name=_verb, group=STAGES, sort_key=list(VERB_HELP).index(_verb))
+
+
+@app.command(group=PROJECT)
+def collect(corpus: str, /, *, source: Annotated[Path | None, Parameter(name="--from")] = None) -> int:
+    """Bring the raw data of a corpus under data/ and record just them in data.dvc.
+
+    Parameters
+    ----------
+    corpus
+        A corpus, such as demo-text.
+    source
+        The folder that holds the files; without it, the generator of the corpus writes them.
+    """
+    from flows.collect import collect as bring
+
+    bring(corpus, source, _say)
+    return 0
+
+
+@app.command(group=PROJECT)
+def graph(*, check: bool = False) -> int:
+    """Render dvc.yaml from the recipes.
+
+    Parameters
+    ----------
+    check
+        Write nothing; fail if what is there differs.
+    """
+    from flows import workspace
+
+    if check:
+        stale = workspace.stale_graph()
+        if stale:
+            raise Refused(f"{', '.join(map(str, stale))} is not what the recipes say. Run: hiraku graph")
+        return 0
+    for path in workspace.rendered_again():
+        _say(f"{path} was rendered again")
+    return 0
+
+
+@app.command(group=PROJECT)
+def doctor(recipe: str | None = None, /) -> int:
+    """Say what this machine can and cannot do, and what to change.
+
+    Parameters
+    ----------
+    recipe
+        A recipe whose need of disk and precision is compared with the machine.
+    """
+    from flows import doctor as clinic
+
+    return clinic.print_findings(clinic.examine(recipe), console)
+
+
+@app.command(group=PROJECT)
+def ui(*, mlflow_port: int = 5000, prefect_port: int = 4200) -> int:
+    """Open the pages of MLflow and Prefect on this machine only, until Ctrl-C.
+
+    Parameters
+    ----------
+    mlflow_port
+        Port of MLflow: curves, parameters, models.
+    prefect_port
+        Port of Prefect: flow runs, logs.
+    """
+    from flows import pages
+
+    return pages.serve(mlflow_port, prefect_port, _say)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command; return its exit code."""
+    try:
+        return int(app(list(words), exit_on_error=False, print_error=True) or 0)
+    except CycloptsError:
+        return REFUSED
+    except Refused as error:
+        errors.print(f"[bold red]Refused:[/] {escape(str(error))}", soft_wrap=True)
+        return REFUSED
+    except KeyboardInterrupt:
+        errors.print("Stopped. Nothing is lost: the same command goes on from here.")
+        return INTERRUPTED

@@ -1,0 +1,214 @@
+"""The process of one DVC stage, in a session of its own, so that nothing is left when it or we are killed.
+
+    flow ── launcher (`python -m flows.launch`, DVC inside) ── shell ── stage (`python -m components VERB NAME`)
+
+Whoever is killed, even with -9, the rest ends within seconds:
+    flow      the kernel sends the launcher SIGTERM, which lets the stage save its checkpoint and ends it
+    launcher  the kernel ends the stage with it; the flow ends whatever is left of the process group and tries again
+    stage     DVC sees the exit, the flow tries again
+
+DVC runs inside the launcher and not as a command, so that "busy" and "cannot be done" are told apart by exception and
+not by a message's wording, and so that it holds its lock until the stage has really ended: no second one can start.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import psutil
+
+from components.outcomes import Outcome, clear_outcome, read_outcome, write_outcome
+
+GRACE_SECONDS = 60.0
+"""How long a stage may take to save its checkpoint after SIGTERM before it is killed."""
+LEFT_OVER_SECONDS = 5.0
+"""How long what survived its launcher may take to end; the kernel has told it already."""
+TERMINATED = 143
+"""Exit code of a launcher that was told to end: 128 + SIGTERM."""
+NOTHING_TO_DO = 10
+"""Exit code of a launcher whose stage was found fresh, such as after waiting for another process that made it."""
+SHELLS = frozenset({"sh", "dash", "bash", "zsh", "fish"})
+
+How = Literal["ran", "restored", "ready"]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a stage's process ended."""
+
+    outcome: Outcome
+    how: How
+    """`ran` did the work, `restored` took it from the run cache, `ready` found nothing to do."""
+    seconds: float
+    """Wall time of everything, DVC included."""
+
+
+# ---- the side of the flow --------------------------------------------------------------------------------------------
+
+
+def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> Launched:
+    """Run one stage through DVC; return when no process of it is left.
+
+    Args:
+        verb: what the stage does.
+        name: what it works on.
+        address: what DVC knows it by, such as `dvc.yaml:fit-demo-spm`.
+        say: receives each line that the stage prints, from a thread. A progress bar is no line: when standard error
+            is a terminal, the stage inherits it and draws there.
+
+    Raises:
+        whatever interrupts it (Ctrl-C, SIGTERM, cancellation), after the whole process group has ended.
+    """
+    started = time.monotonic()
+    clear_outcome(verb, name)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.launch", verb, name, address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=None if sys.stderr.isatty() else subprocess.STDOUT,
+        start_new_session=True,
+        env=stage_environment(),
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    reader = threading.Thread(target=_stream, args=(process, say), daemon=True)
+    reader.start()
+    try:
+        code = process.wait()
+    except BaseException:
+        _ask_to_end(process)
+        raise
+    finally:
+        # Nothing is left after an orderly end; after a kill -9 of the launcher its stage may be about to end.
+        _end_group(process.pid, LEFT_OVER_SECONDS)
+        reader.join(timeout=LEFT_OVER_SECONDS)
+    return _launched(verb, name, code, time.monotonic() - started)
+
+
+def stage_environment() -> dict[str, str]:
+    """Our environment, in which `python` of a stage's command is the interpreter that runs us."""
+    here = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]), "PYTHONUNBUFFERED": "1"}
+
+
+def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None]) -> None:
+    assert process.stdout is not None  # noqa: S101 (we asked for a pipe)
+    with contextlib.suppress(ValueError):  # the pipe is closed while we read: the process has ended
+        for line in process.stdout:
+            say(line.rstrip("\n"))
+
+
+def _launched(verb: str, name: str, code: int, seconds: float) -> Launched:
+    outcome = read_outcome(verb, name)
+    if code == NOTHING_TO_DO:
+        return Launched(Outcome("done"), "ready", seconds)
+    if code == 0:
+        if outcome is not None:
+            return Launched(outcome, "ran", seconds)
+        return Launched(Outcome("done"), "restored", seconds)
+    if outcome is None or outcome.kind == "done":  # it was killed, or DVC failed after it
+        reason = f"the process of the stage {_ending(code)} and left no reason"
+        outcome = Outcome("failed", reason)
+    return Launched(outcome, "ran", seconds)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        cause = " (killed by a person, or by the kernel for want of memory)" if name == "SIGKILL" else ""
+        return f"was ended by {name}{cause}"
+    return f"ended with exit code {code}"
+
+
+def _ask_to_end(process: "subprocess.Popen[str]") -> None:
+    """Let the launcher end its stage; a second interruption ends the waiting, and the group is killed after."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE_SECONDS + LEFT_OVER_SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+
+
+# ---- process groups --------------------------------------------------------------------------------------------------
+
+
+def _members(group: int) -> Iterator[psutil.Process]:
+    """The living processes of a group, ourselves left out."""
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if pid != os.getpid() and os.getpgid(pid) == group:
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+
+
+def _end_group(group: int, grace_seconds: float) -> None:
+    """End what is left of a group: SIGTERM, and after a grace SIGKILL.
+
+    Shells get no SIGTERM: a stage that asked to die with its parent would die with its shell before it could save.
+    """
+    told: set[int] = set()
+    deadline = time.monotonic() + grace_seconds
+    while members := list(_members(group)):
+        is_late = time.monotonic() > deadline
+        for process in members:
+            with contextlib.suppress(psutil.Error):
+                if is_late:
+                    process.kill()
+                elif process.pid not in told and process.name() not in SHELLS:
+                    told.add(process.pid)
+                    process.terminate()
+        time.sleep(0.05)
+
+
+# ---- the side of the stage: `python -m flows.launch VERB NAME ADDRESS` -----------------------------------------------
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end_group(os.getpgrp(), GRACE_SECONDS)
+    # Unwinds through DVC, which gives its locks back.
+    raise SystemExit(TERMINATED)
+
+
+def main(arguments: list[str]) -> int:
+    """Reproduce one stage through DVC and leave an outcome if the stage itself could not."""
+    from components.lifeline import die_with_parent
+
+    signal.signal(signal.SIGTERM, _terminated)
+    die_with_parent(signal.SIGTERM)
+    verb, name, address = arguments
+
+    from dvc.exceptions import DvcException
+
+    from flows import workspace
+
+    try:
+        is_done = workspace.reproduce(address)
+    except DvcException as error:
+        outcome = workspace.explain(error)
+        known = read_outcome(verb, name)
+        # A stage that ran has said itself why it failed.
+        if known is None or known.kind == "done":
+            write_outcome(verb, name, outcome)
+        return 1
+    return 0 if is_done else NOTHING_TO_DO
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

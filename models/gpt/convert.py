@@ -1,0 +1,117 @@
+"""gpt networks <-> folders of weights, and the layout in which they are released."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.gpt.schema import LAYOUTS
+from models.objective import Mismatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PREVIEW_SEED = 0
+PREVIEW_TOP_P = 0.9
+
+
+def save(network: "PreTrainedModel", folder: Path) -> None:
+    """Write `config.json`, `generation_config.json` and one `model.safetensors`."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of one file, on a log's standard error
+    network.save_pretrained(folder, max_shard_size="1TB")
+
+
+def load(folder: Path) -> "PreTrainedModel":
+    """The network of a folder that `save` or transformers wrote, in the precision of its file, ready to evaluate.
+
+    Raises:
+        Mismatch: the folder holds no safetensors, or a network of another family.
+    """
+    from transformers import AutoConfig, GPT2LMHeadModel, GPTNeoXForCausalLM
+
+    kinds: dict[str, Any] = {"gpt2": GPT2LMHeadModel, "gpt_neox": GPTNeoXForCausalLM}
+    for needed in ("config.json", "model.safetensors"):
+        if not (folder / needed).is_file() and not (folder / f"{needed}.index.json").is_file():
+            raise Mismatch(f"{folder} has no {needed}, expected a folder that save_pretrained wrote as safetensors.")
+    found = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    if found not in kinds:
+        raise Mismatch(f"{folder} holds a network of type '{found}', expected one of {', '.join(kinds)}.")
+    network: PreTrainedModel = kinds[found].from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+    )
+    return network.eval()
+
+
+def preview(network: "PreTrainedModel", encoder: Any, prompts: list[str], new_tokens: int) -> list[str]:
+    """Continue texts as if they began a document: after an end-of-text token, which is what training saw there.
+
+    Sampled with a seed of its own; torch's global generators are left as they were.
+
+    Returns:
+        Each prompt with its continuation.
+    """
+    import torch
+
+    limit = network.config.max_position_embeddings
+    new_tokens = min(new_tokens, limit - 1)
+    unused = list(range(encoder.facts["vocab_size"], network.config.vocab_size))
+    was_training = network.training
+    generate: Any = network.generate
+    network.eval()
+    texts = []
+    for prompt, ids in zip(prompts, encoder.encode(prompts), strict=True):
+        start = [encoder.facts["eos"], *(int(token) for token in ids)][-(limit - new_tokens) :]
+        given = torch.tensor([start], device=network.device)
+        with torch.random.fork_rng(devices=[network.device] if network.device.type == "cuda" else []):
+            torch.manual_seed(PREVIEW_SEED)
+            output = generate(
+                given,
+                attention_mask=torch.ones_like(given),
+                do_sample=True,
+                top_k=0,
+                top_p=PREVIEW_TOP_P,
+                max_new_tokens=new_tokens,
+                use_cache=True,
+                suppress_tokens=unused or None,
+            )
+        continued = [token for token in output[0, len(start) :].tolist() if token != encoder.facts["eos"]]
+        texts.append(prompt + encoder.decode(continued))
+    network.train(was_training)
+    return texts
+
+
+def write_layout(
+    layout: str, weights_folder: Path, encoder_folder: Path, generation: dict[str, Any], folder: Path
+) -> None:
+    """Write the files of a released layout, the card excepted.
+
+    Args:
+        layout: a key of `schema.LAYOUTS`.
+        weights_folder: what `save` wrote.
+        encoder_folder: a fitted tokenizer, loadable by AutoTokenizer.
+        generation: fields of `generation_config.json` besides the ids of special tokens.
+        folder: receives the files; made if missing.
+
+    Raises:
+        Mismatch: a field of `generation` that GenerationConfig does not know, or does not accept.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    ids = AutoConfig.from_pretrained(weights_folder, local_files_only=True)
+    if unknown := sorted(set(generation) - set(GenerationConfig().to_dict())):
+        raise Mismatch(f"package.generation has fields that GenerationConfig does not know: {', '.join(unknown)}.")
+    settings = GenerationConfig(
+        bos_token_id=ids.bos_token_id, eos_token_id=ids.eos_token_id, pad_token_id=ids.pad_token_id, **generation
+    )
+    try:
+        settings.validate(strict=True)
+    except ValueError as error:
+        raise Mismatch(f"package.generation is refused by transformers: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.save_pretrained(folder)
+    for name in LAYOUTS[layout]:
+        if name == "generation_config.json":
+            continue
+        source = weights_folder if (weights_folder / name).is_file() else encoder_folder
+        shutil.copyfile(source / name, folder / name)

@@ -1,0 +1,40 @@
+"""What a trainer asks of an objective; each family keeps its own in `objectives.py`."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Mismatch(ValueError):
+    """Sections of a recipe that do not fit each other or their encoder; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What an objective makes of a batch."""
+
+    total: "torch.Tensor"
+    """What is minimised: a scalar, the mean over the batch's items."""
+    parts: dict[str, "torch.Tensor"] = field(default_factory=dict)
+    """Detached scalars that a person wants to see beside it, means over the same items."""
+
+
+class Objective(Protocol):
+    """Batch -> loss."""
+
+    item: str
+    """What a loss is the mean over, in the plural: `tokens`."""
+
+    def __call__(self, batch: dict[str, "torch.Tensor"]) -> Loss:
+        """The loss of a batch, differentiable."""
+
+    def num_items(self, batch: dict[str, Any]) -> int:
+        """How many items the mean is over. A step made of several micro-batches weighs them by it."""
+
+    def units(self, batch: dict[str, Any], encoder: Any) -> dict[str, int]:
+        """How many items the batch has, and of what a person would count instead, such as characters."""
+
+    def measures(self, loss: float, units: dict[str, int]) -> dict[str, float]:
+        """What else a mean loss says, given the units of the batches it was measured on."""

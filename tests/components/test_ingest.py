@@ -1,0 +1,317 @@
+"""`ingest`: what becomes a record, what a reject and why, and what refuses a corpus."""
+
+import errno
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from components import ingest as verb
+from components import paths, records
+from components.ingest import ingest
+from components.manifest import read_manifest, tree_hash
+from components.outcomes import Refused
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "text_ja"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes" / "corpora").mkdir(parents=True)
+    return tmp_path
+
+
+def corpus(name="small", column=None, source=None, **more):
+    """Write a corpus YAML."""
+    raw = {
+        "description": "For a test.",
+        "language": "ja",
+        "licence": "CC0-1.0",
+        "source": {"kind": "files", "paths": [name], **(source or {})},
+        "columns": {"text": {"modality": "text", **(column or {})}},
+        **more,
+    }
+    Path(f"recipes/corpora/{name}.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+
+
+def raw(rows, name="small/a.jsonl"):
+    """Write raw rows: mappings as JSON lines, strings as they are."""
+    path = paths.DATA / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def sentences(count, start=0):
+    return [{"text": f"第{number}話。昔々あるところに猫がいました。"} for number in range(start, start + count)]
+
+
+def all_records(name="small", columns=("text", "licence", "source")):
+    return list(records.iterate_records(name, list(columns), accepted_only=False))
+
+
+def rejects(name="small", folder=None):
+    return pq.read_table((folder or paths.state("ingest", name)) / "rejects.parquet").to_pylist()
+
+
+def test_rows_become_records_in_order_with_licence_source_and_id():
+    corpus(source={"licence_field": "license", "source_field": "from", "id_field": "id"})
+    raw(
+        [
+            {"text": "一つ目の文書です。", "license": "MIT", "from": "wiki", "id": "a"},
+            {"text": "二つ目の文書です。", "id": 7},
+            {"text": "三つ目の文書です。", "license": None, "id": "a"},
+        ]
+    )
+    ingest("small")
+    found = all_records()
+    assert [each["text"] for each in found] == ["一つ目の文書です。", "二つ目の文書です。", "三つ目の文書です。"]
+    assert [each["id"] for each in found] == ["a", "7", "small/a.jsonl:3"]
+    assert [each["licence"] for each in found] == ["MIT", "CC0-1.0", "CC0-1.0"]
+    assert [each["source"] for each in found] == ["wiki", "small/a.jsonl", "small/a.jsonl"]
+
+
+def test_the_first_of_equal_documents_stays_even_across_files():
+    corpus(max_reject_share=1.0)
+    raw([*sentences(3), *sentences(2)], "small/a.jsonl")
+    raw([*sentences(3), {"text": "第0話。昔々あるところに猫がいました。\r\n"}], "small/b.jsonl")
+    ingest("small")
+    assert len(all_records()) == 3
+    found = rejects()
+    assert {each["reason"] for each in found} == {"duplicate of an earlier document"}
+    assert [each["where"] for each in found] == [
+        "data/small/a.jsonl:4",
+        "data/small/a.jsonl:5",
+        *(f"data/small/b.jsonl:{number}" for number in range(1, 5)),
+    ]
+    assert read_manifest("ingest", "small").counts["num_duplicates"] == 6
+
+
+def test_bad_rows_are_rejects_with_reason_place_and_excerpt():
+    corpus(column={"filters": {"min_chars": 5, "max_chars": 40}}, max_reject_share=1.0)
+    raw(
+        [
+            *sentences(2),
+            "{broken",
+            {"body": "本文は別の鍵にある。"},
+            {"text": 5},
+            {"text": " \n"},
+            {"text": None},
+            {"text": "短い"},
+            {"text": "長" * 41},
+            '{"text": "\\ud83d broken pair, long enough"}',
+        ]
+    )
+    ingest("small")
+    assert [(each["where"].rsplit(":", 1)[1], each["reason"]) for each in rejects()] == [
+        ("3", "not JSON"),
+        ("4", "no field 'text' (columns.text.field)"),
+        ("5", "text: not text but int"),
+        ("6", "text: empty"),
+        ("7", "text: empty"),
+        ("8", "text: shorter than 5 characters (filters.min_chars)"),
+        ("9", "text: longer than 40 characters (filters.max_chars)"),
+        ("10", "text: half of a surrogate pair (broken characters)"),
+    ]
+    assert rejects()[1]["excerpt"] == "keys: body"
+    assert rejects()[5]["excerpt"] == "短い"
+    report = json.loads((paths.state("ingest", "small") / "report.json").read_text(encoding="utf-8"))
+    assert report["rows"] == 10
+    assert sum(report["records"].values()) == 2
+    assert report["rejects"]["text: empty"] == 2
+    assert report["reject_examples"]["text: empty"] == ["data/small/a.jsonl:6", "data/small/a.jsonl:7"]
+
+
+def test_the_split_is_decided_by_content_alone():
+    corpus(splits={"valid": 0.2, "test": 0.1})
+    raw(sentences(2000))
+    ingest("small")
+    before = {each["text"]: each["split"] for each in all_records()}
+    shares = {split: list(before.values()).count(split) / 2000 for split in ("train", "valid", "test")}
+    assert shares == pytest.approx({"train": 0.7, "valid": 0.2, "test": 0.1}, abs=0.03)
+    raw([{**each, "id": "other"} for each in reversed(sentences(3000))], "small/a.jsonl")
+    ingest("small")
+    after = {each["text"]: each["split"] for each in all_records()}
+    assert {text: after[text] for text in before} == before
+
+
+def test_the_split_and_the_duplicate_test_use_the_documented_digest():
+    raw_digest = hashlib.blake2b(b"text\x006\x00" + "猫だ".encode(), digest_size=16).digest()
+    assert records.content_digest({"text": "猫だ"}) == raw_digest
+    assert records.split_of(b"\0" * 16, 0.1, 0.1) == "test"
+    assert records.split_of(b"\x20" + b"\0" * 15, 0.1, 0.1) == "valid"
+    assert records.split_of(b"\xff" * 16, 0.1, 0.1) == "train"
+    assert records.split_of(b"\0" * 16, 0.0, 0.0) == "train"
+
+
+def test_the_same_raw_data_give_the_same_bytes():
+    corpus()
+    raw([*sentences(500), "{broken"])
+    ingest("small")
+    first = tree_hash(paths.state("ingest", "small"))
+    ingest("small")
+    assert tree_hash(paths.state("ingest", "small")) == first
+
+
+def test_the_manifest_names_raw_data_and_code():
+    corpus()
+    raw(sentences(5))
+    ingest("small")
+    manifest = read_manifest("ingest", "small")
+    assert manifest.parents == {"data/small": tree_hash(Path("data/small"))}
+    assert manifest.revisions == {"components.ingest": 1, "components.modalities.text": 1}
+    assert manifest.payload_hash == tree_hash(paths.payload("ingest", "small"))
+    assert manifest.counts["num_records"] == manifest.counts["num_rows"] == 5
+
+
+def test_many_records_are_written_as_parts_and_groups_and_read_in_order(monkeypatch):
+    monkeypatch.setattr(records, "PART_ROWS", 40)
+    monkeypatch.setattr(records, "GROUP_ROWS", 15)
+    corpus()
+    raw(sentences(100))
+    ingest("small")
+    parts = sorted(paths.payload("ingest", "small").iterdir())
+    assert [pq.read_metadata(part).num_rows for part in parts] == [40, 40, 20]
+    assert pq.read_metadata(parts[0]).num_row_groups == 3
+    assert [each["text"] for each in all_records()] == [each["text"] for each in sentences(100)]
+
+
+def test_a_part_ends_after_so_many_bytes(monkeypatch):
+    monkeypatch.setattr(records, "PART_BYTES", 1000)
+    corpus()
+    raw(sentences(100))
+    ingest("small")
+    assert len(list(paths.payload("ingest", "small").iterdir())) > 5
+    assert len(all_records()) == 100
+
+
+def test_missing_raw_data_are_refused_before_anything_is_written():
+    corpus()
+    with pytest.raises(Refused, match="hiraku collect small --from FOLDER"):
+        ingest("small")
+    assert not paths.ARTIFACTS.exists()
+
+
+def test_a_corpus_without_rows_is_refused():
+    corpus()
+    raw([""])
+    with pytest.raises(Refused, match=r"no rows.*data/small.*hiraku collect small"):
+        ingest("small")
+    assert not paths.state("ingest", "small").exists()
+
+
+def test_too_few_records_are_refused_with_the_key():
+    corpus(min_records=10)
+    raw(sentences(9))
+    with pytest.raises(Refused, match=r"9 records are left of 9 rows, at least 10 must be \(min_records\)"):
+        ingest("small")
+
+
+def test_too_many_rejects_are_refused_with_reasons_places_and_keys():
+    corpus(column={"filters": {"min_japanese_share": 0.5}}, max_reject_share=0.3)
+    english = [{"text": f"Call me Ishmael, number {number}. Some years ago."} for number in range(30)]
+    raw([*sentences(50), *english, "{broken"])
+    with pytest.raises(Refused) as refusal:
+        ingest("small")
+    said = str(refusal.value)
+    assert "31 of 81 rows (38.3%) were rejected, at most 30.0% may be (max_reject_share)" in said
+    assert "30 × text: Japanese share under 0.5 (filters.min_japanese_share); first at data/small/a.jsonl:51" in said
+    assert "recipes/corpora/small.yaml" in said
+    assert not paths.state("ingest", "small").exists()
+    assert not list(paths.state("ingest", "small").parent.iterdir())
+    kept = rejects(folder=paths.outcome_folder("ingest", "small"))
+    assert len(kept) == 31
+
+
+def test_a_file_in_which_every_row_is_bad_is_refused():
+    corpus()
+    raw(["<html>", "<body>"])
+    with pytest.raises(Refused, match="2 × not JSON"):
+        ingest("small")
+
+
+def test_a_wrong_field_name_shows_the_keys_that_are_there():
+    corpus()
+    raw([{"body": "本文"}] * 3)
+    with pytest.raises(Refused, match=r"no field 'text' \(columns\.text\.field\)"):
+        ingest("small")
+    assert rejects(folder=paths.outcome_folder("ingest", "small"))[0]["excerpt"] == "keys: body"
+
+
+def test_a_success_forgets_the_rejects_that_a_refusal_kept():
+    corpus()
+    raw(["{broken"])
+    with pytest.raises(Refused):
+        ingest("small")
+    raw(sentences(3))
+    ingest("small")
+    assert not paths.outcome_folder("ingest", "small").exists()
+
+
+def test_a_broken_file_leaves_the_earlier_state_as_it_was():
+    corpus()
+    raw(sentences(5))
+    ingest("small")
+    before = tree_hash(paths.state("ingest", "small"))
+    packed = gzip.compress("\n".join(json.dumps(each) for each in sentences(500)).encode())
+    (paths.DATA / "small" / "b.jsonl.gz").write_bytes(packed[:-50])
+    with pytest.raises(Refused, match=r"b\.jsonl\.gz is not a whole gzip file"):
+        ingest("small")
+    assert tree_hash(paths.state("ingest", "small")) == before
+    assert [each.name for each in paths.state("ingest", "small").parent.iterdir()] == ["small"]
+
+
+def test_shift_jis_is_refused_by_its_name():
+    corpus()
+    (paths.DATA / "small").mkdir(parents=True)
+    (paths.DATA / "small" / "a.txt").write_bytes("これはシフトJISの文書です。".encode("cp932"))
+    with pytest.raises(Refused, match=r"Shift-JIS.*iconv -f CP932 -t UTF-8"):
+        ingest("small")
+
+
+def test_a_disk_without_room_is_refused_before_work(monkeypatch):
+    corpus()
+    raw(sentences(100))
+    usage = verb.shutil.disk_usage(".")._replace(free=10)
+    monkeypatch.setattr(verb.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(Refused, match=r"artifacts/ingested/small needs about [\d,]+ bytes, and 10 are free"):
+        ingest("small")
+
+
+def test_a_disk_that_fills_up_is_refused_and_nothing_half_made_remains(monkeypatch):
+    corpus()
+    raw(sentences(100))
+
+    def full(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.TableWriter, "_write_group", full)
+    with pytest.raises(Refused, match=r"The disk is full: artifacts/ingested/small needs more than"):
+        ingest("small")
+    assert not list(paths.state("ingest", "small").parent.iterdir())
+
+
+def test_records_need_their_command():
+    corpus()
+    with pytest.raises(Refused, match="hiraku ingest small"):
+        list(records.iterate_records("small", ["text"], accepted_only=False))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="real text is not beside the checkout (../shared/data/text_ja)")
+def test_real_text_becomes_records_without_losing_a_character():
+    corpus(source={"licence_field": "license", "source_field": "source", "id_field": "id"})
+    path = paths.DATA / "small" / "wikinews.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes((SHARED / "wikinews_ja.jsonl.gz").read_bytes())
+    ingest("small")
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        expected = [json.loads(line) for line in stream]
+    found = all_records()
+    assert [each["text"] for each in found] == [each["text"] for each in expected]
+    assert [each["id"] for each in found] == [each["id"] for each in expected]
+    assert {each["licence"] for each in found} == {"CC BY 2.5"}
