@@ -76,7 +76,7 @@ def _parents(corpora: list[str]) -> dict[str, str]:
     return {paths.payload(*stage).as_posix(): read_manifest(*stage).payload_hash for stage in stages}
 
 
-def is_in_share(record_id: str, share: float) -> bool:
+def _is_in_share(record_id: str, share: float) -> bool:
     """Whether a record belongs to a share of its corpus: by the hash of its id, so a larger share holds a smaller."""
     # Salted, since ids may be hashes of the content that already decided the split.
     place = int.from_bytes(hashlib.sha256(f"fit\0{record_id}".encode()).digest()[:8], "big")
@@ -87,7 +87,7 @@ def _values(section: Any, split: str) -> Iterator[Any]:
     """The encoder's column of accepted records; the share applies to training only."""
     for part in section.corpora:
         for record in iterate_records(part.corpus, columns=[section.column], splits={split}):
-            if split != "train" or is_in_share(record["id"], part.share):
+            if split != "train" or _is_in_share(record["id"], part.share):
                 yield record[section.column]
 
 

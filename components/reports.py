@@ -107,7 +107,7 @@ def _found(outcome: dict[str, Any]) -> str:
     if "unexpected_count" in outcome:
         broken, total = outcome["unexpected_count"], outcome["element_count"]
         if not broken:
-            return f"all {total:,} records keep it"
+            return f"all {total:,} keep it"
         return f"{broken:,} of {total:,} records ({100 * broken / total:.2f} %) that break it"
     if outcome.get("partial_missing_list"):
         return f"no record with {', '.join(map(str, outcome['partial_missing_list']))}"

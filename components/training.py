@@ -18,7 +18,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -30,8 +29,10 @@ from torch import Tensor, nn
 from components import randomness
 from components.batches import BatchPlan, batch_loader
 from components.checkpoints import Checkpoints
+from components.devices import cpu_has_bf16, uses_gpu
 from components.journal import Journal
 from components.modalities import Samples
+from components.optimizers import learning_rate, make_optimizer
 from components.outcomes import Refused
 from components.progress import Progress
 from components.settings import settings
@@ -68,32 +69,6 @@ class Trained:
     points: list[dict[str, Any]]
     """The journal's points from the first step on, over all runs."""
     previews: list[str]
-
-
-def learning_rate(training: Any, step: int) -> float:
-    """The rate of optimiser step `step`, counted from 1: the peak at the end of warm-up, its share at the last step."""
-    section, peak = training.learning_rate, training.optimizer.learning_rate
-    if step <= section.warmup_steps:
-        return peak * step / section.warmup_steps
-    way = (step - section.warmup_steps) / max(1, training.num_steps - section.warmup_steps)
-    share = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * way)),
-        "linear": 1 - way,
-        "constant": 1.0,
-    }[section.kind]
-    return peak * (share + section.final_share * (1 - share))
-
-
-def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:
-    """AdamW that decays matrices and embeddings, but no bias and no norm."""
-    section = training.optimizer
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": section.weight_decay},
-        {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
-    ]
-    betas = (section.beta1, section.beta2)
-    return torch.optim.AdamW(groups, lr=section.learning_rate, betas=betas, eps=section.epsilon, fused=True)
 
 
 def micro_batches(batch: dict[str, Tensor], num_samples: int) -> Iterator[dict[str, Tensor]]:
@@ -267,15 +242,6 @@ class TrainingModule(pl.LightningModule):
         self.network.train()
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 itself; without, it is more than ten times slower than fp32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return torch.backends.mps.is_available()
-    return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
 def make_trainer(training: Any, num_steps: int) -> pl.Trainer:
     """Lightning with everything off that this module does itself; it makes `num_steps` optimiser steps.
 
@@ -285,11 +251,8 @@ def make_trainer(training: Any, num_steps: int) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for harmless in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
         warnings.filterwarnings("ignore", message=harmless)
-    machine = settings()
-    if machine.accelerator == "gpu" and not torch.cuda.is_available():
-        raise Refused("HIRAKU_ACCELERATOR is 'gpu', but torch finds no GPU here. Unset it, or install a driver.")
-    on_gpu = machine.accelerator != "cpu" and torch.cuda.is_available()
-    torch.set_num_threads(machine.num_threads or len(os.sched_getaffinity(0)))
+    on_gpu = uses_gpu()
+    torch.set_num_threads(settings().num_threads or len(os.sched_getaffinity(0)))
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=1,

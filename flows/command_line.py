@@ -64,10 +64,13 @@ def release(recipe: str, /) -> int:
     recipe
         A recipe, such as gpt-demo (see: hiraku recipes).
     """
-    from flows import release as flow
-    from flows import summary
+    from flows import checks, server, summary
 
-    done = flow.release(recipe, _say)
+    checks.before_release(recipe, _say)
+    with server.running():
+        from flows import release as flow
+
+        done = flow.release(recipe, _say)
     summary.print_summary(done, console)
     return 0
 
@@ -86,10 +89,13 @@ def _verb_command(verb: str) -> Callable[[str], int]:
     what, text = VERB_HELP[verb]
 
     def command(name: str, /) -> int:
-        from flows import release as flow
-        from flows import summary
+        from flows import checks, server, summary
 
-        done = flow.run_verb(verb, name, _say)
+        checks.before_verb(verb, name, _say)
+        with server.running():
+            from flows import release as flow
+
+            done = flow.run_verb(verb, name, _say)
         summary.print_rows(done, console)
         return 0
 

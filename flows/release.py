@@ -6,8 +6,10 @@ Prefect decides when and how often, DVC what is stale, MLflow remembers what cam
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from components.settings import set_quiet_environment
@@ -15,12 +17,14 @@ from components.settings import set_quiet_environment
 set_quiet_environment()
 # The terminal shows our lines; Prefect keeps them too, with its own, for its UI.
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-# Prefect makes the folder, but not its parents, and warns.
-Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 from prefect import flow, get_run_logger, tags, task  # noqa: E402 (after the settings that it reads on import)
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType  # noqa: E402
+from prefect.client.schemas.objects import StateType  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
+from prefect.states import Crashed  # noqa: E402
 
 from components import paths, tracking  # noqa: E402
 from components.graph import Stage, plan, plan_to  # noqa: E402
@@ -29,7 +33,7 @@ from components.outcomes import Busy, Refused  # noqa: E402
 from components.publish import publish  # noqa: E402
 from components.recipes import Library  # noqa: E402
 from components.register import register  # noqa: E402
-from flows import collect, workspace  # noqa: E402
+from flows import collect, server, workspace  # noqa: E402
 from flows.launch import Launched, launch  # noqa: E402
 from flows.mirror import RUN_NAME, Mirror  # noqa: E402
 from flows.summary import Row, Summary  # noqa: E402
@@ -58,6 +62,8 @@ class Session:
     release: tracking.Release
     say: Say
     summary: Summary
+    tracking: "Future[int] | None" = None
+    """Done when the tracking library is loaded and dead runs are swept: it loads while Prefect starts."""
     repo: Any = None
 
 
@@ -205,6 +211,8 @@ def receipt_flow(verb: str, recipe: str) -> None:
 def _begin() -> None:
     session = _current()
     session.summary.flow_run_id = session.release.tags["flow_run_id"] = str(flow_run.id)
+    if session.tracking:
+        session.tracking.result()
 
 
 def _collect_missing(stages: list[Stage]) -> None:
@@ -217,15 +225,12 @@ def _collect_missing(stages: list[Stage]) -> None:
 
 
 def release(recipe: str, say: Say = print) -> Summary:
-    """Run the release of a recipe to its end.
+    """Run the release of a recipe to its end, after `flows.checks`.
 
     Raises:
         Refused: input is wrong or a result cannot be accepted; what is done stays, the next run goes on from there.
     """
-    library = Library()
-    # Whatever is wrong with the recipes or the raw data is said before anything starts.
-    collect.require_obtainable(library, plan(library, recipe))
-    modality = part_of(library.read("recipe", recipe).family, "schema").MODALITY
+    modality = part_of(Library().read("recipe", recipe).family, "schema").MODALITY
     configured = release_flow.with_options(name=FLOW_NAMES[modality], flow_run_name=f"release {recipe}")
     session = _session_for(recipe, FLOW_NAMES[modality], say)
     marks = [f"recipe:{recipe}", f"modality:{modality}"]
@@ -233,31 +238,21 @@ def release(recipe: str, say: Say = print) -> Summary:
 
 
 def run_verb(verb: str, name: str, say: Say = print) -> Summary:
-    """Run one verb on one name.
+    """Run one verb on one name, after `flows.checks`.
 
     Raises:
-        Refused: as `release`; also if what it reads has not been made.
+        Refused: as `release`.
     """
-    library = Library()
     if verb in ("register", "publish"):
-        library.path("recipe", name)
         session = _session_for(name, "receipts", say)
         receipts = receipt_flow.with_options(flow_run_name=f"{verb} {name}")
         return _run(session, [f"recipe:{name}"], lambda: receipts(verb, name))
-    needed = plan_to(library, verb, name)
-    made = [paths.state(each.verb, each.name) / MANIFEST_NAME for each in needed[:-1]]
-    lacking = [each for each, path in zip(needed, made, strict=False) if not path.is_file()]
-    if lacking:
-        commands = "".join(f"\n  hiraku {each.verb} {each.name}" for each in lacking)
-        raise Refused(f"{verb} {name} reads what has not been made yet. Run first:{commands}")
     session = _session_for(name, "stages", say)
     single = stage_flow.with_options(flow_run_name=f"{verb} {name}")
     return _run(session, [f"verb:{verb}"], lambda: single(verb, name))
 
 
 def _session_for(recipe: str, experiment: str, say: Say) -> Session:
-    workspace.require_project()
-    tracking.require_server()
     revision = workspace.git_revision()
     marks = {"git_revision": revision.commit, "git_dirty": str(revision.is_dirty).lower()}
     marks |= {f"data {path}": digest for path, digest in workspace.data_hashes().items()}
@@ -270,13 +265,13 @@ def _run(session: Session, marks: list[str], run: Callable[[], None]) -> Summary
     started = time.monotonic()
     status = "FAILED"
     _session = session
-    for file in workspace.rendered_again():
-        session.say(f"{file} was rendered again from the recipes")
     try:
-        with workspace.open_repo() as session.repo, tags(*marks):
+        with workspace.open_repo() as session.repo, tags(*marks, _process_mark()), ThreadPoolExecutor(1) as loader:
             if not workspace.has_remote(session.repo):
                 session.say(workspace.NO_REMOTE)
-            tracking.sweep(session.release.experiment)
+            session.tracking = loader.submit(tracking.sweep, session.release.experiment)
+            server.wait()
+            sweep()
             run()
         status = "FINISHED"
     except Busy as error:
@@ -301,6 +296,23 @@ def _close(session: Session, status: str) -> None:
         release_run.attach(path, "versions")
     release_run.close(status)
     session.summary.run_id = release_run.run_id
+
+
+def _process_mark() -> str:
+    tags_of_process = tracking.process_tags()
+    return f"process:{tags_of_process['hiraku.host']}/{tags_of_process['hiraku.process']}"
+
+
+def sweep() -> None:
+    """Mark flow runs as crashed that still count as running though their process on this machine is gone."""
+    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=running):
+            for mark in run.tags:
+                host, _, process = mark.removeprefix("process:").rpartition("/")
+                if mark.startswith("process:") and host == gethostname() and not tracking.is_alive(process):
+                    gone = Crashed(message="Its process is gone; the same command goes on from here.")
+                    client.set_flow_run_state(run.id, gone, force=True)
 
 
 def _stage_tags(key: str) -> dict[str, str]:

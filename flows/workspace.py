@@ -133,11 +133,23 @@ def reproduce(address: str) -> bool:
     """
     with open_repo() as repo:
         is_shared = remote_answers(repo)
+        _keep_uncached(repo, address)
         # `pull` asks the remote's run cache; `single_item` leaves all other stages alone.
         done = repo.reproduce(address, single_item=True, pull=is_shared)
         if done and is_shared:
             _push(repo, [address])
         return bool(done)
+
+
+def _keep_uncached(repo: "Repo", address: str) -> None:
+    """Put outputs back into the cache that are what the lock says while the cache was cleared; nothing need run."""
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):
+        stage = _stage(repo, address)
+        is_there = all(out.exists for out in stage.outs)
+        if is_there and stage.changed() and not stage.changed(allow_missing=True):
+            stage.commit()
 
 
 def explain(error: Exception) -> Outcome:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from components import paths
-from components.fit import fit, is_in_share
+from components.fit import _is_in_share, fit
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.outcomes import Refused
 from components.records import ACCEPTED_NAME, RecordWriter, TableWriter, text_schema
@@ -110,7 +110,7 @@ def test_only_accepted_records_are_read(town):
 def test_a_share_of_a_corpus_is_chosen_by_id_and_leaves_the_proof_whole(town):
     write_encoder("town-spm", corpora=[{"corpus": "town", "share": 0.5}], vocab_size=320)
     fit("town-spm")
-    expected = sum(is_in_share(each["id"], 0.5) for each in town if each["split"] == "train")
+    expected = sum(_is_in_share(each["id"], 0.5) for each in town if each["split"] == "train")
     assert report_of("town-spm")["train"]["documents"] == expected
     assert 50 < expected < 130
     assert report_of("town-spm")["held_out"]["documents"] == 20
@@ -118,7 +118,7 @@ def test_a_share_of_a_corpus_is_chosen_by_id_and_leaves_the_proof_whole(town):
 
 def test_a_larger_share_holds_the_smaller_one():
     ids = [f"doc-{number}" for number in range(20_000)]
-    chosen = {share: {each for each in ids if is_in_share(each, share)} for share in (0.1, 0.3, 1.0)}
+    chosen = {share: {each for each in ids if _is_in_share(each, share)} for share in (0.1, 0.3, 1.0)}
     assert chosen[0.1] < chosen[0.3] < chosen[1.0] == set(ids)
     assert len(chosen[0.3]) == pytest.approx(6000, rel=0.05)
 

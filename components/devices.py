@@ -1,0 +1,32 @@
+"""What this machine computes on."""
+
+from pathlib import Path
+
+from components.outcomes import Refused
+from components.settings import settings
+
+
+def uses_gpu() -> bool:
+    """Whether networks run on a GPU here, as the settings wish.
+
+    Raises:
+        Refused: they ask for a GPU and there is none.
+    """
+    import torch
+
+    wanted, there = settings().accelerator, torch.cuda.is_available()
+    if wanted == "gpu" and not there:
+        raise Refused("HIRAKU_ACCELERATOR is 'gpu', but torch finds no GPU here. Unset it, or install a driver.")
+    return wanted != "cpu" and there
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 itself; without, it is more than ten times slower than fp32.
+
+    Linux tells (`avx512_bf16` and `amx_bf16` on x86, `bf16` on ARM); elsewhere the answer is no.
+    """
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)

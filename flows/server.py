@@ -1,0 +1,148 @@
+"""The embedded Prefect server: a child that starts while libraries load and never outlives the command.
+
+Prefect can start one itself, but that one goes on for ever when the flow is killed with -9, and it starts only after
+everything has been imported. With `PREFECT_API_URL` set, nothing is started.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+from components.outcomes import Refused
+
+START_SECONDS = 180.0
+"""How long a loaded machine may take, the first start's migrations included."""
+STOP_SECONDS = 5.0
+LOG_NAME = "server.log"
+
+
+def home() -> Path:
+    """Where the embedded server keeps its database; made if it is missing, since Prefect makes no parents."""
+    folder = Path(os.environ["PREFECT_HOME"])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def require_server() -> None:
+    """Refuse a server of `PREFECT_API_URL` that does not answer, before long work.
+
+    Raises:
+        Refused: nothing listens there.
+    """
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        return
+    address = urlparse(url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError as error:
+        raise Refused(
+            f"PREFECT_API_URL is {url}, but nothing answers there ({error}). Start the server (prefect server start), "
+            "or unset the variable to use the embedded one."
+        ) from error
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """A Prefect server for this process, starting in the background; see `wait`.
+
+    It sets `PREFECT_API_URL`, which Prefect reads when it is imported.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    port = free_port()
+    log = home() / LOG_NAME
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,  # Ctrl-C at the terminal must not take it away before the flow has reported
+        )
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    try:
+        _processes.append(process)
+        yield
+    finally:
+        _processes.remove(process)
+        del os.environ["PREFECT_API_URL"]
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+_processes: "list[subprocess.Popen[bytes]]" = []
+
+
+def wait() -> None:
+    """Wait until the server of `running` answers.
+
+    Raises:
+        Refused: it ended or did not answer in time; the message names its log.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while _processes:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            with urllib.request.urlopen(f"{os.environ['PREFECT_API_URL']}/health", timeout=5) as answer:  # noqa: S310
+                if answer.status == 200:
+                    return
+        if _processes[-1].poll() is not None or time.monotonic() > deadline:
+            raise Refused(
+                f"The embedded Prefect server did not start; its last words are in {home() / LOG_NAME}. "
+                "Run: hiraku doctor"
+            )
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether a port of this machine can be bound."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def main(arguments: list[str]) -> None:
+    """Become the server: the kernel's promise to end us with our parent survives the exec."""
+    from components.lifeline import die_with_parent
+
+    die_with_parent(signal.SIGTERM)
+    # What Prefect's own embedded server sets: no pages, no background services.
+    environment = {
+        **os.environ,
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    words = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", arguments[0]]
+    quiet = ["--log-level", "error", "--lifespan", "on"]
+    os.execve(sys.executable, [sys.executable, "-m", "uvicorn", *words, *quiet], environment)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

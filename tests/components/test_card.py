@@ -1,0 +1,139 @@
+"""Cards: what the Hub reads, and that every number comes from a file."""
+
+import math
+from xml.etree import ElementTree
+
+import pytest
+from huggingface_hub import ModelCard
+
+from components.card import Release, metadata, render
+from components.curve import Line, draw, loss_curve, thin
+from components.lineage import Input, Lineage
+from components.manifest import Manifest
+from components.markdown import cell, fenced, label, number, table
+from components.recipes import read_section
+from tests.components.small_release import write_recipes
+
+TASK = {"kind": "held-out-bits", "modality": "text", "corpus": "town", "split": "test", "max_documents": None}
+
+
+@pytest.fixture
+def release(tmp_path) -> Release:
+    write_recipes(tmp_path)
+    records = {"artifacts/ingested/town/records": "1" * 64}
+    details = {"licences": {"CC0-1.0": 1200, "CC-BY-4.0": 34}, "rejects": {"too short | odd": 56}}
+    counts = {"num_rows": 1290, "num_records": 1234, "num_rejects": 56}
+    states = (
+        Manifest("ingest", "town", {}, {"data/town": "0" * 64}, counts, "CC0-1.0", details, "1" * 64),
+        Manifest("validate", "town", {}, records, {"num_accepted": 1230, "num_train": 1111}, "CC0-1.0", {}, "2" * 64),
+        Manifest("fit", "town-spm", {}, records, {"held_out/characters_per_token": 2.345}, "CC0-1.0", {}, "3" * 64),
+        Manifest("shard", "town+town-spm", {}, records, {"train/tokens": 98765}, "CC0-1.0", {}, "4" * 64),
+        Manifest("evaluate", "tiny", {}, records, {}, "CC-BY-SA-4.0", {"tasks": {"town-held-out": TASK}}, "5" * 64),
+        Manifest("package", "tiny", {}, {}, {}, "CC-BY-SA-4.0"),
+    )
+    return Release(
+        name="tiny",
+        recipe=read_section(tmp_path / "recipes" / "tiny.yaml", "recipe"),
+        lineage=Lineage(states, (Input("data/town", "0" * 64),)),
+        scores={"town-held-out": {"bits_per_character": 3.25, "perplexity": 1234.5678, "num_documents": 77}},
+        num_parameters=4_321_000,
+        class_name="GPT2LMHeadModel",
+        curve=[Line("training", ((1, 6.0), (7, 4.25)))],
+        target="package-tiny",
+    )
+
+
+def test_the_hub_reads_language_licence_task_and_results(release) -> None:
+    data = ModelCard(render(release, "transformers", "print()", "")).data
+    assert data.language == "ja"
+    assert data.license == "cc-by-sa-4.0"
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
+    assert data.tags == ["gpt", "gpt2"]
+    results = {result.metric_type: result for result in data.eval_results}
+    assert set(results) == {"bits_per_character", "perplexity"}
+    assert results["bits_per_character"].metric_value == 3.25
+    assert (results["perplexity"].dataset_type, results["perplexity"].dataset_split) == ("town", "test")
+
+
+def test_a_licence_the_hub_does_not_know_is_other_with_a_name(release) -> None:
+    object.__setattr__(release.recipe, "licence", "Town Licence 1.0")
+    data = ModelCard(metadata(release, "transformers")).data
+    assert (data.license, data["license_name"]) == ("other", "town-licence-1.0")
+
+
+def test_the_numbers_of_the_files_stand_in_the_card(release) -> None:
+    text = render(release, "transformers", "print('ひ')", "出力")
+    for row in (
+        "| Parameters | 4,321,000 |",
+        "| Held-out characters per token | 2.345 |",
+        "| `town` | training, encoder, evaluation | 1,290 | 56 | 1,230 | 1,111 |  |  | CC0-1.0 |",
+        "| CC-BY-4.0 | 34 |",
+        "| too short \\| odd | 56 |",
+        "| Train tokens | 98,765 |",
+        "| Optimiser steps | 7 |",
+        "| Tokens seen | 448 |",
+        "| Bits per character | 3.25 |",
+        "| Perplexity | 1,234.57 |",
+        "| raw data | `data/town` | `000000000000` |  |",
+        "| shard | `town+town-spm` | `444444444444` | CC0-1.0 |",
+        "training went from 6 at step 1 to 4.25 at step 7",
+        "```python\nprint('ひ')\n```",
+        "```\n出力\n```",
+        "dvc repro package-tiny",
+        "arxiv.org/abs/2404.01657",
+    ):
+        assert row in text
+    assert "None" not in text
+
+
+def test_a_card_without_a_curve_shows_no_picture(release) -> None:
+    object.__setattr__(release, "curve", [])
+    assert "curve.svg" not in render(release, "transformers", "print()", "")
+
+
+def test_losses_become_lines_and_other_metrics_do_not() -> None:
+    points = [
+        {"step": 20, "metrics": {"pretrain/loss": 3.0, "pretrain/learning_rate": 0.1}},
+        {"step": 10, "metrics": {"pretrain/loss": 4.0}},
+        {"step": 20, "metrics": {"pretrain/valid_loss": 3.5}},
+    ]
+    assert loss_curve(points, "pretrain") == [
+        Line("training", ((10, 4.0), (20, 3.0))),
+        Line("validation", ((20, 3.5),)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "points", [((1, 2.0),), ((1, 2.0), (9, 2.0)), tuple((step, 10 / step) for step in range(1, 300)), ((0, -1), (5, 1e6))]
+)
+def test_a_curve_is_well_formed_and_inside_its_picture(points) -> None:
+    root = ElementTree.fromstring(draw([Line("a & b", points)], "steps <n>", "nats"))
+    (line,) = root.findall("{http://www.w3.org/2000/svg}polyline")
+    corners = [tuple(map(float, corner.split(","))) for corner in line.attrib["points"].split()]
+    assert len(corners) == len(points)
+    assert all(0 <= x <= 720 and 0 <= y <= 320 for x, y in corners)
+    lowest = min(points, key=lambda point: point[1])
+    assert max(y for _, y in corners) == corners[points.index(lowest)][1]
+
+
+def test_a_long_curve_keeps_its_ends_and_drops_what_is_not_finite() -> None:
+    kept = thin([(step, float(step)) for step in range(10_000)] + [(10_000, math.nan)])
+    assert len(kept) == 400
+    assert (kept[0], kept[-1]) == ((0, 0.0), (9999, 9999.0))
+
+
+def test_values_are_written_for_a_person() -> None:
+    written = [number(value) for value in (1234567, 0.123456, 1234.5678, 1e-8, True, "cosine", 2.0)]
+    assert written == ["1,234,567", "0.1235", "1,234.57", "1e-08", "yes", "cosine", "2"]
+    assert [label(key) for key in ("num_layers", "batch_tokens", "train/tokens", "hidden_size")] == [
+        "Layers",
+        "Batch (tokens)",
+        "Train tokens",
+        "Hidden size",
+    ]
+
+
+def test_content_cannot_break_out_of_a_table_or_a_block_of_code() -> None:
+    assert cell("a | b\nc") == "a \\| b c"
+    assert table(("x", "y"), [("a|b", "1,000")]) == "| x | y |\n| --- | --: |\n| a\\|b | 1,000 |"
+    assert fenced("```\nx\n```") == "````\n```\nx\n```\n````"

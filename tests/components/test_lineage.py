@@ -1,0 +1,76 @@
+"""The way back from a state to the raw bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from components.lineage import lineage_of, state_of
+from components.manifest import Manifest, writing
+from components.outcomes import Refused
+
+
+def make(verb: str, name: str, parents: dict[str, str], payload: str, licence: str = "") -> str:
+    """A state with one file; returns its hash."""
+    manifest = Manifest(verb=verb, name=name, revisions={}, parents=parents, licence=licence)
+    with writing(manifest) as folder:
+        inner = {"ingest": "records", "fit": "encoder", "shard": "shards", "pretrain": "weights"}[verb]
+        (folder / inner).mkdir()
+        (folder / inner / "file").write_text(payload)
+    return manifest.payload_hash
+
+
+@pytest.fixture
+def _diamond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights from shards and an encoder, which both come from one corpus."""
+    monkeypatch.chdir(tmp_path)
+    records = {"artifacts/ingested/wiki/records": make("ingest", "wiki", {"data/wiki": "raw"}, "a", "CC-BY-SA-4.0")}
+    encoder = {"artifacts/fitted/spm-8k/encoder": make("fit", "spm-8k", records, "b", "CC-BY-SA-4.0")}
+    shards = make("shard", "wiki+spm-8k", records | encoder, "c")
+    shard = {"artifacts/sharded/wiki+spm-8k/shards": shards}
+    make("pretrain", "gpt", encoder | shard | {"recipes/gpt.yaml": "section"}, "d", "MIT")
+
+
+@pytest.mark.usefixtures("_diamond")
+def test_ancestors_come_once_each_and_before_their_descendants() -> None:
+    found = [(state.verb, state.name) for state in lineage_of("pretrain", "gpt").states]
+    assert found == [("ingest", "wiki"), ("fit", "spm-8k"), ("shard", "wiki+spm-8k"), ("pretrain", "gpt")]
+
+
+@pytest.mark.usefixtures("_diamond")
+def test_the_way_ends_at_what_no_stage_made() -> None:
+    lineage = lineage_of("pretrain", "gpt")
+    assert [vars(each) for each in lineage.inputs] == [
+        {"path": "data/wiki", "content_hash": "raw"},
+        {"path": "recipes/gpt.yaml", "content_hash": "section"},
+    ]
+    assert lineage.licences() == ["CC-BY-SA-4.0", "MIT"]
+    rows = lineage.as_rows()["states"]
+    assert rows[1]["parents"] == {"artifacts/ingested/wiki/records": rows[0]["payload_hash"]}
+
+
+@pytest.mark.usefixtures("_diamond")
+def test_a_state_made_from_another_content_than_there_is_now_is_refused_with_the_command() -> None:
+    make("ingest", "wiki", {"data/wiki": "newer"}, "other")
+    with pytest.raises(Refused, match=r"artifacts/fitted/spm-8k was made from .*\n?.*Run: hiraku fit spm-8k"):
+        lineage_of("pretrain", "gpt")
+
+
+def test_a_missing_ancestor_is_refused_with_the_command_that_makes_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make("pretrain", "gpt", {"artifacts/fitted/spm-8k/encoder": "hash"}, "d")
+    with pytest.raises(Refused, match="Run: hiraku fit spm-8k"):
+        lineage_of("pretrain", "gpt")
+
+
+@pytest.mark.parametrize(
+    ("path", "node"),
+    [
+        ("artifacts/sharded/wiki+spm/shards", ("shard", "wiki+spm")),
+        ("artifacts/packaged/gpt/transformers/config.json", ("package", "gpt")),
+        ("artifacts/outcomes/fit/spm.json", None),
+        ("artifacts/fitted", None),
+        ("data/fitted/spm/encoder", None),
+    ],
+)
+def test_a_path_tells_which_stage_left_it(path: str, node: tuple[str, str] | None) -> None:
+    assert state_of(path) == node

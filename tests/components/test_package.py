@@ -1,0 +1,281 @@
+"""Packages: complete, equal to the weights they were made from, loaded by a fresh process, or not there at all."""
+
+import io
+import json
+import re
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from components import loadback
+from components import package as package_module
+from components.evaluate import evaluate
+from components.loadback import Answer, difference
+from components.manifest import read_manifest, tree_hash
+from components.modalities import modality
+from components.outcomes import Refused
+from components.package import package
+from components.paths import layout, payload, state
+from models.gpt import convert
+from models.gpt.schema import LAYOUTS
+from tests.components.small_release import make_project, make_weights
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which `tiny` is packaged, by a real fresh process."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        make_project(root)
+        evaluate("tiny")
+        package("tiny")
+    return root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy that a test may break."""
+    root = tmp_path / "project"
+    shutil.copytree(made, root)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def _no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load back in this process: what a fresh one adds is tested once, by `made`."""
+
+    def here(folder: Path, texts: list[str], workspace: Path, example: str = "") -> tuple[Answer, str]:
+        return loadback.answer_of_folder(folder, texts), "printed"
+
+    monkeypatch.setattr(package_module, "load_back", here)
+
+
+def change_recipe(project: Path, name: str, **sections) -> None:
+    path = project / "recipes" / f"{name}.yaml"
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, keys in sections.items():
+        recipe[section] |= keys
+    path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+
+
+def assert_untouched(project: Path, before: str) -> None:
+    assert tree_hash(project / state("package", "tiny")) == before
+    assert [path.name for path in (project / "artifacts" / "packaged").iterdir()] == ["tiny"]
+
+
+# ---- our own ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_package_holds_every_file_of_its_layout_and_no_pickle(project: Path) -> None:
+    names = {path.name for path in layout("tiny", "transformers").iterdir()}
+    assert names == {*LAYOUTS["transformers"], "README.md", "curve.svg", "lineage.json"}
+
+
+def test_transformers_computes_from_the_package_what_the_weights_do(project: Path) -> None:
+    folder = layout("tiny", "transformers")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("太郎は公園で3回本を読んだ。", return_tensors="pt")["input_ids"]
+    expected = modality("text").open_encoder(payload("fit", "town-spm")).encode(["太郎は公園で3回本を読んだ。"])[0]
+    assert ids[0].tolist() == expected.tolist()
+    with torch.no_grad():
+        released = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
+        trained = convert.load(payload("pretrain", "tiny"))(input_ids=ids).logits
+    assert torch.equal(released, trained)
+    assert released.std() > 0.1
+
+
+def test_the_program_of_the_card_prints_what_the_card_says(project: Path, monkeypatch) -> None:
+    card = (layout("tiny", "transformers") / "README.md").read_text(encoding="utf-8")
+    program = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    said = re.search(r"fresh process without a network:\n\n(`{3,})\n(.*?)\n\1", card, re.DOTALL)[2]
+    (project / "tiny").symlink_to(layout("tiny", "transformers").resolve())
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(program, {})
+    assert printed.getvalue().rstrip() == said.rstrip()
+    assert said.startswith("太郎は")
+
+
+def test_the_card_tells_the_exact_number_of_parameters(project: Path) -> None:
+    tensors = load_file(layout("tiny", "transformers") / "model.safetensors")
+    count = sum(tensor.numel() for tensor in tensors.values())
+    assert read_manifest("package", "tiny").counts["num_parameters"] == count
+    assert f"| Parameters | {count:,} |" in (layout("tiny", "transformers") / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_lineage_goes_back_to_the_raw_file(project: Path) -> None:
+    lineage = json.loads((layout("tiny", "transformers") / "lineage.json").read_text(encoding="utf-8"))
+    assert lineage["inputs"] == [{"path": "data/town.txt", "content_hash": tree_hash(Path("data/town.txt"))}]
+    assert [row["verb"] for row in lineage["states"]][-1] == "package"
+    assert {row["verb"] for row in lineage["states"]} >= {"ingest", "validate", "fit", "shard", "pretrain", "evaluate"}
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_the_same_inputs_give_the_same_bytes(project: Path) -> None:
+    package("tiny")
+    first = tree_hash(state("package", "tiny"))
+    package("tiny")
+    assert tree_hash(state("package", "tiny")) == first
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_a_neox_is_packaged_with_its_generation_settings(project: Path) -> None:
+    change_recipe(project, "tiny-neox", package={"generation": {"do_sample": True, "top_p": 0.9}})
+    evaluate("tiny-neox")
+    package("tiny-neox")
+    folder = layout("tiny-neox", "transformers")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    assert (settings["do_sample"], settings["top_p"]) == (True, 0.9)
+    assert "torch.manual_seed(0)" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_package_that_computes_something_else_is_refused_and_the_old_one_stays(project: Path, monkeypatch) -> None:
+    before = tree_hash(state("package", "tiny"))
+    write_layout = convert.write_layout
+
+    def damaging(layout, weights, encoder, generation, folder) -> None:
+        write_layout(layout, weights, encoder, generation, folder)
+        tensors = load_file(folder / "model.safetensors")
+        tensors["transformer.ln_f.bias"][0] += 1e-3
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(convert, "write_layout", damaging)
+    with pytest.raises(Refused, match=r"logits of '太郎は' differ by up to \d"):
+        package("tiny")
+    assert_untouched(project, before)
+
+
+def test_a_package_that_does_not_load_is_refused_with_the_process_own_words(project: Path, monkeypatch) -> None:
+    before = tree_hash(state("package", "tiny"))
+    write_layout = convert.write_layout
+
+    def forgetting(layout, weights, encoder, generation, folder) -> None:
+        write_layout(layout, weights, encoder, generation, folder)
+        (folder / "model.safetensors").unlink()
+
+    monkeypatch.setattr(convert, "write_layout", forgetting)
+    with pytest.raises(Refused, match=r"does not load.*model\.safetensors"):
+        package("tiny")
+    assert_untouched(project, before)
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_a_missing_file_of_the_layout_is_refused(project: Path, monkeypatch) -> None:
+    before = tree_hash(state("package", "tiny"))
+    write_layout = convert.write_layout
+
+    def forgetting(layout, weights, encoder, generation, folder) -> None:
+        write_layout(layout, weights, encoder, generation, folder)
+        (folder / "spiece.model").unlink()
+
+    monkeypatch.setattr(convert, "write_layout", forgetting)
+    with pytest.raises(Refused, match=r"spiece\.model"):
+        package("tiny")
+    assert_untouched(project, before)
+
+
+def test_an_unknown_generation_setting_is_answered_with_the_nearest(project: Path) -> None:
+    change_recipe(project, "tiny", package={"generation": {"temprature": 0.7}})
+    with pytest.raises(Refused, match="Did you mean 'temperature'"):
+        package("tiny")
+
+
+def test_a_generation_setting_of_a_wrong_value_is_refused(project: Path) -> None:
+    change_recipe(project, "tiny", package={"generation": {"do_sample": True, "temperature": -1.0}})
+    with pytest.raises(Refused, match="temperature"):
+        package("tiny")
+
+
+def test_scores_of_other_weights_are_refused(project: Path) -> None:
+    make_weights("tiny", modality("text").open_encoder(payload("fit", "town-spm")).facts, seed=1)
+    with pytest.raises(Refused, match="Run: hiraku evaluate tiny"):
+        package("tiny")
+
+
+def test_weights_changed_behind_their_manifest_are_refused(project: Path) -> None:
+    path = payload("pretrain", "tiny") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(Refused, match="was changed after it was made"):
+        package("tiny")
+
+
+def test_answers_that_differ_are_told_apart() -> None:
+    def answer(ids: list[int], logits: torch.Tensor) -> Answer:
+        return Answer([torch.tensor(ids)], [logits])
+
+    expected = answer([5, 6], torch.zeros(2, 3))
+    assert difference(expected, answer([5, 6], torch.zeros(2, 3)), ["x"]) is None
+    assert "has the ids [5, 7], expected [5, 6]" in difference(expected, answer([5, 7], torch.zeros(2, 3)), ["x"])
+    assert "bfloat16" in difference(expected, answer([5, 6], torch.zeros(2, 3, dtype=torch.bfloat16)), ["x"])
+    assert "up to 0.5" in difference(expected, answer([5, 6], torch.full((2, 3), 0.5)), ["x"])
+
+
+# ---- somebody else's -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(project: Path) -> Path:
+    """A folder such as save_pretrained leaves, and a recipe that names it."""
+    folder = project / "elsewhere"
+    shutil.copytree(layout("tiny", "transformers"), folder)
+    for name in ("README.md", "curve.svg", "lineage.json", "generation_config.json"):
+        (folder / name).unlink()
+    recipe = {
+        "family": "gpt",
+        "description": "A neighbour's model.",
+        "language": "ja",
+        "licence": "MIT",
+        "source": "path:elsewhere",
+    }
+    (project / "recipes" / "other.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+def test_somebody_elses_folder_becomes_a_package_by_a_fresh_process(foreign: Path) -> None:
+    (foreign / "notes.txt").write_text("not of the layout")
+    package("other")
+    folder = layout("other", "transformers")
+    assert {path.name for path in folder.iterdir()} == {*LAYOUTS["transformers"], "README.md"}
+    assert (folder / "model.safetensors").read_bytes() == (foreign / "model.safetensors").read_bytes()
+    manifest = read_manifest("package", "other")
+    assert manifest.licence == "MIT"
+    assert manifest.parents == {"elsewhere": tree_hash(foreign)}
+    assert "MIT" in (folder / "README.md").read_text()
+
+
+def test_a_pickle_is_refused_with_how_to_convert_it(foreign: Path) -> None:
+    (foreign / "model.safetensors").rename(foreign / "pytorch_model.bin")
+    with pytest.raises(Refused, match=r"pytorch_model\.bin.*save_pretrained"):
+        package("other")
+    assert not state("package", "other").exists()
+
+
+def test_a_folder_that_is_not_there_is_refused(foreign: Path) -> None:
+    shutil.rmtree(foreign)
+    with pytest.raises(Refused, match="elsewhere' is no folder"):
+        package("other")
+
+
+def test_a_folder_without_its_tokenizer_is_refused(foreign: Path) -> None:
+    (foreign / "tokenizer.json").unlink()
+    with pytest.raises(Refused, match=r"holds no tokenizer\.json"):
+        package("other")
+
+
+def test_a_configuration_of_no_known_kind_is_refused(foreign: Path) -> None:
+    (foreign / "config.json").write_text('{"model_type": "town-model"}')
+    with pytest.raises(Refused, match=r"config\.json"):
+        package("other")
+
+
+def test_tied_weights_are_counted_once() -> None:
+    network = GPT2LMHeadModel(GPT2Config(vocab_size=10, n_positions=4, n_embd=4, n_layer=1, n_head=1))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 10 * 4 + 4 * 4 + 12 * 16 + 13 * 4 + 8
