@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 WIDTH, HEIGHT = 720, 320
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 40, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 40, 44
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 STYLE = 'font-family="sans-serif" font-size="12" fill="#444"'
 NUM_TICKS = 5

@@ -12,9 +12,12 @@ from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused
+from components.progress import Progress
 from components.recipes import Foreign, Library, Recipe
+from components.records import count_records, iterate_records
 from components.settings import settings
 from models import FAMILIES, part_of
+from models.objective import Mismatch
 
 REVISION = 1
 
@@ -82,16 +85,25 @@ def _open_model(recipe: Recipe, trained: tuple[str, str]) -> Model:
     if machine.accelerator == "gpu" and not torch.cuda.is_available():
         raise Refused("HIRAKU_ACCELERATOR is 'gpu', but torch finds no GPU here. Unset it, or install a driver.")
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    network = part_of(recipe.family, "convert").load(paths.payload(*trained))
+    try:
+        network = part_of(recipe.family, "convert").load(paths.payload(*trained))
+    except Mismatch as error:
+        raise Refused(f"{error} Run: hiraku {trained[0]} {trained[1]}") from error
     encoder = modality(part_of(recipe.family, "schema").MODALITY).open_encoder(paths.payload("fit", recipe.encoder))
     return Model(network.to(device).eval(), encoder)
 
 
-def _records(task: Any) -> Iterator[dict[str, Any]]:
-    """The accepted records that a task scores: its corpus, column and split."""
-    from components.records import iterate_records
-
-    return iterate_records(task.corpus, ["id", task.column], splits={task.split}, accepted_only=True)
+def _score(name: str, task: Any, model: Model) -> Iterator[dict[str, Any]]:
+    """The rows of a task over the accepted records of its corpus, column and split, with progress by item."""
+    total = count_records(task.corpus, splits={task.split})
+    records = iterate_records(task.corpus, [task.column], splits={task.split})
+    with Progress(f"evaluate {name}", min(total, getattr(task, "max_documents", None) or total)) as progress:
+        item, num_items = None, 0
+        for row in modality(task.modality).score(task, model, records):
+            if row["item"] not in (None, item):
+                item, num_items = row["item"], num_items + 1
+                progress.update(num_items)
+            yield row
 
 
 def _write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str, dict[str, float]]:
@@ -104,7 +116,7 @@ def _write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str
     scores: dict[str, dict[str, float]] = {}
     for name, task in tasks.items():
         scores[name] = {}
-        for row in modality(task.modality).score(task, model, _records(task)):
+        for row in _score(name, task, model):
             if row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:

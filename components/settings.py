@@ -54,6 +54,8 @@ def quiet_environment() -> dict[str, str]:
         # In memory, a slot stays taken for ever after the server was killed.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # The terminal shows our lines; Prefect keeps them, and its own, for its pages.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "prefect" / "results"),
         "DVC_NO_ANALYTICS": "1",

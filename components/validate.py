@@ -62,7 +62,7 @@ def validate(name: str) -> None:
         licence=corpus.licence,
     )
     with writing(manifest) as folder:
-        result = _run_suite(name, suite_of(corpus, frame), frame, folder / DOCS_NAME)
+        result = _run_suite(name, _suite_of(corpus, frame), frame, folder / DOCS_NAME)
         profile = profile_of(frame)
         findings = findings_of(result)
         page = validation_page(name, corpus.description, findings, profile, _ingest_report(name))
@@ -124,7 +124,7 @@ def _ingest_report(name: str) -> dict[str, Any]:
 # ---- the suite -------------------------------------------------------------------------------------------------------
 
 
-def suite_of(corpus: Corpus, frame: "pd.DataFrame") -> list[Expectation]:
+def _suite_of(corpus: Corpus, frame: "pd.DataFrame") -> list[Expectation]:
     """What the corpus YAML expects, as Great Expectations class names and arguments."""
     expected = list(_corpus_expectations(corpus))
     for name, column in corpus.columns.items():

@@ -39,7 +39,9 @@ def before_verb(verb: str, name: str, say: Say) -> None:
         _project(say)
         return
     if verb == "shard" and name.count("+") != 1:
-        raise Refused(f"Shards are named CORPUS+ENCODER, and '{name}' is not. For example: hiraku shard demo-text+demo-spm")
+        raise Refused(
+            f"Shards are named CORPUS+ENCODER, and '{name}' is not. For example: hiraku shard demo-text+demo-spm"
+        )
     needed = plan_to(library, verb, name)
     _project(say)
     lacking = [each for each in needed[:-1] if not (paths.state(each.verb, each.name) / MANIFEST_NAME).is_file()]

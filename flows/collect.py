@@ -123,7 +123,9 @@ def _copy(name: str, source: Path, targets: list[Path], say: Say) -> None:
     paths.DATA.mkdir(exist_ok=True)
     free = shutil.disk_usage(paths.DATA).free
     if needed > free:
-        raise Refused(f"{source} holds {needed:,} bytes for corpus '{name}', but the disk has {free:,} left. Free some.")
+        raise Refused(
+            f"{source} holds {needed:,} bytes for corpus '{name}', but the disk has {free:,} left. Free some."
+        )
     for origin, place in pairs:
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.partial-{os.getpid()}")

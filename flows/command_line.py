@@ -24,7 +24,10 @@ PROJECT = Group("Project", sort_key=2)
 
 VERB_HELP = {
     "ingest": ("corpus", "Raw files to clean, de-duplicated records with provenance and licence."),
-    "validate": ("corpus", "Records to report, profile and the ids accepted; a corpus that fails its suite is refused."),
+    "validate": (
+        "corpus",
+        "Records to report, profile and the ids accepted; a corpus that fails its suite is refused.",
+    ),
     "fit": ("encoder", "Records to an encoder, such as a tokenizer."),
     "shard": ("corpus+encoder", "Accepted records and an encoder to shards that training streams."),
     "pretrain": ("recipe", "Shards to weights, from a random start; goes on from its checkpoint if it was stopped."),
@@ -32,7 +35,10 @@ VERB_HELP = {
     "evaluate": ("recipe", "Weights and tasks to scores, one row per item."),
     "package": ("recipe", "Weights, encoder, scores and lineage to the folder that will stand on the Hub."),
     "register": ("recipe", "A package to a version in the model registry, alias challenger."),
-    "publish": ("recipe", "A package to a Hub repository (HF_TOKEN, HF_ENDPOINT); without a token, says what would go."),
+    "publish": (
+        "recipe",
+        "A package to a Hub repository (HF_TOKEN, HF_ENDPOINT); without a token, says what would go.",
+    ),
 }
 """Verb -> what it works on, and one line of help."""
 
@@ -43,7 +49,7 @@ app = App(
     name="hiraku",
     help="Raw data of a language to openly released models, stage by stage. NAME is a YAML file under recipes/.",
     result_action="return_value",
-    help_epilogue="Servers: PREFECT_API_URL, MLFLOW_TRACKING_URI, HF_ENDPOINT; unset, embedded ones under .hiraku/ work.",
+    help_epilogue="Servers: PREFECT_API_URL and MLFLOW_TRACKING_URI; unset, embedded ones in .hiraku/ serve.",
 )
 
 

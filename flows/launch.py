@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from typing import Literal
 
 import psutil
 
-from components.outcomes import Outcome, clear_outcome, read_outcome, write_outcome
+from components import paths
+from components.outcomes import Kind, Outcome, read_outcome
 
 GRACE_SECONDS = 60.0
 """How long a stage may take to save its checkpoint after SIGTERM before it is killed."""
@@ -36,6 +38,14 @@ TERMINATED = 143
 """Exit code of a launcher that was told to end: 128 + SIGTERM."""
 NOTHING_TO_DO = 10
 """Exit code of a launcher whose stage was found fresh, such as after waiting for another process that made it."""
+BUSY = 75
+"""EX_TEMPFAIL of sysexits.h: another process holds what the stage needs."""
+KINDS: dict[int, Kind] = {BUSY: "busy", 65: "refused", 70: "failed"}
+"""Exit codes of a launcher whose stage did not come to its end; 65 and 70 are EX_DATAERR and EX_SOFTWARE."""
+REASON = "\x1ehiraku-reason "
+"""Begins the line by which a launcher says why."""
+CLOCK_SECONDS = 0.05
+"""Times of files come from a coarser clock than ours."""
 SHELLS = frozenset({"sh", "dash", "bash", "zsh", "fish"})
 
 How = Literal["ran", "restored", "ready"]
@@ -68,8 +78,7 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
     Raises:
         whatever interrupts it (Ctrl-C, SIGTERM, cancellation), after the whole process group has ended.
     """
-    started = time.monotonic()
-    clear_outcome(verb, name)
+    started, began = time.monotonic(), time.time()
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.launch", verb, name, address],
         stdin=subprocess.DEVNULL,
@@ -81,7 +90,8 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
         encoding="utf-8",
         errors="replace",
     )
-    reader = threading.Thread(target=_stream, args=(process, say), daemon=True)
+    said: deque[str] = deque(maxlen=1)
+    reader = threading.Thread(target=_stream, args=(process, say, said), daemon=True)
     reader.start()
     try:
         code = process.wait()
@@ -92,7 +102,7 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
         # Nothing is left after an orderly end; after a kill -9 of the launcher its stage may be about to end.
         _end_group(process.pid, LEFT_OVER_SECONDS)
         reader.join(timeout=LEFT_OVER_SECONDS)
-    return _launched(verb, name, code, time.monotonic() - started)
+    return _launched(_own_outcome(verb, name, began), code, said[-1] if said else "", time.monotonic() - started)
 
 
 def stage_environment() -> dict[str, str]:
@@ -101,25 +111,36 @@ def stage_environment() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]), "PYTHONUNBUFFERED": "1"}
 
 
-def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None]) -> None:
+def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None], said: "deque[str]") -> None:
     assert process.stdout is not None  # noqa: S101 (we asked for a pipe)
     with contextlib.suppress(ValueError):  # the pipe is closed while we read: the process has ended
         for line in process.stdout:
-            say(line.rstrip("\n"))
+            line = line.rstrip("\n")
+            if line.startswith(REASON):
+                said.append(line.removeprefix(REASON))
+            else:
+                say(line)
 
 
-def _launched(verb: str, name: str, code: int, seconds: float) -> Launched:
-    outcome = read_outcome(verb, name)
+def _own_outcome(verb: str, name: str, began: float) -> Outcome | None:
+    """The outcome if it was written since then. An older one is not cleared: another process may be about to read it."""
+    path = paths.outcome(verb, name)
+    if not path.is_file() or path.stat().st_mtime < began - CLOCK_SECONDS:
+        return None
+    return read_outcome(verb, name)
+
+
+def _launched(outcome: Outcome | None, code: int, reason: str, seconds: float) -> Launched:
+    """What an exit code, the stage's outcome and the launcher's reason mean together."""
     if code == NOTHING_TO_DO:
         return Launched(Outcome("done"), "ready", seconds)
     if code == 0:
-        if outcome is not None:
-            return Launched(outcome, "ran", seconds)
-        return Launched(Outcome("done"), "restored", seconds)
-    if outcome is None or outcome.kind == "done":  # it was killed, or DVC failed after it
-        reason = f"the process of the stage {_ending(code)} and left no reason"
-        outcome = Outcome("failed", reason)
-    return Launched(outcome, "ran", seconds)
+        return Launched(outcome or Outcome("done"), "ran" if outcome else "restored", seconds)
+    if code in KINDS and reason:
+        # A stage that ran has said itself why it failed.
+        has_spoken = outcome is not None and outcome.kind != "done" and code != BUSY
+        return Launched(outcome if outcome and has_spoken else Outcome(KINDS[code], reason), "ran", seconds)
+    return Launched(Outcome("failed", f"the process of the stage {_ending(code)} and left no reason"), "ran", seconds)
 
 
 def _ending(code: int) -> str:
@@ -187,7 +208,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Reproduce one stage through DVC and leave an outcome if the stage itself could not."""
+    """Reproduce one stage through DVC; the exit code and a line say how it ended if the stage itself could not."""
     from components.lifeline import die_with_parent
 
     signal.signal(signal.SIGTERM, _terminated)
@@ -202,11 +223,8 @@ def main(arguments: list[str]) -> int:
         is_done = workspace.reproduce(address)
     except DvcException as error:
         outcome = workspace.explain(error)
-        known = read_outcome(verb, name)
-        # A stage that ran has said itself why it failed.
-        if known is None or known.kind == "done":
-            write_outcome(verb, name, outcome)
-        return 1
+        print(REASON + " ".join(outcome.reason.split()), flush=True)
+        return next(code for code, kind in KINDS.items() if kind == outcome.kind)
     return 0 if is_done else NOTHING_TO_DO
 
 

@@ -133,7 +133,11 @@ class Mirror:
     def _close(self, is_done: bool, seconds: dict[str, float], tags: dict[str, str]) -> None:
         if not self.run_id:
             return
-        times = {"metrics": {f"seconds/{part}": value for part, value in seconds.items()}, "time": time.time(), "step": 0}
+        times = {
+            "metrics": {f"seconds/{part}": value for part, value in seconds.items()},
+            "time": time.time(),
+            "step": 0,
+        }
         tracking.log_points(self.run_id, [times], set())
         tracking.attach_files(self.run_id, self._files(is_done))
         for key, value in tags.items():
@@ -141,10 +145,14 @@ class Mirror:
         tracking.close_run(self.run_id, "FINISHED" if is_done else "FAILED")
 
     def _files(self, is_done: bool) -> dict[Path, str | None]:
-        folders = {self._folder: "journal"} if is_done else {
-            self._folder: "journal",
-            paths.outcome_folder(self.verb, self.name): "refused",
-        }
+        folders = (
+            {self._folder: "journal"}
+            if is_done
+            else {
+                self._folder: "journal",
+                paths.outcome_folder(self.verb, self.name): "refused",
+            }
+        )
         found: dict[Path, str | None] = {
             path: label
             for folder, label in folders.items()

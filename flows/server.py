@@ -62,28 +62,15 @@ def running() -> Iterator[None]:
         yield
         return
     port = free_port()
-    log = home() / LOG_NAME
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,  # Ctrl-C at the terminal must not take it away before the flow has reported
-        )
+    process = start("embedded", port, home() / LOG_NAME)
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    _processes.append(process)
     try:
-        _processes.append(process)
         yield
     finally:
         _processes.remove(process)
         del os.environ["PREFECT_API_URL"]
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 _processes: "list[subprocess.Popen[bytes]]" = []
@@ -97,16 +84,23 @@ def wait() -> None:
     """
     deadline = time.monotonic() + START_SECONDS
     while _processes:
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(f"{os.environ['PREFECT_API_URL']}/health", timeout=5) as answer:  # noqa: S310
-                if answer.status == 200:
-                    return
+        if answers(f"{os.environ['PREFECT_API_URL']}/health"):
+            return
         if _processes[-1].poll() is not None or time.monotonic() > deadline:
             raise Refused(
                 f"The embedded Prefect server did not start; its last words are in {home() / LOG_NAME}. "
                 "Run: hiraku doctor"
             )
         time.sleep(0.1)
+
+
+def answers(url: str) -> bool:
+    """Whether a page of this machine is served."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (an http address of ours)
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def free_port() -> int:
@@ -127,21 +121,54 @@ def is_free(port: int) -> bool:
         return True
 
 
-def main(arguments: list[str]) -> None:
-    """Become the server: the kernel's promise to end us with our parent survives the exec."""
-    from components.lifeline import die_with_parent
+def start(role: str, port: int, log: Path) -> "subprocess.Popen[bytes]":
+    """Start one of the `ROLES` as a child that ends with us; its lines go to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.server", role, str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,  # Ctrl-C at the terminal must not take it away before its user has ended
+        )
 
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a child and whatever it started."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+# ---- the child: `python -m flows.server ROLE PORT` -------------------------------------------------------------------
+
+ROLES: dict[str, list[str]] = {
+    # What Prefect's own embedded server runs.
+    "embedded": ["uvicorn", "--factory", "prefect.server.api.server:create_app", "--log-level", "error"],
+    "prefect": ["prefect", "server", "start"],
+    # One worker: MLflow's default is ten processes. Cross-origin requests and foreign hosts it refuses by itself.
+    "mlflow": ["mlflow", "server", "--workers", "1"],
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Become a server: the kernel's promise to end us with our parent survives the exec."""
+    from components.lifeline import die_with_parent
+    from components.tracking import tracking_uri
+
+    role, port = arguments
     die_with_parent(signal.SIGTERM)
-    # What Prefect's own embedded server sets: no pages, no background services.
-    environment = {
-        **os.environ,
-        "PREFECT_UI_ENABLED": "0",
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
-    }
-    words = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", arguments[0]]
-    quiet = ["--log-level", "error", "--lifespan", "on"]
-    os.execve(sys.executable, [sys.executable, "-m", "uvicorn", *words, *quiet], environment)  # noqa: S606
+    environment = dict(os.environ)
+    words = [*ROLES[role], "--host", "127.0.0.1", "--port", port]
+    if role == "mlflow":
+        words += ["--backend-store-uri", tracking_uri()]
+    elif role == "embedded":  # no pages, no background services
+        environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    os.execve(sys.executable, [sys.executable, "-m", *words], environment)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -46,15 +46,17 @@ def require_project() -> None:
     if not any((folder / ".git").exists() for folder in (here, *here.parents)):
         raise Refused(f"{here} is not in a git repository, which DVC needs. Run: git init && dvc init")
     if not (here / ".dvc" / "config").is_file():
-        raise Refused(f"{here} has no .dvc/config, so DVC keeps nothing here. Go to the project's root, or run: dvc init")
+        raise Refused(
+            f"{here} has no .dvc/config, so DVC keeps nothing here. Go to the project's root, or run: dvc init"
+        )
 
 
 @contextmanager
 def open_repo() -> "Iterator[Repo]":
-    """DVC's view of the current folder, with its chatter reduced to warnings."""
+    """DVC's view of the current folder, without its chatter."""
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.WARNING)
+    logging.getLogger("dvc").setLevel(logging.ERROR)
     with Repo() as repo:
         yield repo
 

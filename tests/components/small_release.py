@@ -43,7 +43,9 @@ REJECTED_ID = "doc-40"
 def text_of(number: int) -> str:
     """The text of a document; some are longer than the context of the networks."""
     places = ["駅", "公園", "海", "図書館", "商店街"]
-    return "".join(f"太郎は{places[(number + i) % 5]}で{number * 7 % 90 + i}回本を読んだ。" for i in range(1 + number % 7))
+    return "".join(
+        f"太郎は{places[(number + i) % 5]}で{number * 7 % 90 + i}回本を読んだ。" for i in range(1 + number % 7)
+    )
 
 
 def write_recipes(root: Path) -> None:
@@ -79,9 +81,10 @@ def make_states() -> None:
     raw = {"data/town.txt": tree_hash(Path("data/town.txt"))}
     details = {"licences": {"CC0-1.0": 21, "CC-BY-4.0": 20}, "rejects": {"too short | odd": 3}}
     counts = {"num_rows": 44, "num_records": 41, "num_rejects": 3}
-    with writing(Manifest("ingest", "town", {}, raw, dict(counts), "CC0-1.0", details)) as folder, RecordWriter(
-        folder / "records"
-    ) as records:
+    with (
+        writing(Manifest("ingest", "town", {}, raw, dict(counts), "CC0-1.0", details)) as folder,
+        RecordWriter(folder / "records") as records,
+    ):
         for number, (record_id, split) in enumerate(zip(ids, SPLITS, strict=True)):
             records.add(
                 {"id": record_id, "split": split, "licence": "CC0-1.0", "source": "town.txt", "text": text_of(number)}

@@ -1,7 +1,7 @@
 """Cards: what the Hub reads, and that every number comes from a file."""
 
 import math
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from huggingface_hub import ModelCard
@@ -104,10 +104,11 @@ def test_losses_become_lines_and_other_metrics_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "points", [((1, 2.0),), ((1, 2.0), (9, 2.0)), tuple((step, 10 / step) for step in range(1, 300)), ((0, -1), (5, 1e6))]
+    "points",
+    [((1, 2.0),), ((1, 2.0), (9, 2.0)), tuple((step, 10 / step) for step in range(1, 300)), ((0, -1), (5, 1e6))],
 )
 def test_a_curve_is_well_formed_and_inside_its_picture(points) -> None:
-    root = ElementTree.fromstring(draw([Line("a & b", points)], "steps <n>", "nats"))
+    root = ET.fromstring(draw([Line("a & b", points)], "steps <n>", "nats"))
     (line,) = root.findall("{http://www.w3.org/2000/svg}polyline")
     corners = [tuple(map(float, corner.split(","))) for corner in line.attrib["points"].split()]
     assert len(corners) == len(points)

@@ -50,7 +50,13 @@ def test_totals_are_the_sums_of_the_items() -> None:
     scores = scores_of("tiny")
     assert scores["bits_per_character"] == pytest.approx(bits / scores["num_characters"])
     assert {row["task"] for row in rows} == {"town-held-out"}
-    assert {row["metric"] for row in rows} >= {"bits", "num_characters", "num_bytes", "num_tokens", "bits_per_character"}
+    assert {row["metric"] for row in rows} >= {
+        "bits",
+        "num_characters",
+        "num_bytes",
+        "num_tokens",
+        "bits_per_character",
+    }
 
 
 def test_the_same_weights_give_the_same_bytes() -> None:

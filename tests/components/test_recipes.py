@@ -78,7 +78,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_recipe_gets_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(Refused, match="No recipe named 'gpt-dmeo'. Did you mean 'gpt-demo'?"):
+    with pytest.raises(Refused, match=r"No recipe named 'gpt-dmeo'\. Did you mean 'gpt-demo'\?"):
         Library().read("recipe", "gpt-dmeo")
 
 

@@ -3,29 +3,27 @@
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
+from components import VERBS
 from components.graph import plan
 from components.recipes import Library
+from flows import server, workspace
 from tests.conftest import ROOT
 
 HERE = Path(__file__).parent
 RECIPE = "smoke-gpt2"
 
 
-def run(*words: str, folder: Path) -> None:
-    """Run a program; its failure is the test's."""
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
-
-
 class Project:
     """A folder with git, DVC, recipes and a graph of toy stages."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: Path | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         shutil.copytree(ROOT / "tests" / "recipes", folder / "recipes")
@@ -34,60 +32,60 @@ class Project:
         (folder / "data" / "smoke").mkdir(parents=True)
         (folder / "data" / "smoke" / "a.jsonl").write_text('{"text": "a"}\n')
         (folder / ".gitignore").write_text("/artifacts/\n/data\n/.hiraku/\n/started\n/*-died\n")
-        dvc = str(Path(sys.executable).with_name("dvc"))
-        run("git", "init", "-q", folder=folder)
-        run(dvc, "init", "-q", folder=folder)
-        run(dvc, "remote", "add", "-q", "--default", "local", str(folder.parent / "remote"), folder=folder)
-        self.write_graph({})
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        Repo.init(str(folder)).close()
+        if remote is not None:
+            config = f"[core]\n    remote = shared\n['remote \"shared\"']\n    url = {remote}\n"
+            (folder / ".dvc" / "config").write_text(config)
+        self.write_graph()
 
-    def write_graph(self, changed: dict[str, str]) -> None:
+    def write_graph(self, **changed: str) -> None:
         """One toy stage for each real one; `changed` gives the words after VERB NAME for some verbs."""
-        before = os.getcwd()
-        os.chdir(self.folder)
-        try:
-            stages = plan(Library(), RECIPE)
-        finally:
-            os.chdir(before)
-        body = {}
-        for stage in stages:
-            words = changed.get(stage.verb, "0.1")
-            deps = [out for parent in stage.parents for out in [f"artifacts/{_participle(parent[0])}/{parent[1]}"]]
-            body[stage.key] = {
-                "cmd": f"python toy.py {stage.verb} {stage.name} {words}",
-                "deps": ["input", *deps],
+        stages = plan(Library(self.folder / "recipes"), RECIPE)
+        body = {
+            stage.key: {
+                "cmd": f"python toy.py {stage.verb} {stage.name} {changed.get(stage.verb, '0.1')}",
+                "deps": ["input", *(f"artifacts/{VERBS[verb]}/{name}" for verb, name in stage.parents)],
                 "outs": [stage.out],
             }
+            for stage in stages
+        }
         (self.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": body}, sort_keys=False))
 
-    def environment(self) -> dict[str, str]:
-        """Everything under the folder, and this checkout's code."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "HF_"))}
-        return {**kept, "PYTHONPATH": str(ROOT)}
-
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        """Start the command line in a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, str(HERE / "drive.py"), *words],
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def started(self) -> list[str]:
-        """Every start of a toy stage so far, such as `fit 1234`."""
+    def started(self, verb: str = "") -> list[int]:
+        """The process ids of every toy stage that started so far."""
         path = self.folder / "started"
-        return path.read_text().splitlines() if path.is_file() else []
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [int(line.split()[1]) for line in lines if line.startswith(verb)]
 
-
-def _participle(verb: str) -> str:
-    from components import VERBS
-
-    return VERBS[verb]
+    def bytes_of(self, verb: str, name: str = RECIPE) -> str:
+        """What a toy stage left."""
+        return next((self.folder / "artifacts" / VERBS[verb] / name).glob("*/bytes")).read_text()
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A fresh throw-away project."""
-    return Project(tmp_path / "project")
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A fresh throw-away project, which is the current folder; its graph is not rendered again."""
+    made = Project(tmp_path / "project", tmp_path / "remote")
+    monkeypatch.chdir(made.folder)
+    monkeypatch.setattr(workspace, "rendered_again", list)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in ("MLFLOW_TRACKING_URI", "HF_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One embedded Prefect server for all tests that run flows."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("prefect")
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        with server.running():
+            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+            with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_HOME: home}):
+                server.wait()
+                yield os.environ["PREFECT_API_URL"]

@@ -1,0 +1,215 @@
+"""`hiraku doctor`: what this machine can and cannot do for this project, and what to change."""
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from packaging.version import Version
+from rich.console import Console
+from rich.table import Table
+
+from components import paths, tracking
+from components.graph import plan
+from components.outcomes import Refused
+from components.recipes import Library
+from flows import server, workspace
+from models import part_of
+
+Level = Literal["good", "note", "bad"]
+COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+FASTAPI_LIMIT = Version("0.151")
+"""Prefect 3.8 dies with fastapi 0.155 and later; no resolver notices."""
+STATES_PER_WEIGHT = 12
+"""Four-byte numbers on disk for each weight: weights in a state and in a package (2), and two checkpoints of weights
+with both moments of AdamW and the one being written (9), rounded up."""
+COPIES_OF_RAW = 4
+"""Raw files, records, shards, and the remote's copy of them, in multiples of the raw bytes."""
+MAX_BYTES_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    level: Level
+    topic: str
+    text: str
+
+
+def examine(recipe: str | None = None) -> list[Finding]:
+    """Look at everything; a recipe adds what it needs itself.
+
+    Raises:
+        Refused: no such recipe.
+    """
+    library = Library()
+    section = library.read("recipe", recipe) if recipe else None
+    findings = [*_python(), *_processor(section), *_memory(), *_accelerator(), *_project()]
+    findings += [*_disk(library, recipe), *_servers()]
+    return findings
+
+
+def print_findings(findings: list[Finding], console: Console) -> int:
+    """Print them; return 1 if something stands in the way."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in findings:
+        colour = COLOURS[finding.level]
+        table.add_row(f"[{colour}]{finding.level}[/]", finding.topic, finding.text)
+    console.print(table)
+    return int(any(finding.level == "bad" for finding in findings))
+
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+
+def _python() -> Iterator[Finding]:
+    found = platform.python_version()
+    is_right = found.startswith("3.11.")
+    yield Finding("good" if is_right else "bad", "python", found if is_right else f"{found}, expected 3.11. Run: make")
+    for name in ("torch", "prefect", "mlflow", "dvc"):
+        try:
+            yield Finding("good", name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding("bad", name, "not installed. Run: make")
+    fastapi = metadata.version("fastapi")
+    if Version(fastapi) >= FASTAPI_LIMIT:
+        yield Finding("bad", "fastapi", f"{fastapi} breaks Prefect 3.8. Run: pip install 'fastapi<{FASTAPI_LIMIT}'")
+    else:
+        yield Finding("good", "fastapi", fastapi)
+    spec = util.find_spec("mlflow")
+    if spec is None or spec.origin is None:
+        yield Finding("bad", "mlflow", "import mlflow finds the folder mlflow/ and not the package. Run: make")
+
+
+def cpu_flags(text: str) -> set[str]:
+    """The feature flags in the text of /proc/cpuinfo."""
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def _processor(section: Any) -> Iterator[Finding]:
+    info = Path("/proc/cpuinfo")
+    flags = cpu_flags(info.read_text(encoding="utf-8", errors="replace")) if info.is_file() else set()
+    has = [flag for flag in BF16_FLAGS if flag in flags]
+    cores = psutil.cpu_count(logical=True)
+    precision = getattr(getattr(section, "pretrain", None), "precision", None)
+    if has:
+        yield Finding("good", "processor", f"{cores} cores with {', '.join(has)}: precision bf16 or fp32 on the CPU")
+        return
+    text = f"{cores} cores without bf16 instructions: use precision fp32 on the CPU, bf16 is over ten times slower"
+    level: Level = "note" if precision == "bf16" else "good"
+    yield Finding(level, "processor", text + (" (this recipe says bf16)" if level == "note" else ""))
+
+
+def _memory() -> Iterator[Finding]:
+    memory = psutil.virtual_memory()
+    yield Finding("good", "memory", f"{_gigabytes(memory.available)} free of {_gigabytes(memory.total)}")
+
+
+def _accelerator() -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Finding("good", "GPU", "none: training runs on the CPU")
+        return
+    for index in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(index)
+        precision = "bf16 or fp32" if torch.cuda.is_bf16_supported() else "fp32"
+        yield Finding("good", "GPU", f"{found.name}, {_gigabytes(found.total_memory)}: precision {precision}")
+
+
+# ---- the project -----------------------------------------------------------------------------------------------------
+
+
+def _project() -> Iterator[Finding]:
+    try:
+        workspace.require_project()
+    except Refused as error:
+        yield Finding("bad", "project", str(error))
+        return
+    revision = workspace.git_revision()
+    state = "with changes that are not committed" if revision.is_dirty else "clean"
+    yield Finding("good", "git", f"{revision.commit[:12] or 'no commit yet'}, {state}")
+    with workspace.open_repo() as repo:
+        if not workspace.has_remote(repo):
+            yield Finding("note", "DVC remote", workspace.NO_REMOTE)
+        elif workspace.remote_answers(repo):
+            yield Finding("good", "DVC remote", str(repo.config["core"]["remote"]))
+        else:
+            yield Finding("note", "DVC remote", "does not answer, so results stay on this machine")
+    stale = workspace.stale_graph()
+    if stale:
+        yield Finding("note", "graph", f"{', '.join(map(str, stale))} is rendered at the next run, or by: hiraku graph")
+
+
+def _disk(library: Library, recipe: str | None) -> Iterator[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    if recipe is None:
+        yield Finding(
+            "good", "disk", f"{_gigabytes(free)} free (hiraku doctor RECIPE compares it with a recipe's need)"
+        )
+        return
+    needed = needed_bytes(library, recipe)
+    text = f"{recipe} needs about {_gigabytes(needed)}, {_gigabytes(free)} are free"
+    is_enough = needed < free * MAX_BYTES_SHARE
+    yield Finding(
+        "good" if is_enough else "bad", "disk", text if is_enough else f"{text}. Free some, or move .dvc/cache"
+    )
+
+
+def needed_bytes(library: Library, recipe: str) -> int:
+    """A projection of what a recipe will take on disk beyond its raw data: states, checkpoints, package."""
+    section = library.read("recipe", recipe)
+    raw = 0
+    for stage in plan(library, recipe):
+        if stage.verb == "ingest":
+            sources = getattr(library.read("corpus", stage.name).source, "paths", [])
+            raw += sum(_size(paths.DATA / each) for each in sources)
+    weights = 0
+    if getattr(section, "pretrain", None) or getattr(section, "align", None):
+        encoder = library.read("encoder", section.encoder)
+        facts = {"vocab_size": getattr(encoder, "vocab_size", 0), "unk": 0, "bos": 1, "eos": 2, "pad": 3}
+        weights = part_of(section.family, "network").num_parameters(section.network, facts)
+    return weights * 4 * STATES_PER_WEIGHT + raw * COPIES_OF_RAW
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.1f} GB"
+
+
+# ---- servers ---------------------------------------------------------------------------------------------------------
+
+
+def _servers() -> Iterator[Finding]:
+    for name, port, flag in (("MLflow", 5000, "--mlflow-port"), ("Prefect", 4200, "--prefect-port")):
+        if server.is_free(port):
+            yield Finding("good", f"port {port}", f"free for the pages of {name} (hiraku ui)")
+        else:
+            yield Finding("note", f"port {port}", f"in use; for the pages of {name} say: hiraku ui {flag} NUMBER")
+    yield _server("MLflow", tracking.require_server, os.environ.get("MLFLOW_TRACKING_URI"))
+    yield _server("Prefect", server.require_server, os.environ.get("PREFECT_API_URL"))
+
+
+def _server(name: str, require: Callable[[], None], url: str | None) -> Finding:
+    if not url:
+        return Finding("good", name, "embedded, under .hiraku/")
+    try:
+        require()
+    except Refused as error:
+        return Finding("bad", name, str(error))
+    return Finding("good", name, f"{url} answers")

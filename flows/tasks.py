@@ -1,0 +1,155 @@
+"""The tasks of the flows: one runs a DVC stage, the others bring raw data, register and publish.
+
+Tasks are called, not submitted, and keep no results: DVC decides what is done already.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from components import paths
+from components.manifest import MANIFEST_NAME, read_manifest
+from components.outcomes import Refused
+from components.publish import publish
+from components.recipes import Library
+from components.register import register
+from flows import collect, workspace
+from flows.launch import Launched, launch
+from flows.mirror import Mirror
+from flows.session import Session, current
+from flows.summary import Row
+
+RETRY_SECONDS: list[float] = [5.0, 30.0]
+BUSY_SECONDS = 5.0
+"""Pause before asking again for what another process holds."""
+COMPARED = frozenset({"pretrain", "align", "evaluate"})
+"""Verbs whose last figures stand in the release's run too, so that releases can be compared in one table."""
+
+Say = Callable[[str], None]
+
+
+class StageFailed(RuntimeError):
+    """A stage that may succeed when it is tried again."""
+
+
+def _is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+    """Wrong input stays wrong; only what may end otherwise is tried again."""
+    return not isinstance(state.result(raise_on_failure=False), Refused)
+
+
+@task(task_run_name="collect raw data", cache_policy=NO_CACHE, persist_result=False)
+def collect_data(corpora: list[str]) -> None:
+    """Make or fetch the raw data that is missing."""
+    session = current()
+    for corpus in corpora:
+        collect.complete(Library(), corpus, session.repo, session.say)
+
+
+@task(
+    task_run_name="{verb} {name}",
+    retries=2,
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def run_stage(verb: str, name: str, address: str) -> None:
+    """Bring one stage up to date through DVC, and mirror its journal to the tracking server."""
+    session = current()
+    started = time.monotonic()
+    if workspace.is_fresh(session.repo, address):
+        session.summary.rows.append(Row(verb, name, "ready", overhead=time.monotonic() - started))
+        session.say(f"── {verb} {name}: ready")
+        return
+    session.say(f"── {verb} {name}")
+    key = workspace.input_key(session.repo, address)
+    mirror = Mirror(session.release, verb, name, key, {"inputs": key, "flow_run_id": str(flow_run.id)})
+    with mirror:
+        launched = _launch_when_free(verb, name, address, _recording(session.say))
+    _finish(session, mirror, launched)
+    outcome = launched.outcome
+    if outcome.kind == "refused":
+        raise Refused(outcome.reason)
+    if outcome.kind != "done":
+        session.say(f"{verb} {name}: {outcome.reason}")
+        raise StageFailed(outcome.reason)
+    work, start = outcome.seconds.get("work", 0.0), outcome.seconds.get("start", 0.0)
+    overhead = time.monotonic() - started - work - start
+    session.summary.rows.append(Row(verb, name, launched.how, work, start, overhead))
+
+
+def _recording(say: Say) -> Say:
+    """Say a line, and keep it with the task run."""
+    logger = get_run_logger()
+
+    def both(line: str) -> None:
+        say(line)
+        logger.info("%s", line)
+
+    return both
+
+
+def _launch_when_free(verb: str, name: str, address: str, say: Say) -> Launched:
+    """Launch a stage; while another process holds what it needs, wait and ask again."""
+    told = ""
+    while True:
+        launched = launch(verb, name, address, say)
+        if launched.outcome.kind != "busy":
+            return launched
+        if launched.outcome.reason != told:
+            told = launched.outcome.reason
+            say(f"{verb} {name} waits: {told}")
+        time.sleep(BUSY_SECONDS)
+
+
+def _finish(session: Session, mirror: Mirror, launched: Launched) -> None:
+    """End the stage's run, and link it to the release's."""
+    verb, name, outcome = mirror.verb, mirror.name, launched.outcome
+    is_done = outcome.kind == "done"
+    if launched.how == "ran":
+        mirror.finish(is_done, outcome.seconds, _hashes(verb, name) if is_done else {"reason": outcome.reason})
+    if mirror.trouble:
+        session.summary.troubles.append(f"MLflow did not take all of {verb} {name}: {mirror.trouble}")
+    if is_done and mirror.run_id:
+        session.release.tag(f"ran.{verb}.{name}", json.dumps({"run_id": mirror.run_id, "key": mirror.key}))
+        if verb in COMPARED:
+            session.release.metrics(mirror.last)
+
+
+def _hashes(verb: str, name: str) -> dict[str, str]:
+    """The content hash of a state and of its parents."""
+    if not (paths.state(verb, name) / MANIFEST_NAME).is_file():
+        return {}
+    manifest = read_manifest(verb, name)
+    return {"payload_hash": manifest.payload_hash} | {f"parent {p}": digest for p, digest in manifest.parents.items()}
+
+
+@task(
+    task_run_name="register {recipe}",
+    retries=2,
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def run_register(recipe: str) -> None:
+    """Register the package; the registry is asked first, so this can be repeated."""
+    session = current()
+    started = time.monotonic()
+    receipt = register(recipe, session.release)
+    session.summary.receipt = receipt
+    state = "registered" if receipt["is_new"] else "ready"
+    session.summary.rows.append(Row("register", recipe, state, work=time.monotonic() - started))
+    session.say(f"── register {recipe}: version {receipt['version']} ({state})")
+
+
+@task(task_run_name="publish {recipe}", cache_policy=NO_CACHE, persist_result=False)
+def run_publish(recipe: str) -> None:
+    """Publish the package, or say what would be published."""
+    session = current()
+    publish(recipe, session.say)

@@ -1,0 +1,154 @@
+"""A project whose only stage left to run is a tiny `pretrain`, and processes that run and kill it."""
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RECIPE = """
+family: gpt
+description: The smallest network that trains.
+language: ja
+licence: CC0-1.0
+network:
+  {{architecture: {architecture}, num_layers: 1, hidden_size: 16, num_heads: 2, intermediate_size: 32,
+    max_positions: 16, dropout: 0.1}}
+encoder: letters
+pretrain:
+  shards: [{{shards: stories+letters}}]
+  objective: {{kind: next-token}}
+  samples: {{window_tokens: 8, batch_tokens: 64, micro_batch_tokens: 32}}
+  num_steps: {num_steps}
+  optimizer: {{learning_rate: 0.01}}
+  learning_rate: {{kind: cosine, warmup_steps: 3}}
+  validate_every_steps: 7
+  valid_samples: 10
+  preview: {{prompts: [むかし], new_tokens: 4}}
+evaluate: {{tasks: [none]}}
+package: {{title: Tiny, summary: Tiny., limits: All., example_prompt: むかし}}
+"""
+
+
+def write_project(root: Path, num_steps: int = 30, architecture: str = "gpt2", name: str = "tiny") -> None:
+    """Write recipe, tokenizer and shards below a folder, which becomes the current one."""
+    import sentencepiece
+
+    from components import paths
+    from components.manifest import Manifest, writing
+    from components.modalities.text import shards
+    from components.modalities.text.tokenizers import SPECIALS, open_encoder
+
+    os.chdir(root)
+    (root / "recipes").mkdir(exist_ok=True)
+    recipe = RECIPE.format(num_steps=num_steps, architecture=architecture)
+    (root / "recipes" / f"{name}.yaml").write_text(recipe, encoding="utf-8")
+    chance = random.Random(0)
+    letters = "むかしあるところにおじいさんとおばあさんがいました。"
+    texts = ["".join(chance.choices(letters, k=chance.randint(5, 30))) for _ in range(60)]
+    with writing(Manifest("fit", "letters", revisions={})) as folder:
+        encoder_folder = folder / "encoder"
+        encoder_folder.mkdir()
+        with (encoder_folder / "spiece.model").open("wb") as model:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                vocab_size=300,
+                model_type="bpe",
+                byte_fallback=True,
+                hard_vocab_limit=False,
+                add_dummy_prefix=False,
+                minloglevel=2,
+                unk_id=0,
+                bos_id=1,
+                eos_id=2,
+                pad_id=3,
+                **{f"{role}_piece": piece for role, piece in SPECIALS.items()},
+            )
+    place = paths.payload("fit", "letters")
+    encoder = open_encoder(place)
+    from components.manifest import read_manifest
+
+    parents = {place.as_posix(): read_manifest("fit", "letters").payload_hash}
+    with writing(Manifest("shard", "stories+letters", revisions={}, parents=parents)) as folder:
+        encoded = [("valid" if i % 5 == 0 else "train", ids) for i, ids in enumerate(encoder.encode(texts))]
+        shards.write_shards(iter(encoded), encoder, folder / "shards")
+
+
+def kill_at_call(number: int) -> None:
+    """Die within the objective's call of this number: between micro-batches, or in a validation."""
+    from models.gpt.objectives import NextTokenLoss
+
+    count, original = [0], NextTokenLoss.__call__
+
+    def counted(self: Any, batch: Any) -> Any:
+        count[0] += 1
+        if count[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, batch)
+
+    NextTokenLoss.__call__ = counted  # type: ignore[method-assign]
+
+
+def kill_at_save(number: int) -> None:
+    """Die within the writing of the checkpoint of this number: its bytes are there, its name is not."""
+    count, original = [0], os.fsync
+
+    def counted(descriptor: int) -> None:
+        count[0] += 1
+        if count[0] == 2 * number - 1:  # a save flushes its file, then its folder
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(descriptor)
+
+    os.fsync = counted
+
+
+def run_pretrain(
+    root: str, checkpoint_root: str, num_workers: int, every_seconds: float, arm: Callable[[int], None] | None, at: int
+) -> None:
+    """The body of a process: one run of the verb, which may be killed on the way."""
+    os.chdir(root)
+    os.environ |= {
+        "HIRAKU_CHECKPOINT_ROOT": checkpoint_root,
+        "HIRAKU_CHECKPOINT_EVERY_SECONDS": str(every_seconds),
+        "HIRAKU_NUM_WORKERS": str(num_workers),
+        "HIRAKU_NUM_THREADS": "1",
+        "HIRAKU_PROGRESS": "lines",
+    }
+    from components.pretrain import pretrain
+    from components.settings import settings
+
+    settings.cache_clear()
+    if arm is not None:
+        arm(at)
+    pretrain("tiny")
+
+
+def weights_of(root: Path) -> bytes:
+    """The bytes of what a finished run left."""
+    return (root / "artifacts" / "pretrained" / "tiny" / "weights" / "model.safetensors").read_bytes()
+
+
+def points_of(root: Path) -> list[Any]:
+    """(step, metrics) of the curve that is part of the state."""
+    return json.loads((root / "artifacts" / "pretrained" / "tiny" / "curve.json").read_text(encoding="utf-8"))
+
+
+class Windows:
+    """Samples of random tokens, the same ones for the same number and epoch."""
+
+    def __init__(self, num_samples: int, window_tokens: int, vocab_size: int) -> None:
+        self.num_samples, self.shape, self.vocab_size = num_samples, window_tokens + 1, vocab_size
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def batch(self, indices: np.ndarray, epoch: int) -> dict[str, Any]:
+        import torch
+
+        rows = [np.random.default_rng([int(i), epoch]).integers(4, self.vocab_size, self.shape) for i in indices]
+        return {"input_ids": torch.from_numpy(np.stack(rows))}

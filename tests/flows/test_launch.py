@@ -1,0 +1,114 @@
+"""Whoever is killed with -9, nothing is left a few seconds later, and the next run ends with the same bytes."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.outcomes import Outcome
+from flows.launch import launch
+from tests.flows.conftest import Project
+
+ADDRESS = "dvc.yaml:ingest-smoke-text"
+CHECKPOINT = Path(".hiraku/toy/ingest-smoke-text")
+PATIENCE_SECONDS = 120.0
+
+
+def start() -> "subprocess.Popen[str]":
+    words = [sys.executable, str(Path(__file__).with_name("launching.py")), "ingest", "smoke-text", ADDRESS]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def at_work(project: Project) -> psutil.Process:
+    wait_until(CHECKPOINT.is_file, "the toy stage does not start")
+    return psutil.Process(project.started()[-1])
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture
+def slow(project: Project) -> Project:
+    """A project whose first stage works for three seconds."""
+    project.write_graph(ingest="3")
+    return project
+
+
+def expect_the_same_bytes(project: Project) -> None:
+    """The next run goes on from the checkpoint."""
+    before = len(project.started())
+    said: list[str] = []
+    assert launch("ingest", "smoke-text", ADDRESS, said.append).outcome.kind == "done"
+    assert len(project.started()) == before + 1
+    assert "step 0" not in said
+    assert project.bytes_of("ingest", "smoke-text") == "ingest smoke-text 3.0 raw"
+
+
+@pytest.mark.parametrize("victim", ["flow", "launcher", "stage"])
+def test_after_a_kill_nothing_is_left_and_the_next_run_ends_with_the_same_bytes(slow: Project, victim: str) -> None:
+    flow = start()
+    stage = at_work(slow)
+    launcher = stage.parent()
+    assert launcher is not None
+    family = [psutil.Process(flow.pid), launcher, stage]
+    {"flow": family[0], "launcher": launcher, "stage": stage}[victim].kill()
+    wait_until(lambda: is_gone(stage), "the stage works on")
+    wait_until(lambda: is_gone(launcher), "the launcher lives on")
+    flow.wait(PATIENCE_SECONDS)
+    if victim == "stage":
+        assert "failed" in flow.communicate()[0]
+    assert len(slow.started()) == 1
+    expect_the_same_bytes(slow)
+
+
+def test_a_termination_lets_the_stage_end_first_and_gives_the_locks_back(slow: Project) -> None:
+    flow = start()
+    stage = at_work(slow)
+    launcher = stage.parent()
+    assert launcher is not None
+    launcher.send_signal(signal.SIGTERM)
+    wait_until(lambda: is_gone(stage) and is_gone(launcher), "the stage works on")
+    flow.communicate()
+    assert '"pid"' not in Path(".dvc/tmp/rwlock").read_text()
+    expect_the_same_bytes(slow)
+
+
+def test_a_second_launch_of_a_stage_at_work_is_busy_and_starts_nothing(project: Project) -> None:
+    project.write_graph(ingest="60")
+    flow = start()
+    at_work(project)
+    second = launch("ingest", "smoke-text", ADDRESS, lambda _line: None)
+    assert second.outcome.kind == "busy"
+    assert "busy" in second.outcome.reason
+    assert len(project.started()) == 1
+    flow.kill()
+    flow.communicate()
+
+
+def test_a_missing_input_is_refused_and_named(project: Project) -> None:
+    Path("input").unlink()
+    outcome = launch("ingest", "smoke-text", ADDRESS, lambda _line: None).outcome
+    assert outcome.kind == "refused"
+    assert "input" in outcome.reason
+
+
+def test_what_is_ready_is_not_run(project: Project) -> None:
+    assert launch("ingest", "smoke-text", ADDRESS, lambda _line: None).how == "ran"
+    again = launch("ingest", "smoke-text", ADDRESS, lambda _line: None)
+    assert (again.how, again.outcome) == ("ready", Outcome("done"))
