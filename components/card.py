@@ -293,7 +293,7 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
 def write_card(release: Release, layout: str, program: str, printed: str, folder: Path) -> None:
     """Write README.md and what it shows into a package."""
     if release.curve:
-        drawing = draw(release.curve, "optimiser steps", "loss (nats per token)")
+        drawing = draw(release.curve, "optimiser steps", "loss (nats)")
         (folder / CURVE_NAME).write_text(drawing, encoding="utf-8")
     rows = json.dumps(release.lineage.as_rows(), ensure_ascii=False, indent=1, sort_keys=True)
     (folder / LINEAGE_NAME).write_text(rows + "\n", encoding="utf-8")

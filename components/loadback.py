@@ -1,9 +1,9 @@
-"""Load a package as its users will, in a fresh process without the network, and leave what it computes for comparison.
+"""Load a package as its users will, in a fresh process without the network, and compare what it computes.
 
-    python -m components.loadback FOLDER TEXTS ANSWER [EXAMPLE]
+    python -m components.loadback FAMILY FOLDER PROBES ANSWER [EXAMPLE]
 
-FOLDER is a package, TEXTS a JSON list of strings, ANSWER a folder that is made, EXAMPLE a Python file that is run as it
-stands. Nothing of this project takes part in loading: transformers alone reads the folder, safetensors only.
+FOLDER is a package, PROBES a JSON file of what it is asked, ANSWER a folder that is made, EXAMPLE a Python file that is
+run as it stands. The family's `release.py` says how a release is read, with the libraries of its users only.
 """
 
 import io
@@ -13,116 +13,47 @@ import runpy
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.outcomes import Refused
+from models import part_of
 
 if TYPE_CHECKING:
     import torch
 
-LOGITS_NAME = "answer.safetensors"
+ANSWER_NAME = "answer.safetensors"
+ORDER_NAME = "order.json"  # safetensors keeps none
 EXAMPLE_NAME = "example.txt"
 
-# Texts on which released and trained model must agree: scripts, white space, rare characters, the names of special
-# tokens, nothing.
-PROBES = (
-    "日本語の文章を、つづけて書きます。",
-    "The quick brown fox jumps over the lazy dog 12,345 times.",
-    "  行頭の空白\n\n改行\t水平タブ\u3000全角空白  ",
-    "ｶﾞｷﾞｸﾞ か\u3099 𠮷野家 👨‍👩‍👧 \u200b",
-    "<s></s><unk><pad><0x0A>",
-    "",
-)
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model computes for texts: ids [tokens], and logits [tokens, vocabulary] where there is a token."""
-
-    ids: list["torch.Tensor"]
-    logits: list["torch.Tensor"]
-
-    def save(self, folder: Path) -> None:
-        """Write `answer.safetensors`."""
-        from safetensors.torch import save_file
-
-        tensors = {f"ids.{i}": value.contiguous() for i, value in enumerate(self.ids)}
-        tensors |= {f"logits.{i}": value.contiguous() for i, value in enumerate(self.logits)}
-        save_file(tensors, folder / LOGITS_NAME)
-
-
-def read_answer(folder: Path) -> Answer:
-    """What a fresh process left."""
-    from safetensors.torch import load_file
-
-    tensors = load_file(folder / LOGITS_NAME)
-    count = len(tensors) // 2
-    return Answer([tensors[f"ids.{i}"] for i in range(count)], [tensors[f"logits.{i}"] for i in range(count)])
-
-
-def answer_of(network: Any, all_ids: list["torch.Tensor"], **others: Any) -> Answer:
-    """Pass ids through a causal language model, one text at a time, as many as its context holds."""
+def difference(expected: dict[str, "torch.Tensor"], found: dict[str, "torch.Tensor"]) -> str | None:
+    """What differs between two answers, in words; None when they are equal bit for bit."""
     import torch
 
-    network.eval()
-    limit = int(network.config.max_position_embeddings)
-    logits = []
-    with torch.inference_mode():
-        for ids in all_ids:
-            if len(ids) == 0:
-                logits.append(torch.zeros(0, int(network.config.vocab_size)))
-            else:
-                logits.append(network(input_ids=ids[None, :limit], **others).logits[0].clone())
-    return Answer(all_ids, logits)
-
-
-def answer_of_folder(folder: Path, texts: list[str]) -> Answer:
-    """Load a package the way its card says, and give texts to it."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()
-    limit = int(network.config.max_position_embeddings)
-    ids, logits = [], []
-    with torch.inference_mode():
-        for text in texts:
-            # Everything the tokenizer returns goes in, as in a user's program: a stray token_type_ids would show.
-            inputs = tokenizer(text, return_tensors="pt", split_special_tokens=True)
-            ids.append(inputs["input_ids"][0].long())
-            if len(ids[-1]) == 0:
-                logits.append(torch.zeros(0, int(network.config.vocab_size)))
-            else:
-                clipped = {key: value[:, :limit] for key, value in inputs.items()}
-                logits.append(network(**clipped).logits[0].clone())
-    return Answer(ids, logits)
-
-
-def difference(expected: Answer, found: Answer, texts: list[str]) -> str | None:
-    """What differs between two answers, in words; None when ids and logits are equal bit for bit."""
-    import torch
-
-    for text, want_ids, got_ids in zip(texts, expected.ids, found.ids, strict=True):
-        if want_ids.tolist() != got_ids.tolist():
-            return f"the text {text[:40]!r} has the ids {got_ids.tolist()[:12]}, expected {want_ids.tolist()[:12]}"
-    for text, want, got in zip(texts, expected.logits, found.logits, strict=True):
+    if list(expected) != list(found):
+        return f"it answered {len(found)} things, expected {len(expected)}"
+    for name, want in expected.items():
+        got = found[name]
         if want.dtype != got.dtype or want.shape != got.shape:
-            shapes = f"are {got.dtype} {list(got.shape)}, expected {want.dtype} {list(want.shape)}"
-            return f"the logits of {text[:40]!r} {shapes}"
+            return f"{name} are {got.dtype} {list(got.shape)}, expected {want.dtype} {list(want.shape)}"
         if not torch.equal(want, got):
+            if not want.is_floating_point():
+                return f"{name} are {got.flatten()[:12].tolist()}, expected {want.flatten()[:12].tolist()}"
             gap = (want.double() - got.double()).abs().max().item()
-            return f"the logits of {text[:40]!r} differ by up to {gap:.3g}, expected 0"
+            return f"{name} differ by up to {gap:.3g}, expected 0"
     return None
 
 
-def load_back(folder: Path, texts: list[str], workspace: Path, example: str = "") -> tuple[Answer, str]:
+def load_back(
+    family: str, folder: Path, probes: Any, workspace: Path, example: str = ""
+) -> tuple[dict[str, "torch.Tensor"], str]:
     """Start the fresh process on a package.
 
     Args:
+        family: whose `release.py` reads it.
         folder: the package.
-        texts: given to tokenizer and model.
+        probes: what the model is asked; goes through JSON.
         workspace: an empty folder for what goes back and forth. The example runs there and finds the package under
             the package's recipe name, so the card's program runs word for word.
         example: a Python program; empty for none.
@@ -134,9 +65,10 @@ def load_back(folder: Path, texts: list[str], workspace: Path, example: str = ""
         Refused: the package does not load or its example fails; the message ends with the process's own words.
     """
     import torch
+    from safetensors.torch import load_file
 
-    (workspace / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-    command = [sys.executable, "-m", "components.loadback", str(folder.resolve()), "texts.json", "answer"]
+    (workspace / "probes.json").write_text(json.dumps(probes), encoding="utf-8")
+    command = [sys.executable, "-m", "components.loadback", family, str(folder.resolve()), "probes.json", "answer"]
     if example:
         (workspace / "example.py").write_text(example, encoding="utf-8")
         command.append("example.py")
@@ -153,25 +85,30 @@ def load_back(folder: Path, texts: list[str], workspace: Path, example: str = ""
         raise RuntimeError(f"loading {folder.name} back was ended by signal {-done.returncode}: out of memory?")
     if done.returncode:
         words = " ".join(done.stderr.strip().splitlines()[-3:])
-        raise Refused(
-            f"The package does not load in a fresh process, expected it to load offline by transformers: {words}"
-        )
-    printed = (workspace / "answer" / EXAMPLE_NAME).read_text(encoding="utf-8") if example else ""
-    return read_answer(workspace / "answer"), printed
+        raise Refused(f"The package does not load in a fresh process, expected it to load without a network: {words}")
+    answer = workspace / "answer"
+    tensors = load_file(answer / ANSWER_NAME)
+    order = json.loads((answer / ORDER_NAME).read_text(encoding="utf-8"))
+    printed = (answer / EXAMPLE_NAME).read_text(encoding="utf-8") if example else ""
+    return {name: tensors[name] for name in order}, printed
 
 
 def main(arguments: list[str]) -> int:
     """The fresh process."""
+    from safetensors.torch import save_file
+
     from components.lifeline import die_with_parent
 
     die_with_parent()
-    folder, texts, answer_folder = (Path(argument) for argument in arguments[:3])
+    family, (folder, probes, answer_folder) = arguments[0], (Path(argument) for argument in arguments[1:4])
     answer_folder.mkdir()
-    answer_of_folder(folder, json.loads(texts.read_text(encoding="utf-8"))).save(answer_folder)
-    if arguments[3:]:
+    answer = part_of(family, "release").answer_of_folder(folder, json.loads(probes.read_text(encoding="utf-8")))
+    save_file(answer, answer_folder / ANSWER_NAME)
+    (answer_folder / ORDER_NAME).write_text(json.dumps(list(answer)), encoding="utf-8")
+    if arguments[4:]:
         printed = io.StringIO()
         with redirect_stdout(printed):
-            runpy.run_path(arguments[3], run_name="__main__")
+            runpy.run_path(arguments[4], run_name="__main__")
         (answer_folder / EXAMPLE_NAME).write_text(printed.getvalue(), encoding="utf-8")
     return 0
 

@@ -13,10 +13,9 @@ from typing import Any
 from components import paths
 from components.card import CARD_NAME, Release, write_card
 from components.curve import loss_curve
-from components.examples import example_program
 from components.journal import Journal
 from components.lineage import lineage_from
-from components.loadback import PROBES, Answer, answer_of, answer_of_folder, difference, load_back
+from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.modalities import modality
 from components.outcomes import Refused
@@ -82,8 +81,9 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         curve=loss_curve(_points(*trained), trained[0]),
         target=_target(library, name),
     )
-    texts = [recipe.package.example_prompt, *PROBES]
-    expected = _expected(network, encoder, texts)
+    how = part_of(recipe.family, "release")
+    probes = how.probes(recipe.package.example_prompt)
+    expected = how.answer(network, encoder, probes)
     journal = Journal("package", name)
     journal.parameters(recipe.package.model_dump())
     with writing(manifest) as folder:
@@ -91,8 +91,8 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
             place = folder / layout
             write = part_of(recipe.family, "convert").write_layout
             write(layout, weights, encoder_folder, recipe.package.generation, place)
-            program = example_program(name, recipe, release.tag, layout)
-            printed = _load_back(release, layout, place, texts, expected, program)
+            program = how.example(name, recipe.network, recipe.package)
+            printed = _load_back(release, layout, place, probes, expected, program)
             write_card(release, layout, program, printed, place)
             _check_files(recipe.family, layout, place)
         manifest.counts = {"num_parameters": release.num_parameters, "num_bytes": _num_bytes(folder)}
@@ -136,21 +136,13 @@ def _target(library: Library, name: str) -> str:
     return f"{graph}package-{name}"
 
 
-def _expected(network: Any, encoder: Any, texts: list[str]) -> Answer:
-    """What the trained weights and the fitted encoder compute."""
-    import torch
-
-    ids = [torch.from_numpy(each.astype("int64")) for each in encoder.encode(texts)]
-    return answer_of(network, ids)
-
-
-def _load_back(release: Release, layout: str, place: Path, texts: list[str], expected: Answer, program: str) -> str:
+def _load_back(release: Release, layout: str, place: Path, probes: Any, expected: dict[str, Any], program: str) -> str:
     """Load a layout in a fresh process, compare, and return what the card's example printed there."""
     with tempfile.TemporaryDirectory() as temporary:
         workspace = Path(temporary)
         (workspace / release.name).symlink_to(place.resolve(), target_is_directory=True)
-        found, printed = load_back(place, texts, workspace, program)
-    if gap := difference(expected, found, texts):
+        found, printed = load_back(release.recipe.family, place, probes, workspace, program)
+    if gap := difference(expected, found):
         raise Refused(
             f"The package of '{release.name}' computes something else than its weights: {gap}. The layout '{layout}' "
             f"of family '{release.recipe.family}' or encoder '{release.recipe.encoder}' is at fault. Nothing is kept."
@@ -191,7 +183,7 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
         licence=recipe.licence,
         details={"layouts": [recipe.layout], "source": recipe.source},
     )
-    texts = list(PROBES)
+    how = part_of(recipe.family, "release")
     journal = Journal("package", name)
     journal.parameters(recipe.model_dump())
     with writing(manifest) as folder:
@@ -205,8 +197,8 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
         (place / CARD_NAME).write_text(f"# {name}\n\n{recipe.description}\n\n{origin}\n", encoding="utf-8")
         _check_files(recipe.family, recipe.layout, place)
         with tempfile.TemporaryDirectory() as temporary:
-            found, _ = load_back(place, texts, Path(temporary))
-        if gap := difference(answer_of_folder(source, texts), found, texts):
+            found, _ = load_back(recipe.family, place, how.probes(None), Path(temporary))
+        if gap := difference(how.answer_of_folder(source, how.probes(None)), found):
             raise Refused(
                 f"The copy of {source} computes something else than the original: {gap}. It needs files besides "
                 f"{', '.join(files)}; write it anew with save_pretrained by transformers 5."

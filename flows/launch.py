@@ -80,7 +80,7 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
     """
     started, began = time.monotonic(), time.time()
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.launch", verb, name, address],
+        [sys.executable, "-m", "flows.launch", address],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=None if sys.stderr.isatty() else subprocess.STDOUT,
@@ -123,7 +123,7 @@ def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None], said: 
 
 
 def _own_outcome(verb: str, name: str, began: float) -> Outcome | None:
-    """The outcome if it was written since then. An older one is not cleared: another process may be about to read it."""
+    """The outcome, if it was written since then; an older one stays, since its own launcher may be about to read it."""
     path = paths.outcome(verb, name)
     if not path.is_file() or path.stat().st_mtime < began - CLOCK_SECONDS:
         return None
@@ -197,7 +197,7 @@ def _end_group(group: int, grace_seconds: float) -> None:
         time.sleep(0.05)
 
 
-# ---- the side of the stage: `python -m flows.launch VERB NAME ADDRESS` -----------------------------------------------
+# ---- the side of the stage: `python -m flows.launch ADDRESS` -----------------------------------------------
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:
@@ -213,7 +213,7 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent(signal.SIGTERM)
-    verb, name, address = arguments
+    (address,) = arguments
 
     from dvc.exceptions import DvcException
 

@@ -13,16 +13,16 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components import loadback
 from components import package as package_module
 from components.evaluate import evaluate
-from components.loadback import Answer, difference
+from components.loadback import difference
 from components.manifest import read_manifest, tree_hash
 from components.modalities import modality
 from components.outcomes import Refused
 from components.package import package
 from components.paths import layout, payload, state
 from models.gpt import convert
+from models.gpt import release as gpt_release
 from models.gpt.schema import LAYOUTS
 from tests.components.small_release import make_project, make_weights
 
@@ -52,8 +52,8 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def _no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load back in this process: what a fresh one adds is tested once, by `made`."""
 
-    def here(folder: Path, texts: list[str], workspace: Path, example: str = "") -> tuple[Answer, str]:
-        return loadback.answer_of_folder(folder, texts), "printed"
+    def here(family: str, folder: Path, probes: list[str], workspace: Path, example: str = "") -> tuple[dict, str]:
+        return gpt_release.answer_of_folder(folder, probes), "printed"
 
     monkeypatch.setattr(package_module, "load_back", here)
 
@@ -149,7 +149,7 @@ def test_a_package_that_computes_something_else_is_refused_and_the_old_one_stays
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     monkeypatch.setattr(convert, "write_layout", damaging)
-    with pytest.raises(Refused, match=r"logits of '太郎は' differ by up to \d"):
+    with pytest.raises(Refused, match=r"logits of 0 '太郎は' differ by up to \d"):
         package("tiny")
     assert_untouched(project, before)
 
@@ -209,14 +209,14 @@ def test_weights_changed_behind_their_manifest_are_refused(project: Path) -> Non
 
 
 def test_answers_that_differ_are_told_apart() -> None:
-    def answer(ids: list[int], logits: torch.Tensor) -> Answer:
-        return Answer([torch.tensor(ids)], [logits])
+    def answer(ids: list[int], logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"ids": torch.tensor(ids), "logits": logits}
 
     expected = answer([5, 6], torch.zeros(2, 3))
-    assert difference(expected, answer([5, 6], torch.zeros(2, 3)), ["x"]) is None
-    assert "has the ids [5, 7], expected [5, 6]" in difference(expected, answer([5, 7], torch.zeros(2, 3)), ["x"])
-    assert "bfloat16" in difference(expected, answer([5, 6], torch.zeros(2, 3, dtype=torch.bfloat16)), ["x"])
-    assert "up to 0.5" in difference(expected, answer([5, 6], torch.full((2, 3), 0.5)), ["x"])
+    assert difference(expected, answer([5, 6], torch.zeros(2, 3))) is None
+    assert "ids are [5, 7], expected [5, 6]" in difference(expected, answer([5, 7], torch.zeros(2, 3)))
+    assert "bfloat16" in difference(expected, answer([5, 6], torch.zeros(2, 3, dtype=torch.bfloat16)))
+    assert "up to 0.5" in difference(expected, answer([5, 6], torch.full((2, 3), 0.5)))
 
 
 # ---- somebody else's -------------------------------------------------------------------------------------------------

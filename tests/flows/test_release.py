@@ -90,7 +90,7 @@ def test_a_cleared_cache_runs_nothing_again_while_the_states_are_there(project: 
 
 def test_a_refused_stage_is_never_retried_and_its_reason_reaches_the_person(project: Project, flows) -> None:
     project.write_graph(ingest="0.1 refuse")
-    with pytest.raises(Refused, match="The toy is refused. Change its command."):
+    with pytest.raises(Refused, match=r"The toy is refused\. Change its command\."):
         flows.run_verb("ingest", "smoke-text")
     assert len(project.started()) == 1
     (run,) = runs_of("stage", "stages")

@@ -45,7 +45,8 @@ def main() -> int:
     die_with_parent()
     verb, name, seconds, *how = sys.argv[1:]
     clear_outcome(verb, name)
-    Path("started").open("a").write(f"{verb} {os.getpid()}\n")
+    with Path("started").open("a") as stream:
+        stream.write(f"{verb} {os.getpid()}\n")
     marker = Path(f"{verb}-died")
     if "die" in how and not marker.exists():
         marker.touch()

@@ -25,4 +25,3 @@ class Preview(Strict):
 
 
 PretrainObjective = Objective
-

@@ -1,0 +1,91 @@
+"""How a released language model is used and proven equal to its weights; transformers alone reads a release.
+
+Answers are named tensors: the ids of each text, and the logits [tokens, vocabulary] of its tokens.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# Texts on which released and trained model must agree: scripts, white space, rare characters, the names of special
+# tokens, nothing.
+PROBES = (
+    "日本語の文章を、つづけて書きます。",
+    "The quick brown fox jumps over the lazy dog 12,345 times.",
+    "  行頭の空白\n\n改行\t水平タブ\u3000全角空白  ",
+    "ｶﾞｷﾞｸﾞ か\u3099 𠮷野家 👨‍👩‍👧 \u200b",
+    "<s></s><unk><pad><0x0A>",
+    "",
+)
+
+
+def probes(example: str | None) -> list[str]:
+    """What a model is asked: a recipe's own example, if it has one, and the texts that go wrong first."""
+    return [*([example] if example else []), *PROBES]
+
+
+def answer(network: Any, encoder: Any, texts: list[str]) -> dict[str, "torch.Tensor"]:
+    """What trained weights and a fitted tokenizer compute."""
+    import torch
+
+    rows = [torch.from_numpy(row.astype("int64")) for row in encoder.encode(texts)]
+    return _answer(network, texts, [{"input_ids": row[None]} for row in rows])
+
+
+def answer_of_folder(folder: Path, texts: list[str]) -> dict[str, "torch.Tensor"]:
+    """What a release computes, loaded the way its card says."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    # Everything the tokenizer returns goes in, as in a user's program: a stray token_type_ids would show.
+    return _answer(network, texts, [tokenizer(text, return_tensors="pt", split_special_tokens=True) for text in texts])
+
+
+def _answer(network: Any, texts: list[str], inputs: list[Any]) -> dict[str, "torch.Tensor"]:
+    """Pass texts through a network one at a time, as many tokens as its context holds."""
+    import torch
+
+    network.eval()
+    limit = int(network.config.max_position_embeddings)
+    found: dict[str, torch.Tensor] = {}
+    with torch.inference_mode():
+        for number, (text, each) in enumerate(zip(texts, inputs, strict=True)):
+            name = f"{number} {text[:40]!r}"
+            found[f"the ids of {name}"] = each["input_ids"][0].long().contiguous()
+            if each["input_ids"].shape[1]:
+                clipped = {key: value[:, :limit] for key, value in each.items()}
+                found[f"the logits of {name}"] = network(**clipped).logits[0].clone()
+    return found
+
+
+def example(name: str, network: Any, package: Any) -> str:
+    """The program on a card: continue the recipe's prompt, greedily or as its generation settings say from a seed.
+
+    Args:
+        name: what the release is called; the program finds its folder under this name.
+        network: the recipe's section of the network.
+        package: the recipe's section of the package.
+    """
+    samples = bool(package.generation.get("do_sample"))
+    # A fixed length, so that the example is short and ends within the context.
+    new_tokens = min(40, int(network.max_positions) // 2)
+    lines = [
+        *(["import torch"] if samples else []),
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f'name = "{name}"  # the folder of this page, or its repository on the Hub',
+        "tokenizer = AutoTokenizer.from_pretrained(name)",
+        "model = AutoModelForCausalLM.from_pretrained(name)",
+        "",
+        *(["torch.manual_seed(0)"] if samples else []),
+        f"prompt = {json.dumps(package.example_prompt, ensure_ascii=False)}",
+        "# In training, a document begins after an end-of-text token.",
+        'inputs = tokenizer(tokenizer.eos_token + prompt, return_tensors="pt")',
+        f"tokens = model.generate(**inputs, max_new_tokens={new_tokens}{'' if samples else ', do_sample=False'})",
+        "print(tokenizer.decode(tokens[0], skip_special_tokens=True))",
+    ]
+    return "\n".join(lines) + "\n"
