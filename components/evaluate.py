@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.devices import uses_gpu
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused
 from components.progress import Progress
-from components.recipes import Foreign, Library, Recipe
+from components.recipes import Foreign, Library, Recipe, references
 from components.records import count_records, iterate_records
 from components.settings import settings
 from models import FAMILIES, part_of
@@ -48,7 +49,7 @@ def evaluate(name: str) -> None:
     trained = ("align" if recipe.align else "pretrain", name)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
-    corpora = sorted({task.corpus for task in tasks.values()})
+    corpora = sorted({found for task in tasks.values() for kind, found in references(task) if kind == "corpus"})
     nodes = [trained, ("fit", recipe.encoder)]
     nodes += [(verb, corpus) for corpus in corpora for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
@@ -79,12 +80,9 @@ def _open_model(recipe: Recipe, trained: tuple[str, str]) -> Model:
     """Load the weights onto the device that the settings name."""
     import torch
 
-    machine = settings()
-    if machine.num_threads:
-        torch.set_num_threads(machine.num_threads)
-    if machine.accelerator == "gpu" and not torch.cuda.is_available():
-        raise Refused("HIRAKU_ACCELERATOR is 'gpu', but torch finds no GPU here. Unset it, or install a driver.")
-    device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    if settings().num_threads:
+        torch.set_num_threads(settings().num_threads)
+    device = "cuda" if uses_gpu() else "cpu"
     try:
         network = part_of(recipe.family, "convert").load(paths.payload(*trained))
     except Mismatch as error:
