@@ -104,7 +104,7 @@ def _upload(section: Any, folder: Path, files: list[LocalFile], token: str, name
     """Bring the repository to exactly these files; return the commit and whether it is a new one."""
     if os.environ.get("HF_ENDPOINT"):
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # a Hub without a Xet server fails hard otherwise
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -122,7 +122,7 @@ def _upload(section: Any, folder: Path, files: list[LocalFile], token: str, name
         )
         commit = str(done.oid)
         problems = _differences(api, section.repository, commit, files)
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise Refused(
             f"The Hub at {api.endpoint} did not take {section.repository}: {one_line(error, 400)}. "
             "Check HF_TOKEN (it needs write access), HF_ENDPOINT and publish.repository, then run again."

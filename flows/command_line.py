@@ -49,6 +49,7 @@ app = App(
     name="hiraku",
     help="Raw data of a language to openly released models, stage by stage. NAME is a YAML file under recipes/.",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # answered below
     help_epilogue="Servers: PREFECT_API_URL and MLFLOW_TRACKING_URI; unset, embedded ones in .hiraku/ serve.",
 )
 

@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 from components.outcomes import Refused
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """How long a loaded machine may take, the first start's migrations included."""
 STOP_SECONDS = 5.0
 LOG_NAME = "server.log"

@@ -107,10 +107,12 @@ def by_hand(given: Job) -> list[float]:
 
 
 def test_it_trains_as_a_loop_by_hand_does_in_whole_batches_and_in_micro_batches() -> None:
-    loop = job(section())
+    # The bias of the keys has no gradient but rounding, which a smaller epsilon would blow up to a whole step.
+    optimizer = Optimizer(learning_rate=0.01, epsilon=1e-3)
+    loop = job(section(optimizer=optimizer))
     losses = by_hand(loop)
     for micro_samples in (8, 4, 1):
-        given = job(section(micro_samples))
+        given = job(section(micro_samples, optimizer=optimizer))
         trained = run(given, f"micro-{micro_samples}")
         found = [point["metrics"]["pretrain/loss"] for point in trained.points if "pretrain/loss" in point["metrics"]]
         assert found == pytest.approx(losses, abs=1e-5)

@@ -1,0 +1,128 @@
+"""Raw data come under `data/`, and `data.dvc` records just them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.outcomes import Refused
+from components.recipes import Library
+from flows import workspace
+from flows.collect import collect, missing
+from flows.workspace import DATA_FILE
+from tests.flows.conftest import Project
+
+GENERATED = """
+description: made
+language: ja
+licence: CC0-1.0
+source: {kind: files, paths: [made], generator: toy}
+columns: {text: {modality: text}}
+"""
+
+
+def quiet(_line: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder somewhere else, with two files of a known kind and one of another."""
+    folder = tmp_path / "outside"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "b.jsonl").write_text('{"text": "b"}\n')
+    (folder / "deep" / "c.txt").write_text("c\n")
+    (folder / "LICENSE.pdf").write_text("no data")
+    return folder
+
+
+@pytest.fixture
+def generator(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus whose raw data are made."""
+
+    def write(root: Path) -> None:
+        (root / "made").mkdir(parents=True, exist_ok=True)
+        (root / "made" / "m.txt").write_text("made\n")
+
+    monkeypatch.setattr("flows.collect.GENERATORS", {"toy": write})
+    (project.folder / "recipes" / "corpora" / "made.yaml").write_text(GENERATED)
+
+
+def recorded() -> list[str]:
+    """What data.dvc names, read as DVC reads it."""
+    with workspace.open_repo() as repo:
+        return sorted(path.removeprefix("data/") for path in repo.ls(".", "data", recursive=True) and _names(repo))
+
+
+def _names(repo) -> list[str]:
+    return [entry["path"] for entry in repo.ls(str(Path.cwd()), "data", recursive=True, dvc_only=True)]
+
+
+def test_files_of_a_folder_are_copied_and_just_they_are_recorded(project: Project, outside: Path) -> None:
+    (project.folder / "data" / "unrelated.txt").write_text("mine")
+    said: list[str] = []
+    collect("smoke-text", outside, said.append)
+    assert Path("data/smoke/deep/c.txt").read_text() == "c\n"
+    assert recorded() == ["smoke/a.jsonl", "smoke/b.jsonl", "smoke/deep/c.txt"]
+    assert any("LICENSE.pdf" in line for line in said)
+
+
+def test_adding_a_corpus_keeps_what_is_recorded_and_not_on_this_machine(
+    project: Project, outside: Path, generator: None
+) -> None:
+    collect("smoke-text", outside, quiet)
+    shutil.rmtree("data/smoke")
+    collect("made", None, quiet)
+    assert recorded() == ["made/m.txt", "smoke/a.jsonl", "smoke/b.jsonl", "smoke/deep/c.txt"]
+
+
+def test_a_fresh_clone_whose_list_is_lost_makes_it_again_from_the_generators(
+    project: Project, outside: Path, generator: None, tmp_path: Path
+) -> None:
+    collect("made", None, quiet)
+    for cache in (Path(".dvc/cache"), tmp_path / "remote", Path("data/made")):
+        shutil.rmtree(cache)
+    collect("smoke-text", outside, quiet)
+    assert "made/m.txt" in recorded()
+
+
+def test_a_list_that_cannot_be_made_again_is_not_overwritten(
+    project: Project, outside: Path, generator: None, tmp_path: Path
+) -> None:
+    collect("smoke-text", outside, quiet)
+    before = DATA_FILE.read_text()
+    shutil.rmtree(".dvc/cache")
+    shutil.rmtree(tmp_path / "remote")
+    with pytest.raises(Refused, match="would lose them"):
+        collect("made", None, quiet)
+    assert DATA_FILE.read_text() == before
+    assert yaml.safe_load(before)["outs"][0]["path"] == "data"
+
+
+def test_a_wrong_folder_an_empty_one_and_a_missing_one_are_refused(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refused, match=r"\.jsonl"):
+        collect("smoke-text", tmp_path / "empty", quiet)
+    with pytest.raises(Refused, match="is not a folder"):
+        collect("smoke-text", tmp_path / "nowhere", quiet)
+    shutil.rmtree("data/smoke")
+    with pytest.raises(Refused, match="--from FOLDER"):
+        collect("smoke-text", None, quiet)
+    assert not DATA_FILE.exists()
+
+
+def test_raw_data_that_are_gone_come_back_from_the_remote(project: Project, outside: Path) -> None:
+    from components.graph import plan
+    from flows import collect as module
+
+    collect("smoke-text", outside, quiet)
+    shutil.rmtree("data/smoke")
+    shutil.rmtree(".dvc/cache")
+    library = Library()
+    stages = plan(library, "smoke-gpt2")
+    assert missing(library, stages) == ["smoke-text"]
+    module.require_obtainable(library, stages)
+    with workspace.open_repo() as repo:
+        module.complete(library, "smoke-text", repo, quiet)
+    assert Path("data/smoke/deep/c.txt").read_text() == "c\n"

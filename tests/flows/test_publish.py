@@ -1,0 +1,106 @@
+"""Publishing to a Hub: what is sent is read back, a second time sends nothing, and the token is never shown."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components import paths
+from components.manifest import Manifest, writing
+from components.outcomes import Refused
+from components.publish import publish
+from tests.flows.conftest import RECIPE, Project
+from tests.flows.hub_server import TOKEN, Hub, serving
+
+REPOSITORY = f"hiraku/{RECIPE}"
+FILES = {"config.json": b"{}\n", "model.safetensors": b"weights" * 1000, "README.md": b"# card\n"}
+
+
+def write_package(files: dict[str, bytes]) -> None:
+    with writing(Manifest("package", RECIPE, {"components.package": 1})) as folder:
+        (folder / "transformers").mkdir()
+        for name, data in files.items():
+            (folder / "transformers" / name).write_bytes(data)
+
+
+@pytest.fixture
+def hub(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that this environment names, and a package to publish."""
+    from huggingface_hub import constants
+
+    write_package(FILES)
+    # Other tests may have imported the library, which reads its settings then.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+
+
+def test_without_a_token_it_says_what_would_go_and_sends_nothing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    said: list[str] = []
+    assert publish(RECIPE, said.append)["is_published"] is False
+    text = "\n".join(said)
+    assert all(name in text for name in FILES)
+    assert "7,000" in text
+    assert paths.layout(RECIPE, "transformers").as_posix() in text
+    assert hub.calls == []
+    assert not paths.receipt("publish", RECIPE).exists()
+
+
+def test_what_is_published_is_exactly_the_folder_and_the_receipt_names_its_commit(hub: Hub) -> None:
+    said: list[str] = []
+    receipt = publish(RECIPE, said.append)
+    there = hub.repositories[REPOSITORY][-1]
+    assert {name: data for name, data in there.items() if name != ".gitattributes"} == FILES
+    assert receipt["commit"] == hub.sha(REPOSITORY)
+    kept = json.loads(paths.receipt("publish", RECIPE).read_text())
+    assert kept["files"]["model.safetensors"] == hashlib.sha256(FILES["model.safetensors"]).hexdigest()
+    assert TOKEN not in "".join(said) + paths.receipt("publish", RECIPE).read_text()
+
+
+def test_publishing_again_sends_nothing_and_a_new_package_replaces_what_is_gone(hub: Hub) -> None:
+    first = publish(RECIPE, lambda _line: None)
+    hub.calls.clear()
+    again = publish(RECIPE, lambda _line: None)
+    assert (again["is_new"], again["commit"]) == (False, first["commit"])
+    assert not any("/commit/" in call for call in hub.calls)
+    write_package({"config.json": b"{}\n", "generation_config.json": b"{}\n"})
+    assert publish(RECIPE, lambda _line: None)["is_new"] is True
+    assert set(hub.repositories[REPOSITORY][-1]) == {".gitattributes", "config.json", "generation_config.json"}
+
+
+def test_bytes_that_come_back_otherwise_are_refused_without_a_receipt(hub: Hub) -> None:
+    hub.damages = "config.json"
+    with pytest.raises(Refused, match=r"config\.json has other bytes"):
+        publish(RECIPE, lambda _line: None)
+    assert not paths.receipt("publish", RECIPE).exists()
+
+
+def test_a_wrong_token_is_answered_with_what_to_check_and_not_with_the_token(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(Refused, match="Check HF_TOKEN") as refusal:
+        publish(RECIPE, lambda _line: None)
+    assert "hf_wrong" not in str(refusal.value)
+
+
+def test_a_recipe_that_names_no_repository_is_refused(project: Project) -> None:
+    path = Path("recipes") / f"{RECIPE}.yaml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("publish")]
+    path.write_text("\n".join(lines))
+    with pytest.raises(Refused, match=r"publish: \{repository"):
+        publish(RECIPE)
+
+
+def test_a_hub_that_does_not_answer_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.server import free_port
+
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Refused, match="HF_ENDPOINT"):
+        publish(RECIPE, lambda _line: None)
