@@ -20,13 +20,13 @@ def uses_gpu() -> bool:
     return wanted != "cpu" and there
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 itself; without, it is more than ten times slower than fp32.
+def bf16_instructions() -> list[str]:
+    """The CPU's own instructions for bf16; without any, it is more than ten times slower than fp32.
 
-    Linux tells (`avx512_bf16` and `amx_bf16` on x86, `bf16` on ARM); elsewhere the answer is no.
+    Linux tells (`avx512_bf16` and `amx_bf16` on x86, `bf16` on ARM); elsewhere there are none known.
     """
     try:
         words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
+        return []
+    return sorted({"avx512_bf16", "amx_bf16", "bf16"}.intersection(words))

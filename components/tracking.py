@@ -290,8 +290,8 @@ class Version:
 def find_version(model: str, content_hash: str) -> Version | None:
     """The newest version with this content; the registry is asked, not a receipt."""
     quoted = model.replace("'", "''")
-    rows = client().search_model_versions(f"name = '{quoted}' and tags.content_hash = '{content_hash}'")
-    rows = sorted((row for row in rows if row.status == "READY"), key=lambda row: int(row.version))
+    found = client().search_model_versions(f"name = '{quoted}' and tags.content_hash = '{content_hash}'")
+    rows = sorted((row for row in found if row.status == "READY"), key=lambda row: int(row.version))
     return _version(rows[-1]) if rows else None
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from components import randomness
 from components.batches import BatchPlan, batch_loader
 from components.checkpoints import Checkpoints
-from components.devices import cpu_has_bf16, uses_gpu
+from components.devices import bf16_instructions, uses_gpu
 from components.journal import Journal
 from components.modalities import Samples
 from components.optimizers import learning_rate, make_optimizer
@@ -297,7 +297,7 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
         if module.step < section.num_steps:
             trainer = make_trainer(section, section.num_steps - module.step)
             on_cpu = trainer.strategy.root_device.type == "cpu"
-            if on_cpu and section.precision == "bf16" and not cpu_has_bf16():
+            if on_cpu and section.precision == "bf16" and not bf16_instructions():
                 progress.say("bf16 is more than ten times slower than fp32 on this CPU: set precision: fp32")
             loader = batch_loader(job.train_samples, plan, module.step, settings().num_workers, not on_cpu)
             trainer.fit(module, train_dataloaders=loader)

@@ -1,8 +1,10 @@
 """The words of the command line. Libraries are imported inside the commands, so that help comes at once."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -17,6 +19,8 @@ FAILED = 1
 """Exit code when something broke that may work another time."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
+TERMINATED = 143
+"""Exit code after SIGTERM: 128 + SIGTERM."""
 
 STAGES = Group("Stages, in the order of the path", sort_key=1)
 RELEASES = Group("Releases", sort_key=0)
@@ -183,8 +187,14 @@ def ui(*, mlflow_port: int = 5000, prefect_port: int = 4200) -> int:
     return pages.serve(mlflow_port, prefect_port, _say)
 
 
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    # Prefect sends itself the signal again when it has noted the end; without a handler nothing else would be closed.
+    raise SystemExit(TERMINATED)
+
+
 def run(words: Sequence[str]) -> int:
     """Run one command; return its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         return int(app(list(words), exit_on_error=False, print_error=True) or 0)
     except CycloptsError:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components import paths, tracking
+from components.devices import bf16_instructions
 from components.graph import plan
 from components.outcomes import Refused
 from components.recipes import Library
@@ -23,7 +24,6 @@ from models import part_of
 
 Level = Literal["good", "note", "bad"]
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
-BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 FASTAPI_LIMIT = Version("0.151")
 """Prefect 3.8 dies with fastapi 0.155 and later; no resolver notices."""
 STATES_PER_WEIGHT = 12
@@ -88,18 +88,8 @@ def _python() -> Iterator[Finding]:
         yield Finding("bad", "mlflow", "import mlflow finds the folder mlflow/ and not the package. Run: make")
 
 
-def cpu_flags(text: str) -> set[str]:
-    """The feature flags in the text of /proc/cpuinfo."""
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            return set(line.partition(":")[2].split())
-    return set()
-
-
 def _processor(section: Any) -> Iterator[Finding]:
-    info = Path("/proc/cpuinfo")
-    flags = cpu_flags(info.read_text(encoding="utf-8", errors="replace")) if info.is_file() else set()
-    has = [flag for flag in BF16_FLAGS if flag in flags]
+    has = bf16_instructions()
     cores = psutil.cpu_count(logical=True)
     precision = getattr(getattr(section, "pretrain", None), "precision", None)
     if has:

@@ -59,6 +59,9 @@ class Mirror:
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         self._ended.set()
         self._thread.join()
+        if kind is not None and self.run_id:  # interrupted: the next run of the stage opens it again
+            self._guarded(self._send)
+            self._guarded(lambda: tracking.close_run(self.run_id, "KILLED"))
 
     def finish(self, is_done: bool, seconds: dict[str, float], tags: dict[str, str]) -> None:
         """Bring the run up to date, attach the reports and end it. Only for a stage whose process worked."""

@@ -87,7 +87,7 @@ def run(recipe: str, experiment: str, marks: list[str], say: Say, start: Callabl
             with tags(*marks, _process_mark()):
                 start()
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
     finally:

@@ -16,9 +16,7 @@ PREVIEW_TOP_P = 0.9
 
 def save(network: "PreTrainedModel", folder: Path) -> None:
     """Write `config.json`, `generation_config.json` and one `model.safetensors`."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # of one file, on a log's standard error
+    _say_nothing()
     network.save_pretrained(folder, max_shard_size="1TB")
 
 
@@ -30,6 +28,7 @@ def load(folder: Path) -> "PreTrainedModel":
     """
     from transformers import AutoConfig, GPT2LMHeadModel, GPTNeoXForCausalLM
 
+    _say_nothing()
     kinds: dict[str, Any] = {"gpt2": GPT2LMHeadModel, "gpt_neox": GPTNeoXForCausalLM}
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file() and not (folder / f"{needed}.index.json").is_file():
@@ -41,6 +40,13 @@ def load(folder: Path) -> "PreTrainedModel":
         folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
     )
     return network.eval()
+
+
+def _say_nothing() -> None:
+    """No progress bar of one file on a log's standard error."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def preview(network: "PreTrainedModel", encoder: Any, prompts: list[str], new_tokens: int) -> list[str]:

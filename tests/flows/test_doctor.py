@@ -2,21 +2,22 @@
 
 import pytest
 
+from components import devices
 from flows import doctor
 from tests.flows.conftest import RECIPE, Project
 
 
-def test_flags_are_read_as_the_kernel_writes_them() -> None:
+def test_bf16_instructions_are_read_as_the_kernel_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_bf16\nbugs\t: none\n"
-    assert doctor.cpu_flags(text) == {"fpu", "avx512_bf16", "amx_bf16"}
-    assert doctor.cpu_flags("") == set()
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_args, **_kwargs: text)
+    assert devices.bf16_instructions() == ["amx_bf16", "avx512_bf16"]
 
 
-@pytest.mark.parametrize(("flags", "expected"), [(set(), "fp32"), ({"avx512_bf16"}, "bf16 or fp32")])
+@pytest.mark.parametrize(("flags", "expected"), [([], "fp32"), (["avx512_bf16"], "bf16 or fp32")])
 def test_the_precision_to_use_follows_the_processor(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: str
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: str
 ) -> None:
-    monkeypatch.setattr(doctor, "cpu_flags", lambda _text: flags)
+    monkeypatch.setattr(doctor, "bf16_instructions", lambda: flags)
     (finding,) = doctor._processor(None)
     assert expected in finding.text
 
