@@ -7,44 +7,60 @@ started by Lightning never starts a second flow run, and a bare GPU machine need
 import os
 import sys
 import time
+import traceback
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from components.settings import set_quiet_environment
+
+if TYPE_CHECKING:
+    from components.outcomes import Outcome
 
 set_quiet_environment()
 
 
 def main(arguments: list[str]) -> int:
     """Run one stage and leave its outcome; the exit code is 0 only if it is done."""
-    from importlib import import_module
-
     from components import PURE_VERBS
-    from components.lifeline import die_with_parent
-    from components.outcomes import Busy, Outcome, Refused, clear_outcome, write_outcome
+    from components.outcomes import clear_outcome, write_outcome
 
     if len(arguments) != 2 or arguments[0] not in PURE_VERBS:
+        sys.stderr.write(f"usage: python -m components VERB NAME\nVERB is one of: {', '.join(PURE_VERBS)}\n")
         return 2
-    die_with_parent()
     verb, name = arguments
     clear_outcome(verb, name)
-    run = getattr(import_module(f"components.{verb}"), verb)
-    started = time.monotonic()
     # Interpreter and imports are told apart from work.
     seconds = {"start": round(_process_age_seconds(), 2)}
-    try:
-        run(name)
-        outcome = Outcome("done")
-    except Refused as error:
-        outcome = Outcome("refused", str(error))
-    except Busy as error:
-        outcome = Outcome("busy", str(error))
-    except BaseException as error:
-        write_outcome(verb, name, Outcome("failed", f"{type(error).__name__}: {error}", seconds))
-        raise
+    started = time.monotonic()
+    outcome = _run(verb, name)
     seconds["work"] = round(time.monotonic() - started, 2)
-    write_outcome(verb, name, Outcome(outcome.kind, outcome.reason, seconds))
-    if outcome.reason:
-        pass
+    write_outcome(verb, name, replace(outcome, seconds=seconds))
+    if outcome.kind != "done":
+        sys.stderr.write(f"{verb} {name}: {outcome.reason}\n")
     return 0 if outcome.kind == "done" else 1
+
+
+def _run(verb: str, name: str) -> "Outcome":
+    """The end of a verb's public function, in words; a fault of the program shows its traceback too."""
+    from components.lifeline import die_with_parent
+    from components.outcomes import Busy, Outcome, Refused
+
+    try:
+        die_with_parent()
+        getattr(import_module(f"components.{verb}"), verb)(name)
+    except Refused as error:
+        return Outcome("refused", str(error))
+    except Busy as error:
+        return Outcome("busy", str(error))
+    except ModuleNotFoundError as error:
+        if error.name != f"components.{verb}":
+            raise
+        return Outcome("refused", f"The verb '{verb}' has no component in this version. Run: hiraku recipes")
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        return Outcome("failed", f"{type(error).__name__}: {error}")
+    return Outcome("done")
 
 
 def _process_age_seconds() -> float:

@@ -5,7 +5,7 @@ flow runs the stages in the order of `plan`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from models import FAMILIES, part_of
 GRAPH_NAME = "dvc.yaml"
 HEADER = "# Rendered from recipes/ by `hiraku graph`, and committed like a lock file: edit the recipes, not this.\n"
 
-# The keys of a YAML file that a verb reads; keys of a column are listed one by one. `description` and `publish` reach
-# no stage, so editing them makes nothing stale.
+# The keys of a YAML file that a verb reads. `description` and `publish` reach no stage, so editing them makes nothing
+# stale; encoders and tasks are read whole.
 READS = {
-    "ingest": ("language", "licence", "source", "columns", "splits", "min_records", "max_reject_share"),
+    "ingest": ("licence", "source", "columns", "splits", "min_records", "max_reject_share"),
     "validate": ("language", "licence", "columns", "splits", "min_records", "allowed_licences"),
     "pretrain": ("family", "network", "encoder", "pretrain"),
     "align": ("family", "network", "encoder", "starts_from", "align"),
@@ -44,8 +44,10 @@ class Stage:
     deps: tuple[str, ...]
     """Payload files and folders it reads."""
     params: tuple[tuple[str, tuple[str, ...]], ...]
-    """(file, keys) whose values it reads: sections of recipes, and REVISION of code."""
+    """(file, keys) whose values it reads: sections of recipes, and REVISION of code; no keys are the whole file."""
     parents: tuple[Node, ...]
+    defaults: tuple[str, ...] = ()
+    """Keys that its file leaves out."""
     mine: bool = False
     """Whether it stands in `recipes/mine/dvc.yaml`."""
 
@@ -58,6 +60,16 @@ class Stage:
     def address(self) -> str:
         """What `dvc repro` takes as its target."""
         return f"{paths.RECIPES / 'mine' / GRAPH_NAME if self.mine else GRAPH_NAME}:{self.key}"
+
+    @property
+    def command(self) -> str:
+        """What DVC runs.
+
+        DVC does not notice a parameter that is gone, only one that has changed, so keys left to their defaults stand in
+        a comment of the shell: taking a key out of a YAML changes the command.
+        """
+        command = f"python -m components {self.verb} {self.name}"
+        return f"{command}  # default: {', '.join(self.defaults)}" if self.defaults else command
 
     @property
     def out(self) -> str:
@@ -133,19 +145,27 @@ class _Builder:
 
     # ---- what a stage reads ----
 
-    def _file(self, kind: str, name: str, keys: tuple[str, ...] | None = None) -> tuple[str, tuple[str, ...]]:
-        """The keys of a YAML file that are there; keys it leaves out have defaults, guarded by REVISION."""
+    def _file(self, kind: str, name: str, keys: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:
+        """The keys of a YAML file that are there; without `keys`, the file whole."""
         path = self.library.path(kind, name)
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return path.as_posix(), tuple(key for key in (keys or raw) if key in raw)
+        return path.as_posix(), tuple(key for key in keys if key in raw)
 
-    def _corpus_file(self, verb: str, name: str) -> tuple[str, tuple[str, ...]]:
-        """Editing an expectation must not ingest again, so columns are listed key by key."""
-        path, keys = self._file("corpus", name, READS[verb])
-        columns = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["columns"]
-        skip = "expectations" if verb == "ingest" else "filters"
-        deep = [f"columns.{column}.{key}" for column in columns for key in columns[column] if key != skip]
-        return path, (*(key for key in keys if key != "columns"), *deep)
+    def _corpus_keys(self, verb: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The keys of a corpus that a verb reads: those in its file, and those it leaves out.
+
+        Editing an expectation must not ingest again, so for `ingest` columns are listed key by key.
+        """
+        raw = yaml.safe_load(self.library.path("corpus", name).read_text(encoding="utf-8"))
+        corpus = self.library.read("corpus", name)
+        there = [key for key in READS[verb] if key in raw]
+        left_out = [key for key in READS[verb] if key not in raw]
+        if verb == "ingest":
+            there.remove("columns")
+            for column, section in corpus.columns.items():
+                for key in sorted(set(type(section).model_fields) - {"expectations"}):
+                    (there if key in raw["columns"][column] else left_out).append(f"columns.{column}.{key}")
+        return tuple(there), tuple(left_out)
 
     @staticmethod
     def _revision(module: str) -> tuple[str, tuple[str, ...]]:
@@ -157,8 +177,10 @@ class _Builder:
     def _modality(self, name: str) -> tuple[str, tuple[str, ...]]:
         return self._revision(f"{MODALITIES[name].replace('.', '/')}/__init__.py")
 
-    def _family(self, name: str) -> tuple[str, tuple[str, ...]]:
-        return self._revision(f"{FAMILIES[name].replace('.', '/')}/__init__.py")
+    def _code_of(self, family: str) -> list[tuple[str, tuple[str, ...]]]:
+        """The revisions of a family and of the modality it reads."""
+        own = self._revision(f"{FAMILIES[family].replace('.', '/')}/__init__.py")
+        return [own, self._modality(part_of(family, "schema").MODALITY)]
 
     # ---- one method per verb ----
 
@@ -168,16 +190,20 @@ class _Builder:
         raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "paths", [])]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
-        params.append(self._corpus_file("ingest", name))
-        return self._stage("ingest", name, raw + deps, params, nodes, self.library.is_mine("corpus", name))
+        return self._corpus_stage("ingest", name, raw + deps, params, nodes)
 
     def _validate(self, name: str) -> Stage:
         corpus: Corpus = self.library.read("corpus", name)
         nodes, deps = self._payloads([("ingest", name)])
         modalities = {column.modality for column in corpus.columns.values()}
         params = [self._verb("validate"), *(self._modality(each) for each in sorted(modalities))]
-        params.append(self._corpus_file("validate", name))
-        return self._stage("validate", name, deps, params, nodes, self.library.is_mine("corpus", name))
+        return self._corpus_stage("validate", name, deps, params, nodes)
+
+    def _corpus_stage(self, verb: str, name: str, deps: list[str], params: list[Any], nodes: list[Node]) -> Stage:
+        there, left_out = self._corpus_keys(verb, name)
+        params.append((self.library.path("corpus", name).as_posix(), there))
+        stage = self._stage(verb, name, deps, params, nodes, self.library.is_mine("corpus", name))
+        return replace(stage, defaults=left_out)
 
     def _fit(self, name: str) -> Stage:
         encoder = self.library.read("encoder", name)
@@ -196,16 +222,14 @@ class _Builder:
             )
         nodes, deps = self._payloads([("ingest", corpus_name), ("validate", corpus_name), ("fit", encoder_name)])
         params = [self._verb("shard"), self._modality(encoder.modality)]
-        params.append(self._file("encoder", encoder_name, ("kind", "column")))
+        params.append(self._file("encoder", encoder_name))
         mine = self.library.is_mine("corpus", corpus_name) or self.library.is_mine("encoder", encoder_name)
         return self._stage("shard", name, deps, params, nodes, mine)
 
     def _trained(self, verb: str, name: str) -> Stage:
         recipe: Recipe = self.library.read("recipe", name)
         nodes, deps, params = self._follow(recipe, READS[verb])
-        modality = part_of(recipe.family, "schema").MODALITY
-        params += [self._verb(verb), self._family(recipe.family), self._modality(modality)]
-        params.append(self._file("recipe", name, READS[verb]))
+        params += [self._verb(verb), *self._code_of(recipe.family), self._file("recipe", name, READS[verb])]
         return self._stage(verb, name, deps, params, nodes, self.library.is_mine("recipe", name))
 
     def _pretrain(self, name: str) -> Stage:
@@ -218,7 +242,7 @@ class _Builder:
         recipe: Recipe = self.library.read("recipe", name)
         weights, weights_deps = self._resolve("weights", name)
         nodes, deps, params = self._follow(recipe, ("encoder", "evaluate"))
-        params += [self._verb("evaluate"), self._family(recipe.family), self._file("recipe", name, READS["evaluate"])]
+        params += [self._verb("evaluate"), *self._code_of(recipe.family), self._file("recipe", name, READS["evaluate"])]
         mine = self.library.is_mine("recipe", name)
         return self._stage("evaluate", name, weights_deps + deps, params, weights + nodes, mine)
 
@@ -226,7 +250,7 @@ class _Builder:
         recipe = self.library.read("recipe", name)
         raw = tuple(yaml.safe_load(self.library.path("recipe", name).read_text(encoding="utf-8")))
         keys = tuple(key for key in raw if key != "publish")
-        params = [self._verb("package"), self._family(recipe.family), self._file("recipe", name, keys)]
+        params = [self._verb("package"), *self._code_of(recipe.family), self._file("recipe", name, keys)]
         mine = self.library.is_mine("recipe", name)
         if isinstance(recipe, Foreign):
             return self._stage("package", name, [recipe.source.removeprefix("path:")], params, [], mine)
@@ -255,7 +279,7 @@ class _Builder:
     @staticmethod
     def _stage(verb: str, name: str, deps: list[str], params: list[Any], nodes: list[Node], mine: bool) -> Stage:
         unique = tuple(dict.fromkeys(deps))
-        return Stage(verb, name, unique, tuple(dict.fromkeys(params)), tuple(dict.fromkeys(nodes)), mine)
+        return Stage(verb, name, unique, tuple(dict.fromkeys(params)), tuple(dict.fromkeys(nodes)), mine=mine)
 
 
 def stages(library: Library) -> list[Stage]:
@@ -298,10 +322,10 @@ def _text(rows: list[Stage], wdir: str | None) -> str:
 
 
 def _entries(stage: Stage, wdir: str | None) -> Iterator[tuple[str, Any]]:
-    yield "cmd", f"python -m components {stage.verb} {stage.name}"
+    yield "cmd", stage.command
     if wdir:
         yield "wdir", wdir
     yield "deps", list(stage.deps)
     # A block under the file's name: an inline `[file:]` parses as a string and fails.
-    yield "params", [{file: list(keys)} for file, keys in stage.params if keys]
+    yield "params", [{file: list(keys) or None} for file, keys in stage.params]
     yield "outs", [stage.out]

@@ -1,6 +1,7 @@
 """What belongs to a machine and not to a recipe: read from the environment, in one place.
 
-`quiet_environment` also switches off every phone-home of the libraries; entry points call it before they import one.
+`set_quiet_environment` also switches off every phone-home of the libraries; entry points call it before they import
+one.
 """
 
 import os
@@ -8,9 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from components.outcomes import Refused
+from components.wording import unknown_name
+
+PREFIX = "HIRAKU_"
 STATE = Path(".hiraku")
 """Embedded servers, checkpoints and caches of this project; safe to delete when nothing runs."""
 
@@ -18,7 +23,7 @@ STATE = Path(".hiraku")
 class Settings(BaseSettings):
     """Settings of this machine, each an environment variable `HIRAKU_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix="HIRAKU_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     checkpoint_root: Path = STATE / "checkpoints"
     """Where partial work lives. A shared disk lets another machine or clone go on with it."""
@@ -38,8 +43,22 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process."""
-    return Settings()
+    """The settings of this process.
+
+    Raises:
+        Refused: a variable has a value that cannot be, or a name that nothing reads.
+    """
+    known = {f"{PREFIX}{key.upper()}" for key in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            raise Refused(unknown_name("setting", name, known, f"Run: unset {name}"))
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [
+            f"{PREFIX}{each['loc'][0]}".upper() + f" is {each['input']!r}: {each['msg']}" for each in error.errors()
+        ]
+        raise Refused(f"{'; '.join(problems)}. Change or unset the variable.") from error
 
 
 def quiet_environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.outcomes import Refused
+from flows.launch import StageFailed
 
 REFUSED = 2
 """Exit code when input is wrong or a result cannot be accepted."""
@@ -202,6 +203,10 @@ def run(words: Sequence[str]) -> int:
     except Refused as error:
         errors.print(f"[bold red]Refused:[/] {escape(str(error))}", soft_wrap=True)
         return REFUSED
+    except StageFailed as error:
+        errors.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
+        errors.print("The lines above say more. The same command tries again, from the checkpoint if there is one.")
+        return FAILED
     except KeyboardInterrupt:
         errors.print("Stopped. Nothing is lost: the same command goes on from here.")
         return INTERRUPTED

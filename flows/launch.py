@@ -48,6 +48,11 @@ CLOCK_SECONDS = 0.05
 """Times of files come from a coarser clock than ours."""
 SHELLS = frozenset({"sh", "dash", "bash", "zsh", "fish"})
 
+
+class StageFailed(RuntimeError):
+    """A stage that may succeed when it is tried again."""
+
+
 How = Literal["ran", "restored", "ready"]
 
 

@@ -1,5 +1,6 @@
 """What a person sees at the end of a release, and the list of what can be made."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from components import paths
+from components import paths, tracking
 from components.graph import plan
 from components.manifest import MANIFEST_NAME
 from components.outcomes import Refused
@@ -56,7 +57,9 @@ def print_summary(done: Summary, console: Console) -> None:
         console.print(f"data report  {paths.state('validate', corpus) / 'report.html'}")
     if done.receipt:
         console.print(f"registry     {done.receipt['uri']} (alias {done.receipt['alias']})")
-    console.print("pages        hiraku ui   (MLflow: curves, parameters, models; Prefect: flow runs, logs)")
+    mlflow, prefect = tracking.tracking_uri(), os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    console.print(f"MLflow UI    {mlflow if mlflow.startswith('http') else 'hiraku ui, then http://127.0.0.1:5000'}")
+    console.print(f"Prefect UI   {prefect or 'hiraku ui, then http://127.0.0.1:4200'}")
 
 
 def print_rows(done: Summary, console: Console) -> None:

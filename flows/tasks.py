@@ -19,7 +19,7 @@ from components.publish import publish
 from components.recipes import Library
 from components.register import register
 from flows import collect, workspace
-from flows.launch import Launched, launch
+from flows.launch import Launched, StageFailed, launch
 from flows.mirror import Mirror
 from flows.session import Session, current
 from flows.summary import Row
@@ -31,10 +31,6 @@ COMPARED = frozenset({"pretrain", "align", "evaluate"})
 """Verbs whose last figures stand in the release's run too, so that releases can be compared in one table."""
 
 Say = Callable[[str], None]
-
-
-class StageFailed(RuntimeError):
-    """A stage that may succeed when it is tried again."""
 
 
 def _is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -77,7 +73,7 @@ def run_stage(verb: str, name: str, address: str) -> None:
         raise Refused(outcome.reason)
     if outcome.kind != "done":
         session.say(f"{verb} {name}: {outcome.reason}")
-        raise StageFailed(outcome.reason)
+        raise StageFailed(f"{verb} {name}: {outcome.reason}")
     work, start = outcome.seconds.get("work", 0.0), outcome.seconds.get("start", 0.0)
     overhead = time.monotonic() - started - work - start
     session.summary.rows.append(Row(verb, name, launched.how, work, start, overhead))

@@ -1,5 +1,8 @@
 """The renderer knows types and no key names: the hardest chains to come are walked here before their code exists."""
 
+import json
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Literal
@@ -202,6 +205,7 @@ def test_the_rendered_graph_names_every_output_once_and_every_dependency_has_a_m
     outs = [out for entry in entries.values() for out in entry["outs"]]
     assert len(outs) == len(set(outs)) == len(stages(library))
     for key, entry in entries.items():
+        assert entry["params"]
         assert entry["cmd"].split()[:3] == ["python", "-m", "components"]
         assert entry["cmd"].split()[3] in PURE_VERBS
         for dep in entry["deps"]:
@@ -255,6 +259,37 @@ def test_editing_an_expectation_is_no_reason_to_ingest_again(library: Library) -
     keys = dict(rows["ingest-text"].params)["recipes/corpora/text.yaml"]
     assert "columns.text.modality" in keys
     assert not [key for key in keys if key == "columns" or key.endswith("expectations")]
+
+
+def test_a_key_taken_out_of_a_yaml_makes_its_stage_stale_through_real_dvc(library: Library, tmp_path: Path) -> None:
+    """DVC notices a parameter that changes, and none that is no longer listed."""
+    spm = {"kind": "sentencepiece", "corpora": [{"corpus": "text"}], "vocab_size": 400, "algorithm": "unigram"}
+    corpus = yaml.safe_load(Path("recipes/corpora/text.yaml").read_text()) | {"splits": {"valid": 0.1}}
+
+    def entries() -> dict:
+        Path("recipes/encoders/spm.yaml").write_text(yaml.safe_dump(spm))
+        Path("recipes/corpora/text.yaml").write_text(yaml.safe_dump(corpus))
+        (rendered,) = render(Library()).values()
+        made = {}
+        for key in ("ingest-text", "fit-spm"):
+            entry = yaml.safe_load(rendered)["stages"][key]
+            # The stages' code is not here; what makes them stale is: parameters, and the comment of the command.
+            params = [row for row in entry["params"] if not next(iter(row)).endswith(".py")]
+            comment = entry["cmd"].partition("  #")[2]
+            made[key] = {"cmd": f"touch {key}  #{comment}", "params": params, "outs": [key]}
+        return made
+
+    def dvc(*words: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    dvc("init", "--no-scm", "--quiet")
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": entries()}))
+    dvc("repro", "--quiet")
+    assert json.loads(dvc("status", "--json")) == {}
+    del spm["algorithm"], corpus["splits"]
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": entries()}))
+    assert set(json.loads(dvc("status", "--json"))) == {"ingest-text", "fit-spm"}
 
 
 def test_the_committed_graph_is_what_the_recipes_say(monkeypatch: pytest.MonkeyPatch) -> None:

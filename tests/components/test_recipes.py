@@ -56,7 +56,7 @@ def test_a_misspelt_family_gets_the_nearest_one(tmp_path: Path, raw: dict) -> No
 
 
 def test_sizes_that_do_not_divide_are_refused_with_both_numbers(tmp_path: Path, raw: dict) -> None:
-    raw["pretrain"]["samples"] |= {"batch_tokens": 5000}
+    raw["pretrain"]["samples"] = {"window_tokens": 64, "batch_tokens": 5000, "micro_batch_tokens": 4096}
     assert "batch_tokens 5000 is not a multiple of micro_batch_tokens 4096" in refusal(tmp_path, raw)
 
 

@@ -10,6 +10,7 @@ import pytest
 from components import VERBS
 from flows import command_line
 from flows.command_line import FAILED, REFUSED, VERB_HELP, app, run
+from flows.launch import StageFailed
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 
@@ -115,9 +116,16 @@ def test_the_list_of_recipes_says_where_each_stands(project: Project, capsys: py
     assert any(RECIPE in line and "not begun" in line for line in lines)
 
 
-def test_ctrl_c_ends_without_a_traceback(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_words: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), command_line.INTERRUPTED), (StageFailed("fit x: it was killed"), FAILED)],
+)
+def test_an_interruption_and_a_failure_end_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
+) -> None:
+    def fail(*_words: object) -> None:
+        raise error
 
-    monkeypatch.setattr("flows.checks.before_release", interrupted)
-    assert run(["release", RECIPE]) == command_line.INTERRUPTED
+    monkeypatch.setattr("flows.checks.before_release", fail)
+    assert run(["release", RECIPE]) == code
+    assert str(error) in capsys.readouterr().err
