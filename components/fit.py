@@ -11,9 +11,8 @@ from components import paths
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
-from components.outcomes import Refused
 from components.recipes import Library, references
-from components.records import iterate_records
+from components.records import check_column, iterate_records
 
 REVISION = 1
 REPORT_NAME = "report.json"
@@ -36,7 +35,7 @@ def fit(name: str) -> None:
     section = library.read("encoder", name)
     corpora = [found for kind, found in references(section) if kind == "corpus"]
     for corpus in corpora:
-        _check_column(library, corpus, name, section)
+        check_column(library, corpus, name)
     own = modality(section.modality)
     manifest = Manifest(
         verb="fit",
@@ -57,17 +56,6 @@ def fit(name: str) -> None:
         (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
         manifest.counts = dict(_numbers(report))
     journal.metrics(0, **manifest.counts)
-
-
-def _check_column(library: Library, corpus: str, name: str, section: Any) -> None:
-    """Refuse a column that is not there or of another kind before anything is read."""
-    columns = library.read("corpus", corpus).columns
-    suitable = sorted(key for key, column in columns.items() if column.modality == section.modality)
-    if section.column not in suitable:
-        raise Refused(
-            f"Encoder '{name}' reads the column '{section.column}', but corpus '{corpus}' has these of "
-            f"{section.modality}: {suitable or 'none'}. Change the key 'column' in {library.path('encoder', name)}."
-        )
 
 
 def _parents(corpora: list[str]) -> dict[str, str]:

@@ -19,6 +19,8 @@ from components import paths
 from components.outcomes import Refused
 
 MANIFEST_NAME = "manifest.json"
+FULL_DISK_BYTES = 64 << 10
+"""With less room than this, an error while writing is taken for a full disk whatever its words."""
 
 
 def file_hash(path: Path) -> str:
@@ -77,33 +79,103 @@ def read_manifest(verb: str, name: str) -> Manifest:
 def writing(manifest: Manifest) -> Iterator[Path]:
     """Give a folder to fill; on success hash its payload, add the manifest and rename it into the state's place.
 
-    The folder lies beside the place, so the rename is atomic and a half-made state is never seen under its name. On
-    any exception the partial folder is removed and the place stays as it was.
+    The folder lies beside the place, so the rename is atomic and a half-made state is never seen under its name. The
+    old state is renamed aside first and deleted last, so a state that is half deleted is not seen either. On any
+    exception the partial folder is removed and the place stays as it was.
 
     Raises:
         Refused: the disk is full; the message says how much was written and how much is free.
     """
     place = paths.state(manifest.verb, manifest.name)
     partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in place.parent.glob(f".{place.name}.partial-*"):
-        shutil.rmtree(left_over)
-    partial.mkdir()
+    aside = place.with_name(f".{place.name}.old-{os.getpid()}")
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left_overs(place)
+        partial.mkdir()
         yield partial
         inner = paths.PAYLOAD[manifest.verb]
-        manifest.payload_hash = tree_hash(partial / inner) if inner else tree_hash(partial)
+        payload = partial / inner if inner else partial
+        manifest.payload_hash = tree_hash(payload)
         manifest.save(partial)
+        _flush_tree(payload)
+        _flush(partial / MANIFEST_NAME)
+        _flush(partial)
         if place.exists():
-            shutil.rmtree(place)
+            place.rename(aside)
         partial.rename(place)
+        _flush(place.parent)
     except BaseException as error:
         written = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+        is_full = isinstance(error, Exception) and _is_disk_full(error, place.parent)
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(place.parent).free
+        if aside.exists() and not place.exists():
+            aside.rename(place)
+        if is_full:
+            free = shutil.disk_usage(_existing(place.parent)).free
             raise Refused(
                 f"The disk is full: {place} needs more than the {written:,} bytes that were written, and {free:,} are "
                 f"free now that they are removed. Free some, or move the project to a larger disk."
             ) from error
         raise
+    shutil.rmtree(aside, ignore_errors=True)  # the new state stands; what cannot be deleted is tried again next time
+
+
+def _is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether an error, or what it came from, is a full disk in the words of whatever library wrote.
+
+    safetensors (SafetensorError) and others written in Rust or C++ raise no OSError, but keep the system's words.
+    """
+    if isinstance(error, Refused):
+        return False
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
+        chain.append(before)
+    return any(_tells_full_disk(each) for each in chain) or shutil.disk_usage(_existing(folder)).free < FULL_DISK_BYTES
+
+
+def _tells_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
+
+
+def _clear_left_overs(place: Path) -> None:
+    """Delete what killed runs left beside a state; a folder whose process still runs is its own."""
+    for left_over in [*place.parent.glob(f".{place.name}.partial-*"), *place.parent.glob(f".{place.name}.old-*")]:
+        pid = left_over.name.rpartition("-")[2]
+        if not (pid.isdecimal() and _is_other_process(int(pid))):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def _is_other_process(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush_tree(place: Path) -> None:
+    """Have a payload on the disk before the manifest that vouches for it."""
+    inside = [file for file in place.rglob("*") if not file.is_symlink()] if place.is_dir() else []
+    for each in [*inside, place]:
+        _flush(each)
+
+
+def _flush(place: Path) -> None:
+    """Have a file's bytes, or the names in a folder, on the disk: after a power cut they are there."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

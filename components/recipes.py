@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from components import paths
 from components.modalities import MODALITIES, schema_of
@@ -22,6 +22,11 @@ from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, ShardsRef, Strict, TaskRef
 
 FOLDERS = {"recipe": "", "corpus": "corpora", "encoder": "encoders", "task": "tasks"}
+
+
+FIXED_COLUMNS = ("id", "split", "licence", "source")
+"""What every record has besides the columns of its corpus."""
+COLUMN_PATTERN = r"^[a-z][a-z0-9_]*$"
 
 
 # ---- corpora ---------------------------------------------------------------------------------------------------------
@@ -70,6 +75,17 @@ class Corpus(Strict):
     """More rejects than this share of all rows refuse the corpus: the raw data or the filters are wrong."""
     allowed_licences: list[str] = []
     """Licences a record may carry besides the corpus's own; anything else fails validation."""
+
+    @field_validator("columns")
+    @classmethod
+    def has_columns_of_its_own(cls, columns: dict[str, Any]) -> dict[str, Any]:
+        """A column stands in the records beside the fixed ones, so it cannot have the name of one."""
+        for name in columns:
+            if name in FIXED_COLUMNS:
+                raise ValueError(f"every record has a '{name}' of its own; call the column '{name}_text', say")
+            if not re.match(COLUMN_PATTERN, name):
+                raise ValueError(f"column '{name}': a name has lower-case letters, digits and '_' only")
+        return columns
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------

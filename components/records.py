@@ -1,6 +1,6 @@
 """Records on disk: Parquet parts that are written and read as streams, in the order the raw data were read.
 
-Every record has `id`, `split`, `licence`, `source` and one field per column of its corpus. The ids that `validate`
+Every record has `id`, `split`, `licence`, `source` (recipes.FIXED_COLUMNS) and one field per column of its corpus. The ids that `validate`
 accepted stand beside, in the same order, so that joining them holds no table in memory.
 """
 
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from components import paths
 from components.manifest import read_manifest
 from components.outcomes import Refused
+from components.recipes import Library
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FIXED_COLUMNS = ("id", "split", "licence", "source")
 SPLITS = ("train", "valid", "test")
 PART_ROWS = 100_000
 PART_BYTES = 64 << 20
@@ -176,6 +176,25 @@ def _record_rows(corpus: str, columns: list[str]) -> Iterator[dict[str, Any]]:
     read_manifest("ingest", corpus)
     for part in sorted(paths.payload("ingest", corpus).glob("part-*.parquet")):
         yield from _table_rows(part, columns)
+
+
+def check_column(library: Library, corpus: str, encoder: str) -> None:
+    """Refuse an encoder whose column a corpus lacks, or has of another modality, before anything is read.
+
+    Args:
+        library: the recipes.
+        corpus: its name.
+        encoder: its name; its section says `column` and `modality`.
+    """
+    section = library.read("encoder", encoder)
+    columns = library.read("corpus", corpus).columns
+    suitable = sorted(key for key, column in columns.items() if column.modality == section.modality)
+    if section.column not in suitable:
+        raise Refused(
+            f"Encoder '{encoder}' reads the column '{section.column}', but corpus '{corpus}' has "
+            f"{suitable or 'none'} of modality '{section.modality}'. "
+            f"Change the key 'column' in {library.path('encoder', encoder)}."
+        )
 
 
 def _check_accepted(corpus: str) -> None:

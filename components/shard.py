@@ -13,7 +13,7 @@ from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, Encoder, modality
 from components.outcomes import Refused
 from components.recipes import Corpus, Library
-from components.records import iterate_records
+from components.records import check_column, iterate_records
 
 REVISION = 1
 
@@ -39,11 +39,7 @@ def shard(name: str) -> None:
     corpus, encoder_name = _parts(name)
     section = library.read("encoder", encoder_name)
     corpus_section = library.read("corpus", corpus)
-    if section.column not in corpus_section.columns:
-        raise Refused(
-            f"Encoder '{encoder_name}' reads the column '{section.column}', but corpus '{corpus}' has "
-            f"{sorted(corpus_section.columns)}. Change the key 'column' in {library.path('encoder', encoder_name)}."
-        )
+    check_column(library, corpus, encoder_name)
     parents = [("ingest", corpus), ("validate", corpus), ("fit", encoder_name)]
     manifest = Manifest(
         verb="shard",

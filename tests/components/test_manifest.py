@@ -1,13 +1,20 @@
 """A state is whole or not there."""
 
 import errno
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from components import paths
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.outcomes import Outcome, Refused, clear_outcome, read_outcome, write_outcome
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +50,78 @@ def test_a_stage_that_fails_leaves_the_old_state_and_nothing_half_made() -> None
     assert [p.name for p in paths.state("fit", "spm").parent.iterdir()] == ["spm"]
 
 
-def test_what_a_killed_stage_left_is_cleared_by_the_next() -> None:
-    left_over = paths.state("fit", "spm").with_name(".spm.partial-1")
-    left_over.mkdir(parents=True)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_by_what_safetensors_raises_too() -> None:
+    fill("old")
+    with pytest.raises(Refused, match="The disk is full: artifacts/fitted/spm"), writing(Manifest("fit", "spm", {})):
+        save_file({"weights": np.zeros(1 << 18)}, "/dev/full")
+    assert (paths.payload("fit", "spm") / "file").read_text() == "old"
+
+
+def test_an_error_of_another_kind_is_not_taken_for_a_full_disk() -> None:
+    with pytest.raises(ValueError, match="shapes differ"), writing(Manifest("fit", "spm", {})):
+        raise ValueError("shapes differ")
+    with pytest.raises(PermissionError), writing(Manifest("fit", "spm", {})):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def dead_pid() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_what_a_killed_stage_left_is_cleared_by_the_next_and_what_a_running_one_writes_is_not() -> None:
+    folder = paths.state("fit", "spm").parent
+    left_overs = [folder / f".spm.{kind}-{dead_pid()}" for kind in ("partial", "old")]
+    of_a_running_process = folder / f".spm.partial-{os.getppid()}"
+    for each in [*left_overs, of_a_running_process]:
+        each.mkdir(parents=True)
     fill()
-    assert not left_over.exists()
+    assert not any(each.exists() for each in left_overs)
+    assert of_a_running_process.is_dir()
+
+
+KILLED_WHILE_IT_DELETES = """
+import os, shutil, signal
+from pathlib import Path
+from components.manifest import Manifest, writing
+
+def killed(folder, **more):
+    (Path(folder) / "encoder" / "file").unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with writing(Manifest("fit", "spm", {})) as folder:
+    (folder / "encoder").mkdir()
+    (folder / "encoder" / "file").write_text("new")
+    shutil.rmtree = killed
+"""
+
+
+def test_a_stage_that_is_killed_while_it_deletes_the_old_state_leaves_the_new_one_whole() -> None:
+    fill("old")
+    script = [sys.executable, "-c", KILLED_WHILE_IT_DELETES]
+    child = subprocess.run(script, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert child.returncode == -signal.SIGKILL
+    manifest = read_manifest("fit", "spm")
+    assert (paths.payload("fit", "spm") / "file").read_text() == "new"
+    assert manifest.payload_hash == tree_hash(paths.payload("fit", "spm"))
+
+
+def test_an_old_state_that_cannot_be_replaced_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill("old")
+    rename = Path.rename
+
+    def refuse_the_new(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(OSError, match="Input/output error"):
+        fill("new")
+    assert (paths.payload("fit", "spm") / "file").read_text() == "old"
+    assert [p.name for p in paths.state("fit", "spm").parent.iterdir()] == ["spm"]
 
 
 def test_a_report_is_not_payload() -> None:
