@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import cyclopts
 
 from benchmarks.kneser_ney import KneserNey
+from components.modalities.text.scoring import first_by_hash
 from components.outcomes import Refused
 from components.records import content_digest, iterate_records, split_of
 
@@ -70,10 +71,10 @@ def read_files(paths: Iterable[Path], share: float) -> dict[str, list[str]]:
 
 
 def read_corpus(corpus: str, column: str, max_documents: int | None) -> dict[str, list[str]]:
-    """Accepted records of a corpus: train, and the first `max_documents` of test in the order of their ids."""
+    """Accepted records of a corpus: train, and of test the sample that a task with `max_documents` is scored on."""
     train = [row[column] for row in iterate_records(corpus, [column], {"train"})]
-    test = sorted(iterate_records(corpus, [column], {"test"}), key=lambda row: row["id"])
-    return {"train": train, "test": [row[column] for row in test[:max_documents]]}
+    test = first_by_hash(iterate_records(corpus, [column], {"test"}), max_documents)
+    return {"train": train, "test": [row[column] for row in test]}
 
 
 def measure(splits: dict[str, list[str]], orders: Iterable[int]) -> Iterator[Score]:

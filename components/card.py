@@ -10,7 +10,7 @@ from typing import Any
 
 from components import paths
 from components.curve import Line, draw
-from components.lineage import Lineage
+from components.lineage import Lineage, merged
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
 from components.modalities import schema_of
@@ -19,6 +19,7 @@ from models import part_of
 CARD_NAME = "README.md"
 CURVE_NAME = "curve.svg"
 LINEAGE_NAME = "lineage.json"
+OWN_NAMES = frozenset({CARD_NAME, CURVE_NAME, LINEAGE_NAME})  # what stands in a package besides its layout
 
 # Licences that the Hub knows by these words; others are `other` with a name.
 HUB_LICENCES = (
@@ -104,11 +105,11 @@ def metadata(release: Release, layout: str) -> str:
         for metric, value in sorted(release.scores[task].items())
         if not metric.startswith("num_")
     ]
-    licence = release.recipe.licence.lower()
+    licence = release.recipe.licence.lower().replace(" ", "-")
     data = ModelCardData(
         language=release.recipe.language,
         license=licence if licence in HUB_LICENCES else "other",
-        license_name=None if licence in HUB_LICENCES else licence.replace(" ", "-"),
+        license_name=None if licence in HUB_LICENCES else licence,
         library_name=layout,
         pipeline_tag=release.tag,
         tags=sorted({release.recipe.family, release.architecture}),
@@ -168,7 +169,7 @@ def _corpus(state: Manifest) -> list[str]:
     """Where one corpus comes from, the licences of its records, and what was left out of it."""
     origin = ", ".join(f"`{path}` (SHA-256 {short(content)})" for path, content in sorted(state.parents.items()))
     parts = [f"`{state.name}` was read from {origin}."]
-    licences, rejects = state.details.get("licences", {}), state.details.get("rejects", {})
+    licences, rejects = merged(state.details.get("licences", {})), state.details.get("rejects", {})
     if len(licences) > 1:
         parts.append(table(("Licence of records", "Records"), _ranked(licences)))
     if rejects:
@@ -239,10 +240,10 @@ def _provenance(release: Release) -> str:
     states = release.lineage.states[:-1]
     rows = [(state.verb, f"`{state.name}`", short(state.payload_hash), state.licence) for state in states]
     raw = [("raw data", f"`{row.path}`", short(row.content_hash), "") for row in release.lineage.inputs]
-    licences = [licence for licence in release.lineage.licences() if licence]
+    met = ", ".join(release.lineage.licences())
     return "\n\n".join(
         [
-            f"The weights are released under {release.recipe.licence}. Licences met on the way: {', '.join(licences)}.",
+            f"The weights are released under {release.recipe.licence}. Licences met on the way: {met}.",
             f"Everything this model was made from, by the SHA-256 of its content (in full in `{LINEAGE_NAME}`):",
             table(("Stage", "Name", "SHA-256", "Licence"), raw + rows),
         ]

@@ -1,6 +1,7 @@
 """`ingest`: a source becomes clean, de-duplicated records with provenance and licence, or the flow stops.
 
-Read as a stream: memory holds one group of records, and 16 bytes a document to tell duplicates.
+Read as a stream: memory holds one group of records. What grows with the corpus are two sets of digests, which tell
+duplicates of content and of ids: about 183 bytes a document together, measured, so 1.8 GB for ten million documents.
 """
 
 import json
@@ -44,6 +45,8 @@ def ingest(name: str) -> None:
     started = time.monotonic()
     files = sources.locate(name, corpus.source)
     _check_room(name, files)
+    keys = [getattr(column, "field", key) for key, column in corpus.columns.items()]
+    sources.check_heads(name, files, corpus.source.format, keys)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
         verb="ingest",
@@ -208,7 +211,7 @@ def _read_all(name: str, corpus: Corpus, files: list[Path], folder: Path) -> Tal
     with (
         RecordWriter(folder / paths.PAYLOAD["ingest"]) as records,
         TableWriter(folder / REJECTS_NAME, text_schema("where", "reason", "excerpt")) as rejects,
-        Progress(f"ingest {name}", len(files)) as progress,
+        Progress(f"ingest {name}", len(files), unit="files read") as progress,
     ):
         for num_files, file, row in _rows(files, corpus.source.format):
             try:

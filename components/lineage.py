@@ -1,5 +1,6 @@
 """From a state back to the raw bytes: follow `parents` from manifest to manifest."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -31,8 +32,11 @@ class Lineage:
         return [state for state in self.states if state.verb == verb]
 
     def licences(self) -> list[str]:
-        """Every licence on the way, sorted."""
-        return sorted({state.licence for state in self.states if state.licence})
+        """Every licence on the way, of states and of single records, sorted; those spelt alike once."""
+        met = {state.licence for state in self.states}.union(
+            *(state.details.get("licences", {}) for state in self.of("ingest"))
+        )
+        return sorted(set(spellings(met - {""}).values()))
 
     def as_rows(self) -> dict[str, list[dict[str, Any]]]:
         """Plain values for a JSON file."""
@@ -49,6 +53,26 @@ class Lineage:
             for state in self.states
         ]
         return {"states": states, "inputs": [vars(row) for row in self.inputs]}
+
+
+def spellings(licences: Iterable[str]) -> dict[str, str]:
+    """Each licence -> the spelling to show, the same for those that differ only in case or in space for hyphen.
+
+    `CC BY-SA 4.0` and `cc-by-sa-4.0` are `CC-BY-SA-4.0` if that is among them: no spaces first, then capitals.
+    """
+    alike: dict[str, list[str]] = {}
+    for licence in licences:
+        alike.setdefault("-".join(licence.split()).casefold(), []).append(licence)
+    return {licence: min(group, key=lambda each: (" " in each, each)) for group in alike.values() for licence in group}
+
+
+def merged(counts: dict[str, int]) -> dict[str, int]:
+    """Counts by licence, those spelt alike together."""
+    shown = spellings(counts)
+    found = dict.fromkeys(shown.values(), 0)
+    for licence, count in counts.items():
+        found[shown[licence]] += count
+    return found
 
 
 def state_of(path: str) -> tuple[str, str] | None:

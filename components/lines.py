@@ -6,7 +6,7 @@ Memory holds one line and a chunk of the file.
 import gzip
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.outcomes import Refused
@@ -15,6 +15,8 @@ from components.wording import one_line
 MAX_LINE_BYTES = 64 << 20
 """A longer line cannot be read: most likely a file without line ends, and it would fill the memory."""
 CHUNK_BYTES = 1 << 20
+SAMPLE_BYTES = 64 << 10
+"""Lines that are not UTF-8 are kept up to here, to tell their encoding."""
 
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -28,6 +30,8 @@ LEGACY_ENCODINGS = {
     "iso2022_jp": ("ISO-2022-JP (JIS)", "ISO-2022-JP"),
 }
 ISO2022_MARKS = (b"\x1b$B", b"\x1b$@")
+COMMON_LEADS = range(0x81, 0x99)
+"""First bytes of the characters in Shift-JIS that are not rare: punctuation, kana, kanji of level 1 (JIS X 0208)."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,10 @@ def decoded_lines(path: Path) -> Iterator[tuple[int, str | Unreadable]]:
     """Lines without their ends, numbered from 1.
 
     Raises:
-        Refused: the file is broken, ends early, or is in a Japanese encoding other than UTF-8.
+        Refused: the file is broken, ends early, or is in a Japanese encoding other than UTF-8. That is decided from
+            all lines so far that are not UTF-8, as long as none with other than ASCII characters is.
     """
-    is_utf8 = False  # some line so far holds Japanese (or other) text in UTF-8
+    strange = _StrangeLines(path)
     for number, line in enumerate(_lines(path), start=1):
         if line is None:
             yield number, TOO_LONG
@@ -63,12 +68,40 @@ def decoded_lines(path: Path) -> Iterator[tuple[int, str | Unreadable]]:
             if line.isascii():
                 raise UnicodeDecodeError("utf-8", line, 0, 1, "escape sequences of ISO-2022-JP")
             yield number, line.decode("utf-8")
-            is_utf8 = True
-        except UnicodeDecodeError as error:
-            guess = guess_encoding(line)
-            if guess and not is_utf8:
-                raise Refused(_wrong_encoding(path, *LEGACY_ENCODINGS[guess], number)) from error
+            strange.is_utf8 = True
+        except UnicodeDecodeError:
+            strange.add(number, line)
             yield number, Unreadable("bytes that are not UTF-8", one_line(line[:1000].decode("utf-8", "replace")))
+    strange.judge()
+
+
+@dataclass
+class _StrangeLines:
+    """The lines of a file that are not UTF-8, and the encoding that they are in together."""
+
+    path: Path
+    is_utf8: bool = False
+    """Some line holds Japanese (or other) text in UTF-8, so the others are damage."""
+    first: int = 0
+    count: int = 0
+    lines: list[bytes] = field(default_factory=list)
+    num_bytes: int = 0
+
+    def add(self, number: int, line: bytes) -> None:
+        """Keep a line, and judge at the first, the second, the fourth and so on."""
+        self.first = self.first or number
+        self.count += 1
+        if self.num_bytes < SAMPLE_BYTES:
+            self.lines.append(line)
+            self.num_bytes += len(line)
+        if self.count & (self.count - 1) == 0:
+            self.judge()
+
+    def judge(self) -> None:
+        """Refuse the file if the lines together are in an older Japanese encoding."""
+        guess = None if self.is_utf8 or not self.lines else guess_encoding(b"\n".join(self.lines))
+        if guess:
+            raise Refused(_wrong_encoding(self.path, *LEGACY_ENCODINGS[guess], self.first))
 
 
 def _lines(path: Path) -> Iterator[bytes | None]:
@@ -91,16 +124,12 @@ def _chunks(path: Path) -> Iterator[bytes]:
     """The bytes of a file, decompressed by its ending."""
     import zstandard
 
-    num_bytes = 0
     try:
-        for chunk in _open(path):
-            num_bytes += len(chunk)
-            yield chunk
+        yield from _open(path)
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         kind, test = ("gzip", "gzip -t") if path.suffix == ".gz" else ("zstd", "zstd -t")
         raise Refused(
-            f"{path} is not a whole {kind} file: {one_line(error)}, after {num_bytes:,} bytes of text. "
-            f"Bring the file again; check it with: {test} {path}"
+            f"{path} is not a whole {kind} file: {one_line(error)}. Bring the file again; check it with: {test} {path}"
         ) from error
 
 
@@ -146,17 +175,18 @@ def _open_zstd(path: Path) -> Iterator[bytes]:
 # ---- encodings -------------------------------------------------------------------------------------------------------
 
 
-def guess_encoding(line: bytes) -> str | None:
+def guess_encoding(sample: bytes) -> str | None:
     """Python's name of the Japanese encoding that bytes which are not UTF-8 are in, or None if neither fits well.
 
-    A wrong guess between the two gives half-width katakana and rare characters, so kana decide.
+    A wrong guess between Shift-JIS and EUC-JP gives half-width katakana and rare characters, so kana decide. Without
+    kana, 20 common characters say Shift-JIS; EUC-JP without kana looks like Chinese in GB 2312, and is not guessed.
     """
-    if any(mark in line for mark in ISO2022_MARKS):
+    if any(mark in sample for mark in ISO2022_MARKS):
         return "iso2022_jp"
     best, best_share = None, 0.1
     for codec in ("cp932", "euc_jp"):
         try:
-            text = line.decode(codec)
+            text = sample.decode(codec)
         except UnicodeDecodeError:
             continue
         marked = [character for character in text if character > "\x7f"]
@@ -165,6 +195,9 @@ def guess_encoding(line: bytes) -> str | None:
         share = (kana - half_width / 2) / max(len(marked), 1)
         if share > best_share:
             best, best_share = codec, share
+        elif best is None and codec == "cp932" and len(marked) >= 20:
+            common = sum(character.encode("cp932")[0] in COMMON_LEADS for character in marked)
+            best = codec if common >= 0.8 * len(marked) else None
     return best
 
 

@@ -29,12 +29,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def tree_hash(path: Path) -> str:
-    """SHA-256 over the names and bytes of a folder's files (a single file: of its bytes), as hex."""
+def tree_hash(path: Path, without: str = "") -> str:
+    """SHA-256 over the names and bytes of a folder's files (a single file: of its bytes), as hex.
+
+    Args:
+        path: the folder or file.
+        without: a file of the folder that does not count; the hash is as if it were not there.
+    """
     if path.is_file():
         return file_hash(path)
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and p != path / without):
         digest.update(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n".encode())
     return digest.hexdigest()
 

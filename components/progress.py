@@ -35,10 +35,11 @@ class Progress:
         label: what is done, such as `pretrain gpt-demo`.
         total: steps in all.
         done: steps that an earlier run has done.
+        unit: what a line of a log calls them.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label, self.total, self.start, self.done = label, total, done, done
+    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step") -> None:
+        self.label, self.total, self.start, self.done, self.unit = label, total, done, done, unit
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
@@ -78,7 +79,7 @@ class Progress:
             self.bar.update(self.task, completed=step, words=told)
         elif step >= self.total or time.monotonic() - self.last_line >= LINE_SECONDS:
             self.last_line = time.monotonic()
-            self.say(f"step {step:,}/{self.total:,}  {told}".rstrip())
+            self.say(f"{self.unit} {step:,}/{self.total:,}  {told}".rstrip())
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar if there is one."""

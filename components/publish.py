@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import paths
-from components.manifest import file_hash, read_manifest
+from components.manifest import MANIFEST_NAME, Manifest, file_hash, read_manifest, tree_hash
 from components.outcomes import Refused
-from components.recipes import Library
+from components.recipes import Foreign, Library
 from components.wording import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-REVISION = 1
 OWN_FILES = frozenset({".gitattributes"})
 """What a Hub puts into a repository by itself."""
+
+TRANSIENT = frozenset({408, 425, 429})
+"""Answers to a client that ask it to come again: timeout, too early, too many requests."""
 
 Say = Callable[[str], None]
 
@@ -55,7 +57,9 @@ def local_files(folder: Path) -> list[LocalFile]:
 
 
 def publish(name: str, say: Say = print) -> dict[str, Any]:
-    """Publish the first layout of a recipe's package.
+    """Publish a recipe's package.
+
+    A repository on a Hub is one folder that a library loads, so it holds one layout: the first of `package.layouts`.
 
     Args:
         name: the recipe; its `publish.repository` says where.
@@ -65,17 +69,28 @@ def publish(name: str, say: Say = print) -> dict[str, Any]:
         The receipt, also left at `artifacts/published/<recipe>.json`; without HF_TOKEN the plan, and nothing is left.
 
     Raises:
-        Refused: the recipe names no repository, there is no package, or the Hub does not accept or return it.
+        Refused: the recipe names no repository, there is no package or another one than its manifest says, or the Hub
+            does not accept it or returns it otherwise.
+        httpx2.HTTPError, OSError: the Hub does not answer, or fails; trying again may help.
     """
     recipe = Library().read("recipe", name)
-    section = getattr(recipe, "publish", None)
+    if isinstance(recipe, Foreign):
+        raise Refused(
+            f"Recipe '{name}' is somebody else's model, taken from {recipe.source}, expected one of our own: it stays "
+            "where its makers publish it. Name a recipe with a section 'publish'."
+        )
+    section = recipe.publish
     if section is None:
         raise Refused(f"Recipe '{name}' names no place to publish. Add: publish: {{repository: ORGANISATION/{name}}}")
     manifest = read_manifest("package", name)
+    _check_untouched(name, manifest)
     folder = paths.layout(name, recipe.package.layouts[0])
     files = local_files(folder)
     if not files:
-        raise Refused(f"{folder} has no files. Run: hiraku package {name}")
+        raise Refused(
+            f"The package of '{name}' has the layouts {manifest.details.get('layouts', [])}, expected "
+            f"'{recipe.package.layouts[0]}' among them. Run: hiraku package {name}"
+        )
     plan = {"repository": section.repository, "folder": folder.as_posix(), "content_hash": manifest.payload_hash}
     token = os.environ.get("HF_TOKEN", "")
     if not token:
@@ -92,6 +107,17 @@ def publish(name: str, say: Say = print) -> dict[str, Any]:
     return {**receipt, "is_published": True, "is_new": is_new}
 
 
+def _check_untouched(name: str, manifest: Manifest) -> None:
+    """What goes out must be what the load-back has seen."""
+    folder = paths.state("package", name)
+    digest = tree_hash(folder, without=MANIFEST_NAME)
+    if digest != manifest.payload_hash:
+        raise Refused(
+            f"{folder} has the content {digest[:12]}, but its manifest says {manifest.payload_hash[:12]}: it was "
+            f"changed after it was made and verified. Run: hiraku package {name}"
+        )
+
+
 def _tell_plan(repository: str, folder: Path, files: list[LocalFile], say: Say) -> None:
     total = sum(file.num_bytes for file in files)
     say(f"There is no HF_TOKEN, so nothing was sent. {len(files)} files, {total:,} bytes, would go to {repository}:")
@@ -106,30 +132,40 @@ def _upload(section: Any, folder: Path, files: list[LocalFile], token: str, name
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # a Hub without a Xet server fails hard otherwise
     import httpx2
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
+    advice = "Check HF_TOKEN (it must be able to write), HF_ENDPOINT, HF_HUB_OFFLINE, publish.repository; run again."
+    wrong_settings = (HFValidationError, OfflineModeIsEnabled, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
     try:
-        api.create_repo(section.repository, private=section.private, exist_ok=True)
-        head = api.repo_info(section.repository).sha or ""
-        if head and not _differences(api, section.repository, head, files):
-            return head, False
-        done = api.upload_folder(
-            repo_id=section.repository,
-            folder_path=folder,
-            commit_message=f"hiraku publish {name}",
-            delete_patterns="*",  # what an older version had and this one has not
-        )
-        commit = str(done.oid)
-        problems = _differences(api, section.repository, commit, files)
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise Refused(
-            f"The Hub at {api.endpoint} did not take {section.repository}: {one_line(error, 400)}. "
-            "Check HF_TOKEN (it needs write access), HF_ENDPOINT and publish.repository, then run again."
-        ) from error
+        commit, is_new = _bring(api, section, folder, files, f"hiraku publish {name}")
+        problems = _differences(api, section.repository, commit, files) if is_new else []
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+        is_final = 400 <= status < 500 and status not in TRANSIENT
+        if is_final or isinstance(error, wrong_settings):
+            words = one_line(error, 400)
+            raise Refused(f"The Hub at {api.endpoint} did not take {section.repository}: {words}. {advice}") from error
+        error.add_note(f"The Hub at {api.endpoint} does not answer as it should. {advice}")
+        raise
     if problems:
         raise Refused(f"{section.repository} at {commit} is not what was sent: {'; '.join(problems)}. Run again.")
-    return commit, True
+    return commit, is_new
+
+
+def _bring(api: "HfApi", section: Any, folder: Path, files: list[LocalFile], message: str) -> tuple[str, bool]:
+    """Create the repository and commit the files, each only if it has to be."""
+    api.create_repo(section.repository, private=section.private, exist_ok=True)
+    head = api.repo_info(section.repository).sha or ""
+    if head and not _differences(api, section.repository, head, files):
+        return head, False
+    done = api.upload_folder(
+        repo_id=section.repository,
+        folder_path=folder,
+        commit_message=message,
+        delete_patterns="*",  # what an older version had and this one has not
+    )
+    return str(done.oid), True
 
 
 def _differences(api: "HfApi", repository: str, commit: str, files: list[LocalFile]) -> list[str]:

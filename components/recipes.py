@@ -22,11 +22,8 @@ from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, ShardsRef, Strict, TaskRef
 
 FOLDERS = {"recipe": "", "corpus": "corpora", "encoder": "encoders", "task": "tasks"}
-
-
 FIXED_COLUMNS = ("id", "split", "licence", "source")
 """What every record has besides the columns of its corpus."""
-COLUMN_PATTERN = r"^[a-z][a-z0-9_]*$"
 
 
 # ---- corpora ---------------------------------------------------------------------------------------------------------
@@ -81,10 +78,9 @@ class Corpus(Strict):
     def has_columns_of_its_own(cls, columns: dict[str, Any]) -> dict[str, Any]:
         """A column stands in the records beside the fixed ones, so it cannot have the name of one."""
         for name in columns:
-            if name in FIXED_COLUMNS:
-                raise ValueError(f"every record has a '{name}' of its own; call the column '{name}_text', say")
-            if not re.match(COLUMN_PATTERN, name):
-                raise ValueError(f"column '{name}': a name has lower-case letters, digits and '_' only")
+            if name in FIXED_COLUMNS or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                taken = ", ".join(FIXED_COLUMNS)
+                raise ValueError(f"a column is named by lower-case letters, digits, '_', and not {taken}: '{name}'")
         return columns
 
 

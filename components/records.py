@@ -1,7 +1,7 @@
 """Records on disk: Parquet parts that are written and read as streams, in the order the raw data were read.
 
-Every record has `id`, `split`, `licence`, `source` (recipes.FIXED_COLUMNS) and one field per column of its corpus. The ids that `validate`
-accepted stand beside, in the same order, so that joining them holds no table in memory.
+Every record has the fixed columns `id`, `split`, `licence`, `source` and one field per column of its corpus. The ids
+that `validate` accepted stand beside, in the same order, so that joining them holds no table in memory.
 """
 
 import hashlib

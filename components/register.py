@@ -10,9 +10,7 @@ from typing import Any
 
 from components import paths, tracking
 from components.manifest import read_manifest
-from components.outcomes import Refused
 
-REVISION = 1
 ALIAS = "challenger"
 
 
@@ -35,8 +33,6 @@ def register(name: str, release: tracking.Release | None = None) -> dict[str, An
     is_new = found is None
     if found is None:
         folder = paths.state("package", name)
-        if not any(folder.iterdir()):
-            raise Refused(f"{folder} is empty. Run: hiraku package {name}")
         owner = release or tracking.Release(name, "register")
         tags = {
             "content_hash": manifest.payload_hash,

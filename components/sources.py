@@ -12,9 +12,9 @@ refused with the command that mends it. Memory holds one row, or for Parquet one
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ ENDINGS = {
     ".parquet": "parquet",
 }
 BATCH_ROWS = 256
+HEAD_ROWS = 200
+"""Rows of every file that are read before the pass over all."""
 
 TEXT_KEY = "text"
 """The one key of a row of a txt file."""
@@ -117,6 +119,47 @@ def format_of(path: Path, file_format: str = "auto") -> str:
         if path.name.endswith(ending):
             return known
     raise Refused(f"{path}: unknown ending. Known are {', '.join(ENDINGS)}; or name the format in source.format.")
+
+
+# ---- a look before long work -----------------------------------------------------------------------------------------
+
+
+def check_heads(corpus: str, files: list[Path], file_format: str, keys: Iterable[str]) -> None:
+    """Read the first rows of every file, so that a wrong one is refused before hours are spent on those before it.
+
+    Args:
+        corpus: its name, for messages.
+        files: of `locate`.
+        file_format: `source.format` of the corpus.
+        keys: the raw keys that its columns read; a file of which no row in the head has one is a wrong file.
+
+    Raises:
+        Refused: a file cannot be opened or decoded, or holds nothing that the corpus reads.
+    """
+    for file in files:
+        _check_head(corpus, file, islice(read(file, file_format), HEAD_ROWS), set(keys))
+
+
+def _check_head(corpus: str, file: Path, rows: Iterator[Row], missing: set[str]) -> None:
+    first_bad: Row | None = None
+    found: dict[str, Any] | None = None
+    for row in rows:
+        if row.fields is None:
+            first_bad = first_bad or row
+        else:
+            found = found or row.fields
+            missing = missing - row.fields.keys()
+    start = f"corpus '{corpus}': of the first rows of {file}"
+    if found is None and first_bad is not None:
+        raise Refused(
+            f"{start} none can be read: {first_bad.problem} (at {first_bad.where}: {first_bad.excerpt}). "
+            f"Mend the file, or take it out of source.paths."
+        )
+    if found is not None and missing:
+        raise Refused(
+            f"{start} none has the field '{min(missing)}'; keys there: {one_line(', '.join(map(str, found)))}. "
+            f"Change columns.*.field, or take the file out of source.paths."
+        )
 
 
 # ---- reading rows ----------------------------------------------------------------------------------------------------

@@ -144,8 +144,15 @@ def run_register(recipe: str) -> None:
     session.say(f"── register {recipe}: version {receipt['version']} ({state})")
 
 
-@task(task_run_name="publish {recipe}", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    task_run_name="publish {recipe}",
+    retries=2,
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def run_publish(recipe: str) -> None:
-    """Publish the package, or say what would be published."""
+    """Publish the package, or say what would be published; the Hub is asked first, so this can be repeated."""
     session = current()
     publish(recipe, session.say)

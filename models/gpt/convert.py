@@ -10,6 +10,12 @@ from models.objective import Mismatch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+HOW_TO_WRITE = "write it with save_pretrained of transformers 5, model and tokenizer, as one safetensors file"
+"""What to do about somebody else's folder that is not as a layout wants it."""
+
+# Formats that run code when they are read, named when they stand where safetensors should.
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
+
 PREVIEW_SEED = 0
 PREVIEW_TOP_P = 0.9
 
@@ -96,24 +102,16 @@ def write_layout(
         layout: a key of `schema.LAYOUTS`.
         weights_folder: what `save` wrote.
         encoder_folder: a fitted tokenizer, loadable by AutoTokenizer.
-        generation: fields of `generation_config.json` besides the ids of special tokens.
+        generation: fields of `generation_config.json` besides the ids of special tokens, as `release.check_package`
+            accepts them.
         folder: receives the files; made if missing.
-
-    Raises:
-        Mismatch: a field of `generation` that GenerationConfig does not know, or does not accept.
     """
     from transformers import AutoConfig, GenerationConfig
 
     ids = AutoConfig.from_pretrained(weights_folder, local_files_only=True)
-    if unknown := sorted(set(generation) - set(GenerationConfig().to_dict())):
-        raise Mismatch(f"package.generation has fields that GenerationConfig does not know: {', '.join(unknown)}.")
     settings = GenerationConfig(
         bos_token_id=ids.bos_token_id, eos_token_id=ids.eos_token_id, pad_token_id=ids.pad_token_id, **generation
     )
-    try:
-        settings.validate(strict=True)
-    except ValueError as error:
-        raise Mismatch(f"package.generation is refused by transformers: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     settings.save_pretrained(folder)
     for name in LAYOUTS[layout]:
@@ -121,3 +119,46 @@ def write_layout(
             continue
         source = weights_folder if (weights_folder / name).is_file() else encoder_folder
         shutil.copyfile(source / name, folder / name)
+
+
+def take_in(source: Path, layout: str, folder: Path) -> None:
+    """Copy somebody else's model, the files of a layout alone, adding what older folders derive when they are loaded.
+
+    Args:
+        source: a folder that save_pretrained wrote.
+        layout: a key of `schema.LAYOUTS`.
+        folder: receives the files; made if missing.
+
+    Raises:
+        Mismatch: the folder is not there, has no safetensors, lacks a file, or is of a kind transformers cannot load.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    where = f"'source: path:{source}'"
+    if not source.is_dir():
+        raise Mismatch(f"{where} is no folder. Put the model there as save_pretrained writes it, or change 'source'.")
+    pickles = sorted(file.name for pattern in PICKLES for file in source.glob(pattern))
+    if not (source / "model.safetensors").is_file():
+        found = f"holds {', '.join(pickles)}" if pickles else "holds no weights"
+        raise Mismatch(
+            f"{where} {found}, expected model.safetensors in one file: a pickle can run code when it is read. Convert "
+            "it once, on a machine you can lose: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained("
+            "NEW_FOLDER, max_shard_size='1000GB')"
+        )
+    derived = "generation_config.json"
+    missing = [file for file in LAYOUTS[layout] if file != derived and not (source / file).is_file()]
+    if missing:
+        raise Mismatch(
+            f"{where} holds no {', '.join(missing)}; the layout has {', '.join(LAYOUTS[layout])}. Add them: "
+            "save_pretrained of model and tokenizer writes them, spiece.model is the tokenizer's SentencePiece file."
+        )
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise Mismatch(f"{where}: config.json is not one transformers can load: {error}. Change 'source'.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in LAYOUTS[layout]:
+        if (source / file).is_file():
+            shutil.copyfile(source / file, folder / file)
+    if not (folder / derived).is_file():
+        GenerationConfig.from_model_config(config).save_pretrained(folder)

@@ -4,11 +4,16 @@ Answers are named tensors: the ids of each text, and the logits [tokens, vocabul
 """
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.gpt.schema import LAYOUTS
+
 if TYPE_CHECKING:
     import torch
+
+ENCODER_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 # Texts on which released and trained model must agree: scripts, white space, rare characters, the names of special
 # tokens, nothing.
@@ -20,6 +25,44 @@ PROBES = (
     "<s></s><unk><pad><0x0A>",
     "",
 )
+
+
+def check_package(package: Any) -> list[str]:
+    """What this family cannot release as the section `package` asks, in words; empty if it can.
+
+    transformers keeps and ignores a generation setting that it does not know.
+    """
+    if not package.layouts:
+        return [f"package.layouts is empty, expected one or more of {', '.join(LAYOUTS)}. Fill the key or remove it."]
+    problems = [
+        f"package.layouts has '{layout}', expected one or more of {', '.join(LAYOUTS)}. Change the key."
+        for layout in package.layouts
+        if layout not in LAYOUTS
+    ]
+    return problems + (_check_generation(package.generation) if package.generation else [])
+
+
+def _check_generation(generation: dict[str, Any]) -> list[str]:
+    from transformers import GenerationConfig
+
+    settings = {key for key in vars(GenerationConfig()) if not key.startswith("_")}
+    known = sorted(settings - {"transformers_version", *ENCODER_IDS})
+    problems = []
+    for key in generation:
+        where = f"package.generation.{key}"
+        if key in ENCODER_IDS:
+            problems.append(f"{where} is set, but these ids come from the encoder. Remove the key.")
+        elif key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known are: {', '.join(known)}."
+            problems.append(f"{where} is no setting of generation_config.json. {hint} Change the key.")
+    if problems:
+        return problems
+    try:
+        GenerationConfig(**generation).validate(strict=True)
+    except (ValueError, TypeError) as error:
+        return [f"package.generation is refused by transformers: {' '.join(str(error).split())} Change the key."]
+    return []
 
 
 def probes(example: str | None) -> list[str]:

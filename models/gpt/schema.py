@@ -1,6 +1,6 @@
 """The sections of a recipe that the gpt family understands."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,7 @@ class Shape(Strict):
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     expected_num_parameters: Count | None = None
-    """Asserted on the meta device before any work."""
+    """Asserted before any work."""
 
     @model_validator(mode="after")
     def heads_divide_hidden_size(self) -> "Shape":
@@ -120,3 +120,81 @@ class Preview(Strict):
 
     prompts: list[str] = []
     new_tokens: Count = 40
+
+
+def num_parameters(section: GPT2 | GPTNeoX, vocab_size: int) -> int:
+    """Parameters, tied ones counted once, by arithmetic alone: with weights and biases of every linear layer.
+
+    Args:
+        section: the network.
+        vocab_size: the encoder's, for a network that names none.
+    """
+    width, inner = section.hidden_size, section.intermediate_size
+    attention = 4 * width * width + 4 * width  # query, key and value in one layer, and the output
+    mlp = 2 * width * inner + inner + width
+    norms = 2 * 2 * width
+    rows = section.vocab_size or vocab_size
+    if isinstance(section, GPT2):
+        embeddings = (rows + section.max_positions) * width
+    else:
+        embeddings = rows * width * (1 if section.tied else 2)
+    return section.num_layers * (attention + mlp + norms) + 2 * width + embeddings
+
+
+def check(recipe: Any, encoder: Any, tasks: dict[str, Any]) -> list[str]:
+    """What in a recipe contradicts itself, its encoder or its tasks, in words; empty if nothing does.
+
+    Needs nothing but the YAML files, so it is asked before any work. Imports transformers only if the recipe has
+    generation settings.
+
+    Args:
+        recipe: a recipe of this family.
+        encoder: the section of its encoder.
+        tasks: the sections of its tasks by name.
+    """
+    from models.gpt.release import check_package
+
+    network = recipe.network
+    context = f"network.max_positions is {network.max_positions}"
+    problems = []
+    for key in ("pretrain", "align"):
+        training = getattr(recipe, key)
+        if training is not None:
+            problems += _check_training(key, training, network)
+    if network.vocab_size is not None and network.vocab_size < encoder.vocab_size:
+        problems.append(
+            f"network.vocab_size is {network.vocab_size}, but the encoder '{recipe.encoder}' has {encoder.vocab_size} "
+            f"ids. Raise it to {encoder.vocab_size} or more, or remove the key to take the encoder's."
+        )
+    found, expected = num_parameters(network, encoder.vocab_size), network.expected_num_parameters
+    if expected is not None and found != expected:
+        problems.append(
+            f"the network has {found:,} parameters, expected {expected:,} (network.expected_num_parameters). Change "
+            "the shape, or the expected number if the shape is meant."
+        )
+    for name, task in tasks.items():
+        window_tokens = getattr(task, "window_tokens", None)
+        if window_tokens is not None and window_tokens > network.max_positions:
+            problems.append(
+                f"task '{name}' has window_tokens {window_tokens}, but {context}. Set the task's 'window_tokens' to "
+                f"{network.max_positions} or less, or leave it out."
+            )
+    return problems + check_package(recipe.package)
+
+
+def _check_training(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[str]:
+    """What does not fit in one training section, which stands under a key."""
+    problems = []
+    window_tokens = training.samples.window_tokens
+    if window_tokens > network.max_positions:
+        problems.append(
+            f"{key}.samples.window_tokens is {window_tokens}, but network.max_positions is {network.max_positions}, "
+            "so a sample does not fit into the context. Lower the first or raise the second."
+        )
+    warmup_steps = training.learning_rate.warmup_steps
+    if warmup_steps > training.num_steps:
+        problems.append(
+            f"{key}.learning_rate.warmup_steps is {warmup_steps}, but {key}.num_steps is {training.num_steps}, so the "
+            f"peak is never reached. Lower the first to {training.num_steps} or less, or raise the second."
+        )
+    return problems

@@ -86,6 +86,17 @@ def test_the_numbers_of_the_files_stand_in_the_card(release) -> None:
     assert "None" not in text
 
 
+def test_licences_of_single_records_are_named_and_those_spelt_alike_once(release) -> None:
+    corpus = release.lineage.states[0]
+    corpus.details["licences"] = {"CC0-1.0": 1200, "CC BY-SA 4.0": 30, "cc-by-sa-4.0": 4, "Town Licence": 2}
+    text = render(release, "transformers", "print()", "")
+    met = "Licences met on the way: CC-BY-SA-4.0, CC0-1.0, Town Licence."
+    assert f"The weights are released under CC-BY-SA-4.0. {met}" in text
+    assert "| cc-by-sa-4.0 | 34 |" in text
+    object.__setattr__(release.recipe, "licence", "CC BY-SA 4.0")
+    assert ModelCard(metadata(release, "transformers")).data.license == "cc-by-sa-4.0"
+
+
 def test_a_card_without_a_curve_shows_no_picture(release) -> None:
     object.__setattr__(release, "curve", [])
     assert "curve.svg" not in render(release, "transformers", "print()", "")

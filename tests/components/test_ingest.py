@@ -231,23 +231,41 @@ def test_too_many_rejects_are_refused_with_reasons_places_and_keys():
 def test_a_file_in_which_every_row_is_bad_is_refused():
     corpus()
     raw(["<html>", "<body>"])
-    with pytest.raises(Refused, match="2 × not JSON"):
+    with pytest.raises(Refused, match=r"none can be read: not JSON \(at data/small/a\.jsonl:1: <html>\)"):
         ingest("small")
 
 
 def test_a_wrong_field_name_shows_the_keys_that_are_there():
     corpus()
-    raw([{"body": "本文"}] * 3)
-    with pytest.raises(Refused, match=r"no field 'text' \(columns\.text\.field\)"):
+    raw([{"body": "本文", "id": "n1"}] * 3)
+    with pytest.raises(Refused, match=r"none has the field 'text'; keys there: body, id\. Change columns\.\*\.field"):
         ingest("small")
-    assert rejects(folder=paths.outcome_folder("ingest", "small"))[0]["excerpt"] == "keys: body"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"body": "x"}\n', "b.jsonl none has the field 'text'"),
+        (b"[1]\n", "b.jsonl none can be read: JSON, but not an object"),
+        ('{"text": "日本語の文書です"}\n'.encode("cp932"), "b.jsonl is Shift-JIS"),
+        (b"\x1f\x8b\x08", "b.jsonl is compressed"),
+    ],
+)
+def test_a_wrong_second_file_is_refused_before_the_first_is_read(monkeypatch, content, said):
+    corpus()
+    raw(sentences(3))
+    (paths.DATA / "small" / "b.jsonl").write_bytes(content)
+    monkeypatch.setattr("components.ingest._read_all", lambda *_: pytest.fail("the pass over all rows began"))
+    with pytest.raises(Refused, match=said):
+        ingest("small")
 
 
 def test_a_success_forgets_the_rejects_that_a_refusal_kept():
-    corpus()
-    raw(["{broken"])
+    corpus(max_reject_share=0.4)
+    raw(["{broken", *sentences(1)])
     with pytest.raises(Refused):
         ingest("small")
+    assert paths.outcome_folder("ingest", "small").exists()
     raw(sentences(3))
     ingest("small")
     assert not paths.outcome_folder("ingest", "small").exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.lineage import lineage_of, state_of
+from components.lineage import lineage_of, merged, spellings, state_of
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 
@@ -46,6 +46,18 @@ def test_the_way_ends_at_what_no_stage_made() -> None:
     assert lineage.licences() == ["CC-BY-SA-4.0", "MIT"]
     rows = lineage.as_rows()["states"]
     assert rows[1]["parents"] == {"artifacts/ingested/wiki/records": rows[0]["payload_hash"]}
+
+
+@pytest.mark.parametrize(
+    ("licences", "shown"),
+    [
+        (["CC BY-SA 4.0", "CC-BY-SA-4.0", "cc-by-sa-4.0"], "CC-BY-SA-4.0"),
+        (["CC BY-SA 4.0"], "CC BY-SA 4.0"),
+    ],
+)
+def test_licences_that_are_spelt_alike_are_shown_as_one(licences: list[str], shown: str) -> None:
+    assert spellings([*licences, "MIT"]) == dict.fromkeys(licences, shown) | {"MIT": "MIT"}
+    assert merged(dict.fromkeys(licences, 2)) == {shown: 2 * len(licences)}
 
 
 @pytest.mark.usefixtures("_diamond")

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from components import paths
 from components.manifest import Manifest, read_manifest, tree_hash, writing
@@ -50,12 +48,54 @@ def test_a_stage_that_fails_leaves_the_old_state_and_nothing_half_made() -> None
     assert [p.name for p in paths.state("fit", "spm").parent.iterdir()] == ["spm"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told_by_what_safetensors_raises_too() -> None:
-    fill("old")
-    with pytest.raises(Refused, match="The disk is full: artifacts/fitted/spm"), writing(Manifest("fit", "spm", {})):
-        save_file({"weights": np.zeros(1 << 18)}, "/dev/full")
-    assert (paths.payload("fit", "spm") / "file").read_text() == "old"
+# Its own mount name space, so that the small disk is gone with the process.
+ON_A_SMALL_DISK = [
+    "unshare",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs -o size=1m none "$0" && exec "$@"',
+]
+FILLS_THE_DISK = """
+import os, sys
+os.chdir(sys.argv[1])
+import numpy as np
+from pathlib import Path
+from safetensors.numpy import save_file
+from components.manifest import Manifest, writing
+from components.outcomes import Refused
+
+def fill(size):
+    with writing(Manifest("fit", "spm", {})) as folder:
+        (folder / "encoder").mkdir()
+        save_file({"weights": np.zeros(size)}, folder / "encoder" / "model.safetensors")
+
+fill(10)
+try:
+    fill(1 << 18)  # 2 MiB
+except Refused as refused:
+    print(type(refused.__cause__).__name__, refused)
+print(*sorted(str(path) for path in Path("artifacts/fitted").rglob("*")))
+"""
+
+
+def test_a_disk_that_fills_while_weights_are_written_is_told_as_such(tmp_path: Path) -> None:
+    try:
+        subprocess.run([*ON_A_SMALL_DISK, str(tmp_path), "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small disk can be mounted here: {error}")
+    script = [*ON_A_SMALL_DISK, str(tmp_path), sys.executable, "-c", FILLS_THE_DISK, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert said[0].startswith("SafetensorError The disk is full: artifacts/fitted/spm needs more than")
+    state = "artifacts/fitted/spm"
+    assert said[1].split() == [
+        state,
+        f"{state}/encoder",
+        f"{state}/encoder/model.safetensors",
+        f"{state}/manifest.json",
+    ]
 
 
 def test_an_error_of_another_kind_is_not_taken_for_a_full_disk() -> None:

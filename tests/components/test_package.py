@@ -183,6 +183,21 @@ def test_a_missing_file_of_the_layout_is_refused(project: Path, monkeypatch) -> 
     assert_untouched(project, before)
 
 
+@pytest.mark.usefixtures("_no_process")
+def test_a_file_that_is_not_of_the_layout_is_refused(project: Path, monkeypatch) -> None:
+    before = tree_hash(project / state("package", "tiny"))
+    write_layout = convert.write_layout
+
+    def adding(layout, weights, encoder, generation, folder) -> None:
+        write_layout(layout, weights, encoder, generation, folder)
+        (folder / "training_args.bin").write_bytes(b"pickle")
+
+    monkeypatch.setattr(convert, "write_layout", adding)
+    with pytest.raises(Refused, match=r"has training_args\.bin besides"):
+        package("tiny")
+    assert_untouched(project, before)
+
+
 def test_an_unknown_generation_setting_is_answered_with_the_nearest(project: Path) -> None:
     change_recipe(project, "tiny", package={"generation": {"temprature": 0.7}})
     with pytest.raises(Refused, match="Did you mean 'temperature'"):
@@ -240,8 +255,7 @@ def foreign(project: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("_no_process")
-def test_somebody_elses_folder_becomes_a_package(foreign: Path) -> None:
+def test_somebody_elses_folder_becomes_a_package_that_a_fresh_process_has_loaded(foreign: Path) -> None:
     (foreign / "notes.txt").write_text("not of the layout")
     package("other")
     folder = layout("other", "transformers")
@@ -251,6 +265,14 @@ def test_somebody_elses_folder_becomes_a_package(foreign: Path) -> None:
     assert manifest.licence == "MIT"
     assert manifest.parents == {"elsewhere": tree_hash(foreign)}
     assert "MIT" in (folder / "README.md").read_text()
+
+
+def test_somebody_elses_folder_that_a_fresh_process_cannot_load_is_refused(foreign: Path) -> None:
+    path = foreign / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(Refused, match=r"does not load in a fresh process"):
+        package("other")
+    assert not state("package", "other").exists()
 
 
 def test_a_pickle_is_refused_with_how_to_convert_it(foreign: Path) -> None:

@@ -30,6 +30,12 @@ def test_a_log_gets_plain_lines_and_not_one_for_each_step(capsys: pytest.Capture
     assert lines[1:] == ["pretrain tiny: step 100/100  loss 100", "pretrain tiny: a word"]
 
 
+def test_a_line_says_what_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("ingest tiny", total=4, unit="files read") as progress:
+        progress.update(4, "9 rows")
+    assert capsys.readouterr().err == "ingest tiny: files read 4/4  9 rows\n"
+
+
 def test_time_left_counts_this_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("components.progress.time.monotonic", lambda: now[0])

@@ -112,6 +112,7 @@ def test_a_broken_compressed_file_is_refused_with_a_way_to_check_it(name, conten
     with pytest.raises(Refused, match=rf"{name} is not a whole {kind} file: .*Bring the file again") as refusal:
         list(sources.read(path))
     assert f"-t {path}" in str(refusal.value)
+    assert "bytes of text" not in str(refusal.value)
 
 
 def test_a_broken_parquet_file_is_refused():
@@ -139,6 +140,36 @@ def test_a_file_in_an_older_japanese_encoding_is_refused_with_the_command_that_c
     with pytest.raises(Refused, match=said) as refusal:
         list(sources.read(path))
     assert f"iconv -f {iconv} -t UTF-8 {path} > {path}.new && mv {path}.new {path}" in str(refusal.value)
+
+
+NAMES = ["東京都千代田区", "大阪府大阪市北区", "北海道札幌市中央区", "神奈川県横浜市西区"]
+
+
+def test_lines_of_kanji_alone_show_their_encoding_together():
+    path = write("a.txt", "\n\n".join(NAMES).encode("cp932"))
+    assert lines.guess_encoding(NAMES[0].encode("cp932")) is None
+    with pytest.raises(Refused, match=r"a\.txt is Shift-JIS \(seen in line 1\)") as refusal:
+        list(sources.read(path))
+    assert f"iconv -f CP932 -t UTF-8 {path}" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("\n".join(["naïve café, déjà vu", "Überraschung, größer, Äpfel, öffnen"] * 20), "latin-1"),
+        ("北京市海淀区中关村大街\n上海市浦东新区世纪大道\n广州市天河区体育西路", "gb2312"),
+        ("\n".join(NAMES), "euc_jp"),
+        ("서울특별시 강남구 테헤란로\n부산광역시 해운대구", "euc_kr"),
+    ],
+)
+def test_bytes_that_may_be_another_language_are_rejects_and_not_called_shift_jis(text, codec):
+    rows = list(sources.read(write("a.jsonl", text.encode(codec))))
+    assert {row.problem for row in rows} <= {"bytes that are not UTF-8", "not JSON"}
+
+
+def test_a_line_of_kanji_in_another_encoding_is_damage_in_a_utf_8_file():
+    rows = list(sources.read(write("a.txt", JAPANESE.encode() + b"\n\n" + "\n".join(NAMES).encode("cp932"))))
+    assert [row.problem for row in rows] == ["", "bytes that are not UTF-8"]
 
 
 def test_the_named_command_converts_a_packed_file(project):

@@ -57,6 +57,14 @@ def test_tags_at_both_ends_go_and_sentences_with_the_same_word_stay():
     assert reason("トップページ\n前の記事", drop_headers_and_footers=True) == "empty"
 
 
+@pytest.mark.parametrize("text", ["吾輩は\ufffd猫である", "縺薙ｓ縺ｫ縺｡縺ｯ"])
+def test_damaged_text_is_rejected_when_asked_and_is_what_validate_calls_damaged(text):
+    assert "filters.drop_damaged" in reason(text, drop_damaged=True)
+    assert clean(text) == text
+    assert checking.check(text)["damaged"]
+    assert clean("吾輩は猫である", drop_damaged=True) == "吾輩は猫である"
+
+
 def test_advertisements_and_adult_content_are_rejected_when_asked():
     advertisement = "お問い合わせください 営業時間 送料 よくある質問 " * 5
     assert reason(advertisement, drop_advertisements=True) == "advertisement (filters.drop_advertisements)"

@@ -1,5 +1,6 @@
 """Held-out bits against transformers' own loss, hand-computed codes, and a token-by-token reference."""
 
+import hashlib
 import math
 from types import SimpleNamespace
 
@@ -136,10 +137,22 @@ def test_how_windows_are_batched_changes_nothing_but_rounding(model, monkeypatch
     assert list(together.values()) == pytest.approx(list(alone.values()), rel=1e-5)
 
 
-def test_max_documents_takes_the_first_in_the_order_of_ids(model) -> None:
-    found = rows_of(model, {"c": "駅", "a": "公園", "b": "海"}, max_documents=2)
-    assert [item for item, metric in found if metric == "bits"] == ["a", "b"]
-    assert found[None, "num_documents"] == 2
+def test_max_documents_takes_a_sample_of_every_source_whatever_the_order(model) -> None:
+    texts = {f"{source}:{number}": "駅" for source in ("a.txt", "b.txt") for number in range(50)}
+    found = rows_of(model, texts, max_documents=20)
+    sample = [item for item, metric in found if metric == "bits"]
+    assert found[None, "num_documents"] == len(sample) == 20
+    assert 5 <= sum(item.startswith("a.txt") for item in sample) <= 15
+    turned = rows_of(model, dict(reversed(texts.items())), max_documents=20)
+    assert [item for item, metric in turned if metric == "bits"] == sample
+    digests = {item: hashlib.blake2b(item.encode(), digest_size=16).hexdigest() for item in texts}
+    assert sample == sorted(texts, key=digests.__getitem__)[:20]
+
+
+def test_a_sample_of_more_than_there_are_is_all_of_them() -> None:
+    rows = [{"id": "b"}, {"id": "a"}]
+    assert sorted(row["id"] for row in scoring.first_by_hash(rows, 9)) == ["a", "b"]
+    assert scoring.first_by_hash(iter(rows), None) == rows
 
 
 def test_no_document_is_refused_with_the_key_to_change(model) -> None:

@@ -24,6 +24,8 @@ class Hub:
     calls: list[str] = field(default_factory=list)
     damages: str = ""
     """A path whose bytes the server loses on commit."""
+    status: int = 0
+    """What every request to create something is answered with, if not 0."""
 
     def sha(self, repository: str) -> str:
         """The name of the newest commit."""
@@ -78,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.calls.append(f"POST {address.path}")
         body = self._body()
         words = unquote(address.path).strip("/").split("/")
+        if self.hub.status:
+            return self._answer({"error": "told to"}, self.hub.status)
         if not address.path.startswith("/verify") and not self._is_allowed():
             return None
         if words == ["api", "repos", "create"]:

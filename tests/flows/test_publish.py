@@ -5,7 +5,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from components import paths
 from components.manifest import Manifest, writing
@@ -98,9 +100,48 @@ def test_a_recipe_that_names_no_repository_is_refused(project: Project) -> None:
         publish(RECIPE)
 
 
-def test_a_hub_that_does_not_answer_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_elses_model_is_not_published(project: Project) -> None:
+    recipe = {"family": "gpt", "description": "A neighbour's.", "language": "ja", "licence": "MIT", "source": "path:x"}
+    (Path("recipes") / "other.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(Refused, match="'other' is somebody else's model, taken from path:x"):
+        publish("other")
+
+
+def test_a_package_changed_behind_its_manifest_is_not_sent(hub: Hub) -> None:
+    (paths.layout(RECIPE, "transformers") / "config.json").write_text("{ }")
+    with pytest.raises(Refused, match="was changed after it was made"):
+        publish(RECIPE, lambda _line: None)
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_answer_that_stays_the_same_is_refused(hub: Hub, status: int) -> None:
+    hub.status = status
+    with pytest.raises(Refused, match="did not take"):
+        publish(RECIPE, lambda _line: None)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_hub_that_fails_is_worth_another_try_and_the_error_says_what_to_check(hub: Hub, status: int) -> None:
+    hub.status = status
+    with pytest.raises(HfHubHTTPError, match=str(status)) as failure:
+        publish(RECIPE, lambda _line: None)
+    assert "HF_ENDPOINT" in failure.value.__notes__[0]
+    assert not paths.receipt("publish", RECIPE).exists()
+    hub.status = 0
+    assert publish(RECIPE, lambda _line: None)["is_new"] is True
+
+
+def test_a_hub_that_does_not_answer_is_worth_another_try(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.server import free_port
 
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(httpx2.ConnectError) as failure:
+        publish(RECIPE, lambda _line: None)
+    assert "HF_ENDPOINT" in failure.value.__notes__[0]
+
+
+def test_an_address_that_is_none_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "our-hub")
     with pytest.raises(Refused, match="HF_ENDPOINT"):
         publish(RECIPE, lambda _line: None)

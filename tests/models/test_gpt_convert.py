@@ -109,11 +109,3 @@ def test_a_released_layout_loads_with_equal_logits_and_its_own_generation_settin
     assert (settings.do_sample, settings.top_p) == (True, 0.9)
     assert (settings.bos_token_id, settings.eos_token_id, settings.pad_token_id) == (1, 2, 3)
     assert (released / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
-
-
-def test_a_generation_setting_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    subject.save(build(SECTIONS["gpt2"], FACTS), tmp_path / "weights")
-    with pytest.raises(Mismatch, match="does not know: temprature"):
-        subject.write_layout("transformers", tmp_path / "weights", tmp_path, {"temprature": 1.0}, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import pytest
 from transformers import GPT2Config, GPTNeoXConfig, PreTrainedConfig
 
 from models.gpt import network as subject
+from models.gpt import schema
 from models.gpt.schema import GPT2, GPTNeoX, Samples
 from models.objective import Mismatch
 
@@ -42,6 +43,12 @@ def test_a_released_model_has_exactly_its_parameters(name: str) -> None:
         num_layers=layers, hidden_size=width, num_heads=heads, intermediate_size=inner, max_positions=positions
     )
     assert subject.num_parameters(section, FACTS | {"vocab_size": vocabulary}) == expected
+    assert schema.num_parameters(section, vocabulary) == expected
+
+
+@pytest.mark.parametrize("section", [gpt2(vocab_size=32128), gpt_neox(vocab_size=32128), gpt_neox(tied=True), gpt2()])
+def test_arithmetic_counts_the_parameters_that_the_network_has(section: GPT2 | GPTNeoX) -> None:
+    assert schema.num_parameters(section, 32000) == subject.num_parameters(section, FACTS)
 
 
 @pytest.mark.parametrize(("make", "kind"), [(gpt2, GPT2Config), (gpt_neox, GPTNeoXConfig)])

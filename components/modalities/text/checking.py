@@ -63,7 +63,10 @@ def expectations(name: str, column: Column) -> list[tuple[str, dict[str, Any]]]:
                 "column": f"{name}_damaged",
                 "value_set": [False],
                 "mostly": 1 - expected.max_damaged_share,
-                "meta": meta("no marks of a wrong decoding", "max_damaged_share"),
+                "meta": meta(
+                    f"no marks of a wrong decoding; columns.{name}.filters.drop_damaged takes such records out",
+                    "max_damaged_share",
+                ),
             },
         ),
     ]

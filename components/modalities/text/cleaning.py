@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.modalities import Rejected
-from components.modalities.text.characters import count_classes, japanese_share
+from components.modalities.text.characters import count_classes, is_damaged, japanese_share
 from components.modalities.text.schema import Column, Filters
 
 Step = Callable[[str], str]
@@ -73,6 +73,8 @@ def _steps(filters: Filters) -> list[Step]:
     steps.append(_length_step(filters))
     if filters.min_japanese_share > 0:
         steps.append(_japanese_step(filters.min_japanese_share))
+    if filters.drop_damaged:
+        steps.append(_undamaged)
     if filters.drop_adult_content:
         steps += _adult_steps()
     if filters.drop_advertisements:
@@ -100,6 +102,12 @@ def _japanese_step(least: float) -> Step:
         return text
 
     return check_japanese
+
+
+def _undamaged(text: str) -> str:
+    if is_damaged(text):
+        raise Rejected("damaged: U+FFFD, control characters or a wrong decoding (filters.drop_damaged)")
+    return text
 
 
 def _mask_step() -> Step:

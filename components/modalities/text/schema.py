@@ -22,6 +22,8 @@ class Filters(Strict):
     drop_adult_content: bool = False
     drop_advertisements: bool = False
     drop_headers_and_footers: bool = False
+    drop_damaged: bool = False
+    """Documents with U+FFFD, control characters or the marks of a wrong decoding go, instead of failing `validate`."""
 
 
 class Expectations(Strict):
@@ -84,7 +86,7 @@ class HeldOutBits(Strict):
     column: str = "text"
     split: Literal["valid", "test"] = "test"
     max_documents: int | None = None
-    """The first so many in the order of their ids; None takes all."""
+    """A sample of so many, chosen by the hash of their ids; None takes all."""
     stride_share: float = Field(default=0.5, gt=0, le=1)
     """Windows overlap so that each token has at least 1 - stride_share of the context before it."""
     window_tokens: int | None = Field(default=None, ge=2)
