@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from components import PURE_VERBS, paths
+from components.agreement import require_agreement
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
@@ -228,6 +229,7 @@ class _Builder:
 
     def _trained(self, verb: str, name: str) -> Stage:
         recipe: Recipe = self.library.read("recipe", name)
+        require_agreement(self.library, name)
         nodes, deps, params = self._follow(recipe, READS[verb])
         params += [self._verb(verb), *self._code_of(recipe.family), self._file("recipe", name, READS[verb])]
         return self._stage(verb, name, deps, params, nodes, self.library.is_mine("recipe", name))

@@ -6,8 +6,8 @@ banned, since its repositories import a `models` of their own.
 
 The files of a family:
 
-    schema.py      the sections of a recipe that only this family understands; imports no torch, so that the command
-                   line stays quick
+    schema.py      the sections of a recipe that only this family understands, and `check`: what in one contradicts
+                   itself; imports no torch, so that the command line stays quick
     network.py     `build`: recipe section -> an nn.Module of transformers or diffusers
     objectives.py  batch -> loss
     convert.py     network <-> folder of weights, and the layouts in which the family is released

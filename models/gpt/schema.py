@@ -161,6 +161,12 @@ def check(recipe: Any, encoder: Any, tasks: dict[str, Any]) -> list[str]:
         training = getattr(recipe, key)
         if training is not None:
             problems += _check_training(key, training, network)
+            problems += [
+                f"'encoder' is {recipe.encoder}, but the shards {each.shards} are made with another one. Change "
+                f"'encoder' or '{key}.shards'."
+                for each in training.shards
+                if each.shards.partition("+")[2] != recipe.encoder
+            ]
     if network.vocab_size is not None and network.vocab_size < encoder.vocab_size:
         problems.append(
             f"network.vocab_size is {network.vocab_size}, but the encoder '{recipe.encoder}' has {encoder.vocab_size} "

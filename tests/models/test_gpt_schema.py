@@ -24,7 +24,12 @@ def recipe(window_tokens: int = 16, warmup_steps: int = 0, network: Any = None, 
     return SimpleNamespace(
         encoder="town-spm",
         network=subject.GPT2(architecture="gpt2", **SHAPE | (network or {})),
-        pretrain=SimpleNamespace(samples=samples, learning_rate=learning_rate, num_steps=10),
+        pretrain=SimpleNamespace(
+            samples=samples,
+            learning_rate=learning_rate,
+            num_steps=10,
+            shards=[SimpleNamespace(shards="town+town-spm")],
+        ),
         align=None,
         package=SimpleNamespace(**{"layouts": ["transformers"], "generation": {}} | package),
     )
@@ -92,3 +97,10 @@ def test_checking_a_recipe_without_generation_settings_imports_no_heavy_library(
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_shards_of_another_encoder_are_told() -> None:
+    spoilt = recipe()
+    spoilt.pretrain.shards = [SimpleNamespace(shards="town+other-spm")]
+    (problem,) = subject.check(spoilt, ENCODER, {})
+    assert "'encoder' is town-spm, but the shards town+other-spm are made with another one" in problem

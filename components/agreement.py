@@ -1,0 +1,20 @@
+"""Whether a recipe agrees with itself and with what it names, found out before any work."""
+
+from components.outcomes import Refused
+from components.recipes import Library, Recipe
+from models import part_of
+
+
+def require_agreement(library: Library, name: str) -> None:
+    """Refuse a recipe of ours whose sections contradict each other, its encoder, its shards or its tasks.
+
+    Raises:
+        Refused: with every contradiction, one a line.
+    """
+    recipe: Recipe = library.read("recipe", name)
+    encoder = library.read("encoder", recipe.encoder)
+    tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
+    problems = part_of(recipe.family, "schema").check(recipe, encoder, tasks)
+    if problems:
+        count = "1 contradiction" if len(problems) == 1 else f"{len(problems)} contradictions"
+        raise Refused("\n  ".join([f"{library.path('recipe', name)} has {count}:", *problems]))
