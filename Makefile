@@ -19,7 +19,7 @@ demo: $(READY)  ## the whole path on generated data: raw text to a registered mo
 	$(BIN)/hiraku release gpt-demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)  ## style, types, import contracts, and that dvc.yaml is what the recipes say
 	$(BIN)/ruff format --check .
@@ -32,8 +32,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## the baseline beside the demo's held-out bits: a character n-gram model on the same documents
+	$(BIN)/hiraku evaluate gpt-demo
+	$(BIN)/python -m benchmarks.ngram demo-text --order 5 8 --max-documents 200
+	cat artifacts/evaluated/gpt-demo/scores/scores.json
 
 lock:  ## resolve pyproject.toml again; the lock names no index
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
