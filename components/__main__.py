@@ -23,7 +23,7 @@ set_quiet_environment()
 def main(arguments: list[str]) -> int:
     """Run one stage and leave its outcome; the exit code is 0 only if it is done."""
     from components import PURE_VERBS
-    from components.outcomes import clear_outcome, write_outcome
+    from components.outcomes import clear_outcome, scratch_left, write_outcome
 
     if len(arguments) != 2 or arguments[0] not in PURE_VERBS:
         sys.stderr.write(f"usage: python -m components VERB NAME\nVERB is one of: {', '.join(PURE_VERBS)}\n")
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     outcome = _run(verb, name)
     seconds["work"] = round(time.monotonic() - started, 2)
-    write_outcome(verb, name, replace(outcome, seconds=seconds))
+    write_outcome(verb, name, replace(outcome, seconds=seconds, scratch=scratch_left()))
     if outcome.kind != "done":
         sys.stderr.write(f"{verb} {name}: {outcome.reason}\n")
     return 0 if outcome.kind == "done" else 1
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 def _run(verb: str, name: str) -> "Outcome":
     """The end of a verb's public function, in words; a fault of the program shows its traceback too."""
     from components.lifeline import die_with_parent
-    from components.outcomes import Busy, Outcome, Refused
+    from components.outcomes import Busy, Outcome, Refused, Stopped
 
     try:
         die_with_parent()
@@ -53,6 +53,8 @@ def _run(verb: str, name: str) -> "Outcome":
         return Outcome("refused", str(error))
     except Busy as error:
         return Outcome("busy", str(error))
+    except Stopped as error:
+        return Outcome("stopped", str(error))
     except ModuleNotFoundError as error:
         if error.name != f"components.{verb}":
             raise

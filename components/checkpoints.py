@@ -3,7 +3,8 @@
 They lie under `settings().checkpoint_root`, undeclared to DVC, in `<verb>/<name>-<fingerprint>/`: a kill resumes, a
 changed recipe, other data or another REVISION never continues from foreign weights, and a clone that shares the root
 goes on with what another one began. A file is written beside its place, flushed, loaded back and renamed; its name
-carries the hash of its bytes, since torch does not check the sums inside of its own files. Two are kept.
+carries the hash of its bytes, since torch does not check the sums inside of its own files. Two are kept, and of a
+finished training the last one, until its result is recorded.
 """
 
 import fcntl
@@ -61,26 +62,12 @@ class Checkpoints:
         Raises:
             Busy: another process holds it; the message names that process.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder.with_suffix(".lock")
-        while True:
-            # Opened once in this process: closing any other descriptor of the file would release the lock.
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
-                os.close(lock)
-                raise Busy(
-                    f"{self.verb} {self.name} is running already: {holder} holds {path}. Wait for it, or stop it."
-                ) from error
-            with suppress(FileNotFoundError):
-                if os.fstat(lock).st_ino == path.stat().st_ino:
-                    break
-            os.close(lock)  # its last holder removed it while this process waited to open it
         try:
-            os.truncate(lock, 0)
-            os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            lock = _locked(self.folder)
+        except Busy as error:
+            raise Busy(f"{self.verb} {self.name} is running already: {error} Wait for it, or stop it.") from error
+        try:
+            self.folder.mkdir(exist_ok=True)
             for left_over in self.folder.glob(f"*{PARTIAL_SUFFIX}"):
                 left_over.unlink()
             yield
@@ -140,18 +127,18 @@ class Checkpoints:
     def load(self) -> tuple[int, dict[str, Any]] | None:
         """The newest checkpoint that is whole: (steps done, state on the CPU); None if there is none.
 
-        A broken one is set aside with a word on standard error, and the one before it is taken.
+        A broken one is set aside with a word on standard error, and the one before it is taken, if there is one.
 
         Raises:
             Refused: a checkpoint belongs to another training.
         """
         import torch
 
-        for path in self.files():
+        files = self.files()
+        for number, path in enumerate(files, start=1):
             if not file_hash(path).startswith(path.stem.rpartition("-")[2]):
-                sys.stderr.write(
-                    f"{path} is damaged: its bytes are not those that were saved. Taking the one before.\n"
-                )
+                instead = "Taking the one before." if files[number:] else "None is before it: training from step 0."
+                sys.stderr.write(f"{path} is damaged: its bytes are not those that were saved. {instead}\n")
                 path.replace(path.with_suffix(".damaged"))
                 continue
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -163,10 +150,83 @@ class Checkpoints:
             return content["step"], content["state"]
         return None
 
-    def remove(self) -> None:
-        """Remove all of them, once what they led to stands in its place. Call while they are held."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.with_suffix(".lock").unlink(missing_ok=True)
+    def keep_last(self) -> None:
+        """Drop all but the newest, once what it led to stands in its place. Call while they are held."""
+        for old in self.files()[1:]:
+            old.unlink()
+
+
+def discard(folder: Path) -> int | None:
+    """Remove the checkpoints of one training, with their folder and its lock.
+
+    Never called by a process that holds checkpoints: it would lose its lock.
+
+    Args:
+        folder: a `Checkpoints.folder`; other files in it stay, and it with them.
+
+    Returns:
+        The bytes that came free; None if another process holds it, which is left alone.
+    """
+    if not folder.is_dir():
+        return 0
+    try:
+        lock = _locked(folder)
+    except Busy:
+        return None
+    try:
+        num_bytes = 0
+        for path in folder.glob("step-*"):
+            num_bytes += path.stat().st_size
+            path.unlink()
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+        _lock_path(folder).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+    return num_bytes
+
+
+def clear(root: Path) -> dict[Path, int]:
+    """Remove the checkpoints of every training that no process holds; a stopped one begins from step 0 then.
+
+    Args:
+        root: `settings().checkpoint_root`.
+
+    Returns:
+        The folders that went, each with the bytes that came free; what still stands under `root` is held.
+    """
+    freed = {folder: discard(folder) for folder in sorted(root.glob("*/*-*")) if folder.is_dir()}
+    return {folder: num_bytes for folder, num_bytes in freed.items() if num_bytes is not None}
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")  # a suffix would replace what follows a dot in the name
+
+
+def _locked(folder: Path) -> int:
+    """Lock a folder of checkpoints, which need not be there; the descriptor to close when it is done with.
+
+    Raises:
+        Busy: another process holds it; the message names that process.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = _lock_path(folder)
+    while True:
+        # Opened once in this process: closing any other descriptor of the file would release the lock.
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
+            os.close(lock)
+            raise Busy(f"{holder} holds {path}.") from error
+        with suppress(FileNotFoundError):
+            if os.fstat(lock).st_ino == path.stat().st_ino:
+                break
+        os.close(lock)  # its last holder removed it while this process waited to open it
+    os.truncate(lock, 0)
+    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return lock
 
 
 def size_of(state: Any) -> int:

@@ -1,5 +1,6 @@
 """What this machine computes on."""
 
+import os
 from pathlib import Path
 
 from components.outcomes import Refused
@@ -18,6 +19,15 @@ def uses_gpu() -> bool:
     if wanted == "gpu" and not there:
         raise Refused("HIRAKU_ACCELERATOR is 'gpu', but torch finds no GPU here. Unset it, or install a driver.")
     return wanted != "cpu" and there
+
+
+def set_threads() -> None:
+    """Give torch as many threads as the settings say; by default one per core that this process may use."""
+    import torch
+
+    # Only Linux tells which cores a process may use.
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(settings().num_threads or num_cores)
 
 
 def bf16_instructions() -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
-from components.devices import uses_gpu
+from components.devices import set_threads, uses_gpu
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
@@ -16,7 +16,6 @@ from components.outcomes import Refused
 from components.progress import Progress
 from components.recipes import Foreign, Library, Recipe, references
 from components.records import count_records, iterate_records
-from components.settings import settings
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
@@ -61,7 +60,6 @@ def evaluate(name: str) -> None:
         name=name,
         revisions=_revisions(recipe, tasks),
         parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()},
-        licence=recipe.licence,
         details={"tasks": {task: section.model_dump(mode="json") for task, section in tasks.items()}},
     )
     with writing(manifest) as folder:
@@ -78,10 +76,7 @@ def _revisions(recipe: Recipe, tasks: dict[str, Any]) -> dict[str, int]:
 
 def _open_model(recipe: Recipe, trained: tuple[str, str]) -> Model:
     """Load the weights onto the device that the settings name."""
-    import torch
-
-    if settings().num_threads:
-        torch.set_num_threads(settings().num_threads)
+    set_threads()
     device = "cuda" if uses_gpu() else "cpu"
     try:
         network = part_of(recipe.family, "convert").load(paths.payload(*trained))

@@ -42,7 +42,6 @@ def fit(name: str) -> None:
         name=name,
         revisions={"components.fit": REVISION, MODALITIES[section.modality]: own.REVISION},
         parents=_parents(corpora),
-        licence=" AND ".join(sorted({read_manifest("ingest", corpus).licence for corpus in corpora})),
         details={"encoder": section.model_dump(mode="json")},
     )
     journal = Journal("fit", name)

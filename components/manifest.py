@@ -56,6 +56,7 @@ class Manifest:
     """Path of each input (payload of a state, raw file, recipe section) -> content hash."""
     counts: dict[str, int | float] = field(default_factory=dict)
     licence: str = ""
+    """Of a corpus and of a package; states between them carry none of their own, `components.lineage` finds it."""
     details: dict[str, Any] = field(default_factory=dict)
     """Whatever else a reader of this state needs: dtype, vocabulary size, formats."""
     payload_hash: str = ""

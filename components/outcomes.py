@@ -6,11 +6,12 @@ launcher clears before and reads after.
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from components import paths
 
-Kind = Literal["done", "refused", "busy", "failed"]
+Kind = Literal["done", "refused", "busy", "stopped", "failed"]
 
 
 class Refused(ValueError):
@@ -24,6 +25,10 @@ class Busy(RuntimeError):
     """Another process holds what this stage needs. Waiting helps."""
 
 
+class Stopped(RuntimeError):
+    """A person or a scheduler asked this stage to end, and it has saved its work. It is not begun again by itself."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The end of one run of a stage."""
@@ -32,6 +37,25 @@ class Outcome:
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by part: `start` (interpreter and imports), `work`."""
+    scratch: str = ""
+    """Folder of partial work that can go once the result is recorded; see `leave_scratch`."""
+
+
+_scratch = ""
+
+
+def leave_scratch(folder: Path) -> None:
+    """Name the folder of partial work that led to this stage's result.
+
+    The stage itself must not remove it: killed before DVC has recorded the result, the stage would begin from nothing.
+    """
+    global _scratch
+    _scratch = str(folder)
+
+
+def scratch_left() -> str:
+    """What `leave_scratch` named in this process, for `Outcome.scratch`; empty if nothing."""
+    return _scratch
 
 
 def write_outcome(verb: str, name: str, outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ from components.checkpoints import Checkpoints, fingerprint_of
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, Encoder, modality
-from components.outcomes import Refused
+from components.outcomes import Refused, leave_scratch
 from components.recipes import Library, Recipe
 from models import FAMILIES, part_of
 from models.objective import Mismatch
@@ -31,9 +31,10 @@ def pretrain(name: str) -> None:
     anywhere, the next run goes on from its last checkpoint and ends with the same bits.
 
     Raises:
-        Refused: the recipe is no base model, its sections, encoder and shards do not fit each other, or the loss is not
-            finite.
+        Refused: the recipe is no base model, its sections and encoder do not fit each other, its shards are older than
+            their encoder, or the loss is not finite.
         Busy: another process trains it.
+        Stopped: a signal asked for the end; the next run goes on from there.
     """
     library = Library()
     recipe = library.read("recipe", name)
@@ -54,36 +55,26 @@ def pretrain(name: str) -> None:
     checkpoints = Checkpoints("pretrain", name, fingerprint_of(facts))
     with checkpoints.held():
         _pretrain(recipe, manifest, checkpoints, facts["sections"])
-        checkpoints.remove()
+        # The last one stays until the result is recorded: a kill before that costs no training.
+        checkpoints.keep_last()
+        leave_scratch(checkpoints.folder)
 
 
 def _manifest(name: str, recipe: Recipe) -> Manifest:
-    """What the state will say of itself; refuses shards of another encoder."""
-    own = MODALITIES[part_of(recipe.family, "schema").MODALITY]
-    encoder = read_manifest("fit", recipe.encoder)
-    parents = {paths.payload("fit", recipe.encoder).as_posix(): encoder.payload_hash}
+    """What the state will say of itself; refuses shards older than their encoder."""
+    parents = {paths.payload("fit", recipe.encoder).as_posix(): read_manifest("fit", recipe.encoder).payload_hash}
     for each in recipe.pretrain.shards:
-        shards = read_manifest("shard", each.shards)
-        place = paths.payload("fit", recipe.encoder).as_posix()
-        if each.shards.partition("+")[2] != recipe.encoder:
+        shards, encoder = read_manifest("shard", each.shards), each.shards.partition("+")[2]
+        made_with, fitted = shards.parents[paths.payload("fit", encoder).as_posix()], read_manifest("fit", encoder)
+        if made_with != fitted.payload_hash:
             raise Refused(
-                f"Recipe '{name}' has the encoder '{recipe.encoder}', but the shards '{each.shards}' were made with "
-                "another one. Change the key 'encoder' or 'pretrain.shards'."
-            )
-        if shards.parents.get(place, encoder.payload_hash) != encoder.payload_hash:
-            raise Refused(
-                f"The shards '{each.shards}' were made before the encoder '{recipe.encoder}' was fitted anew. "
+                f"The shards '{each.shards}' were made before the encoder '{encoder}' was fitted anew. "
                 f"Run: hiraku shard {each.shards}"
             )
         parents[paths.payload("shard", each.shards).as_posix()] = shards.payload_hash
-    modules = [__name__, FAMILIES[recipe.family], own]
-    return Manifest(
-        verb="pretrain",
-        name=name,
-        revisions={module: import_module(module).REVISION for module in modules},
-        parents=parents,
-        licence=recipe.licence,
-    )
+    modules = [__name__, FAMILIES[recipe.family], MODALITIES[part_of(recipe.family, "schema").MODALITY]]
+    revisions = {module: import_module(module).REVISION for module in modules}
+    return Manifest(verb="pretrain", name=name, revisions=revisions, parents=parents)
 
 
 def _pretrain(recipe: Recipe, manifest: Manifest, checkpoints: Checkpoints, sections: dict[str, Any]) -> None:

@@ -46,7 +46,6 @@ def shard(name: str) -> None:
         name=name,
         revisions={"components.shard": REVISION, MODALITIES[section.modality]: modality(section.modality).REVISION},
         parents={paths.payload(*parent).as_posix(): read_manifest(*parent).payload_hash for parent in parents},
-        licence=read_manifest("ingest", corpus).licence,
         details={"column": section.column},
     )
     _check_splits(corpus, corpus_section)

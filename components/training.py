@@ -10,8 +10,8 @@ It needs torch, lightning, numpy and the files beside it, so it runs on a bare G
 
 import logging
 import math
-import os
 import resource
+import signal
 import sys
 import time
 import warnings
@@ -29,18 +29,18 @@ from torch import Tensor, nn
 from components import randomness
 from components.batches import BatchPlan, batch_loader
 from components.checkpoints import Checkpoints
-from components.devices import bf16_instructions, uses_gpu
+from components.devices import bf16_instructions, set_threads, uses_gpu
 from components.journal import Journal
 from components.modalities import Samples
 from components.optimizers import learning_rate, make_optimizer
-from components.outcomes import Refused
+from components.outcomes import Refused, Stopped
 from components.progress import Progress
 from components.settings import settings
 from components.stopping import StopSignal
 from models.objective import Objective
 
-# Bytes of weights, gradients and AdamW's two moments, per parameter in fp32.
 CHECKPOINT_BYTES = 12
+"""Bytes of a checkpoint for each parameter: the weight itself and AdamW's two moments, all in fp32."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,14 @@ def micro_batches(batch: dict[str, Tensor], num_samples: int) -> Iterator[dict[s
 
 
 def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]]:
-    """The held-out samples of every validation, the same ones each time, as micro-batches."""
+    """The held-out samples of every validation, the same ones each time, as micro-batches.
+
+    Spread evenly over all there are, so that each part of a mixture has its share.
+    """
     size, count = training.samples.micro_batch_samples, min(training.valid_samples, len(samples))
+    numbers = np.arange(count) * len(samples) // count
     for start in range(0, count, size):
-        yield samples.batch(np.arange(start, min(start + size, count)), 0)
+        yield samples.batch(numbers[start : start + size], 0)
 
 
 class TrainingModule(pl.LightningModule):
@@ -252,7 +256,7 @@ def make_trainer(training: Any, num_steps: int) -> pl.Trainer:
     for harmless in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
         warnings.filterwarnings("ignore", message=harmless)
     on_gpu = uses_gpu()
-    torch.set_num_threads(settings().num_threads or len(os.sched_getaffinity(0)))
+    set_threads()
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=1,
@@ -277,7 +281,7 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
 
     Raises:
         Refused: too few samples, no room for checkpoints, or a loss that is not finite.
-        SystemExit: a signal asked for the end; the checkpoint of the last step is saved.
+        Stopped: a signal asked for the end; the checkpoint of the last step is saved.
     """
     section = job.training
     if len(job.train_samples) < section.samples.batch_samples or not len(job.valid_samples):
@@ -286,8 +290,9 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
             f"expected at least {section.samples.batch_samples} (samples.batch_tokens / samples.window_tokens) and 1. "
             "Make the batch or the window smaller, or add data."
         )
-    checkpoints.require_space(CHECKPOINT_BYTES * sum(each.numel() for each in job.network.parameters()))
     found = checkpoints.load()
+    if not found or found[0] < section.num_steps:
+        checkpoints.require_space(CHECKPOINT_BYTES * sum(each.numel() for each in job.network.parameters()))
     plan = BatchPlan(len(job.train_samples), section.samples.batch_samples, section.seed)
     with Progress(f"{checkpoints.verb} {checkpoints.name}", section.num_steps, found[0] if found else 0) as progress:
         module = TrainingModule(job, checkpoints, journal, progress)
@@ -302,8 +307,8 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
             loader = batch_loader(job.train_samples, plan, module.step, settings().num_workers, not on_cpu)
             trainer.fit(module, train_dataloaders=loader)
         if module.step < section.num_steps:
-            sys.stderr.write(f"Stopped after step {module.step}; the next run goes on from there.\n")
-            raise SystemExit(128 + module.stop.received)
+            name = signal.Signals(module.stop.received).name
+            raise Stopped(f"Stopped by {name} after step {module.step:,}; the next run goes on from there.")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     journal.metrics(module.step, peak_memory_bytes=memory)
     return Trained(module.step, module.num_items, journal.points, module.previews)

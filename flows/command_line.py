@@ -159,6 +159,24 @@ def graph(*, check: bool = False) -> int:
 
 
 @app.command(group=PROJECT)
+def clean() -> int:
+    """Remove the checkpoints of trainings that nobody runs; one that was stopped begins from step 0 then.
+
+    What DVC keeps of old states goes by its own words: dvc gc --workspace.
+    """
+    from components import checkpoints
+    from components.settings import settings
+
+    root = settings().checkpoint_root
+    freed = checkpoints.clear(root)
+    for folder, num_bytes in freed.items():
+        _say(f"{folder}: {num_bytes:,} bytes came free")
+    if not freed:
+        _say(f"{root} holds no checkpoint that nobody uses.")
+    return 0
+
+
+@app.command(group=PROJECT)
 def doctor(recipe: str | None = None, /) -> int:
     """Say what this machine can and cannot do, and what to change.
 

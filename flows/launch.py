@@ -28,6 +28,7 @@ from typing import Literal
 import psutil
 
 from components import paths
+from components.checkpoints import discard
 from components.outcomes import Kind, Outcome, read_outcome
 
 GRACE_SECONDS = 60.0
@@ -51,6 +52,10 @@ SHELLS = frozenset({"sh", "dash", "bash", "zsh", "fish"})
 
 class StageFailed(RuntimeError):
     """A stage that may succeed when it is tried again."""
+
+
+class StageStopped(StageFailed):
+    """A stage that was asked to end; whoever asked does not want it to begin again by itself."""
 
 
 How = Literal["ran", "restored", "ready"]
@@ -139,6 +144,10 @@ def _launched(outcome: Outcome | None, code: int, reason: str, seconds: float) -
     """What an exit code, the stage's outcome and the launcher's reason mean together."""
     if code == NOTHING_TO_DO:
         return Launched(Outcome("done"), "ready", seconds)
+    if code == TERMINATED:  # otherwise a stage that stopped has been ended by us, since its launcher was killed
+        is_told = outcome is not None and outcome.kind == "stopped"
+        reason = outcome.reason if outcome and is_told else "Somebody asked it to end, and it has."
+        return Launched(Outcome("stopped", reason), "ran", seconds)
     if code == 0:
         return Launched(outcome or Outcome("done"), "ran" if outcome else "restored", seconds)
     if code in KINDS and reason:
@@ -219,6 +228,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent(signal.SIGTERM)
     (address,) = arguments
+    began = time.time()
 
     from dvc.exceptions import DvcException
 
@@ -230,7 +240,16 @@ def main(arguments: list[str]) -> int:
         outcome = workspace.explain(error)
         print(REASON + " ".join(outcome.reason.split()), flush=True)
         return next(code for code, kind in KINDS.items() if kind == outcome.kind)
+    _clear_scratch(address, began)
     return 0 if is_done else NOTHING_TO_DO
+
+
+def _clear_scratch(address: str, began: float) -> None:
+    """Remove the partial work that a stage left for this launch's result, which DVC has recorded by now."""
+    verb, _, name = address.rpartition(":")[2].partition("-")
+    outcome = _own_outcome(verb, name, began)
+    if outcome and outcome.kind == "done" and outcome.scratch:
+        discard(Path(outcome.scratch))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from components.publish import publish
 from components.recipes import Library
 from components.register import register
 from flows import collect, workspace
-from flows.launch import Launched, StageFailed, launch
+from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
 from flows.session import Session, current
 from flows.summary import Row
@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 def _is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     """Wrong input stays wrong; only what may end otherwise is tried again."""
-    return not isinstance(state.result(raise_on_failure=False), Refused)
+    return not isinstance(state.result(raise_on_failure=False), Refused | StageStopped)
 
 
 @task(task_run_name="collect raw data", cache_policy=NO_CACHE, persist_result=False)
@@ -73,7 +73,8 @@ def run_stage(verb: str, name: str, address: str) -> None:
         raise Refused(outcome.reason)
     if outcome.kind != "done":
         session.say(f"{verb} {name}: {outcome.reason}")
-        raise StageFailed(f"{verb} {name}: {outcome.reason}")
+        ending = StageStopped if outcome.kind == "stopped" else StageFailed
+        raise ending(f"{verb} {name}: {outcome.reason}")
     work, start = outcome.seconds.get("work", 0.0), outcome.seconds.get("start", 0.0)
     overhead = time.monotonic() - started - work - start
     session.summary.rows.append(Row(verb, name, launched.how, work, start, overhead))

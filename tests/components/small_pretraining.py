@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,19 +80,26 @@ def write_project(root: Path, num_steps: int = 30, architecture: str = "gpt2", n
         shards.write_shards(iter(encoded), encoder, folder / "shards")
 
 
-def kill_at_call(number: int) -> None:
-    """Die within the objective's call of this number: between micro-batches, or in a validation."""
+def kill_at_event(number: int) -> None:
+    """Die at the function call or return of this number after the first loss: in a step, a validation, a save, a log.
+
+    The losses are the network's, so it falls into Lightning, the optimiser, torch's writing or the journal alike.
+    """
     from models.gpt.objectives import NextTokenLoss
 
     count, original = [0], NextTokenLoss.__call__
 
-    def counted(self: Any, batch: Any) -> Any:
+    def counted(_frame: Any, _event: str, _argument: Any) -> None:
         count[0] += 1
         if count[0] == number:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def first(self: Any, batch: Any) -> Any:
+        NextTokenLoss.__call__ = original  # type: ignore[method-assign]
+        sys.setprofile(counted)
         return original(self, batch)
 
-    NextTokenLoss.__call__ = counted  # type: ignore[method-assign]
+    NextTokenLoss.__call__ = first  # type: ignore[method-assign]
 
 
 def kill_at_save(number: int) -> None:
@@ -110,8 +118,9 @@ def kill_at_save(number: int) -> None:
 def run_pretrain(
     root: str, checkpoint_root: str, num_workers: int, every_seconds: float, arm: Callable[[int], None] | None, at: int
 ) -> None:
-    """The body of a process: one run of the verb, which may be killed on the way."""
+    """The body of a process: one run of the verb, which may be killed on the way. Its lines go to `said.log`."""
     os.chdir(root)
+    sys.stderr = open("said.log", "a", encoding="utf-8")  # noqa: SIM115 - open until the process ends
     os.environ |= {
         "HIRAKU_CHECKPOINT_ROOT": checkpoint_root,
         "HIRAKU_CHECKPOINT_EVERY_SECONDS": str(every_seconds),

@@ -61,12 +61,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(
         content[len(content) // 2] ^= 1  # within the tensor, where torch itself checks nothing
     newest.write_bytes(content[: {"flipped bit": None, "cut": 100, "empty": 0}[damage]])
     assert (kept.load() or (0, {}))[0] == 1
-    assert f"{newest} is damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{newest} is damaged" in said
+    assert "Taking the one before." in said
 
 
-def test_all_damaged_is_a_start_from_nothing(kept: Checkpoints) -> None:
-    kept.save(1, state(1)).write_bytes(b"")
+def test_all_damaged_is_a_start_from_nothing_and_says_so(kept: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in (1, 2):
+        kept.save(step, state(step)).write_bytes(b"")
     assert kept.load() is None
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition("saved. ")[2] for line in said] == [
+        "Taking the one before.",
+        "None is before it: training from step 0.",
+    ]
 
 
 def test_a_folder_is_named_by_everything_that_decides_the_outcome(kept: Checkpoints) -> None:
@@ -148,10 +156,56 @@ def test_what_a_killed_save_left_is_cleared_by_the_next_holder(kept: Checkpoints
         assert [path.suffix for path in kept.folder.iterdir()] == [".ckpt"]
 
 
-def test_removal_leaves_nothing_and_the_name_can_be_held_again(kept: Checkpoints) -> None:
+def test_of_a_finished_training_the_last_one_stays(kept: Checkpoints) -> None:
     with kept.held():
-        kept.save(1, state(1))
-        kept.remove()
-    assert not list(kept.folder.parent.iterdir())
+        for step in (1, 2):
+            kept.save(step, state(step))
+        kept.keep_last()
+    assert (kept.load() or (0, {}))[0] == 2
+    assert len(kept.files()) == 1
+
+
+def test_what_is_discarded_leaves_nothing_and_the_name_can_be_held_again(kept: Checkpoints) -> None:
+    other = Checkpoints("pretrain", "tiny", fingerprint_of({"seed": 2}))
+    standing = other.save(5, state(5))
+    with kept.held():
+        num_bytes = kept.save(1, state(1)).stat().st_size
+    (kept.folder / "step-0000000002.partial").write_bytes(b"half")
+    assert subject.discard(kept.folder) == num_bytes + len(b"half")
+    assert list(kept.folder.parent.iterdir()) == [other.folder]
+    assert standing.is_file()  # another training of the same name
     with kept.held():
         assert kept.load() is None
+
+
+def test_a_folder_with_other_files_keeps_them(kept: Checkpoints) -> None:
+    kept.save(1, state(1))
+    (kept.folder / "thesis.txt").write_text("mine")
+    subject.discard(kept.folder)
+    assert [path.name for path in kept.folder.iterdir()] == ["thesis.txt"]
+
+
+def test_only_what_nobody_holds_is_cleared(kept: Checkpoints) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, kept.fingerprint], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        running = kept.save(1, state(1))
+        stopped = Checkpoints("align", "large-3.6b", fingerprint_of({"seed": 2}))
+        num_bytes = stopped.save(1, state(1)).stat().st_size
+        assert subject.clear(settings().checkpoint_root) == {stopped.folder: num_bytes}
+        assert subject.discard(kept.folder) is None
+        assert running.is_file()
+        assert not stopped.folder.exists()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_names_with_dots_have_locks_of_their_own(kept: Checkpoints) -> None:
+    folders = [Checkpoints("pretrain", "gpt-neox-3.6b", fingerprint_of({"seed": seed})).folder for seed in (1, 2)]
+    locks = [subject._lock_path(folder) for folder in folders]
+    assert [lock.name for lock in locks] == [f"{folder.name}.lock" for folder in folders]
+    dotted = Checkpoints("pretrain", "gpt-neox-3.6b", kept.fingerprint)
+    with dotted.held():
+        assert [path.name for path in kept.folder.parent.glob("*.lock")] == [locks[0].name]

@@ -80,7 +80,7 @@ def test_an_encoder_is_fitted_on_train_and_proven_on_valid(town):
     assert names == {"spiece.model", "tokenizer.json", "tokenizer_config.json"}
 
 
-def test_the_manifest_names_parents_revisions_and_licence(town):
+def test_the_manifest_names_parents_and_revisions(town):
     fit("town-spm")
     manifest = read_manifest("fit", "town-spm")
     assert manifest.payload_hash == tree_hash(paths.payload("fit", "town-spm"))
@@ -89,7 +89,6 @@ def test_the_manifest_names_parents_revisions_and_licence(town):
         "artifacts/validated/town/accepted": read_manifest("validate", "town").payload_hash,
     }
     assert set(manifest.revisions) == {"components.fit", "components.modalities.text"}
-    assert manifest.licence == "CC0-1.0"
     assert manifest.counts["held_out/documents"] == 20
 
 

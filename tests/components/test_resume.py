@@ -2,6 +2,8 @@
 
 import multiprocessing
 import random
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.components.small_pretraining import (
-    kill_at_call,
+    kill_at_event,
     kill_at_save,
     points_of,
     run_pretrain,
@@ -19,8 +21,8 @@ from tests.components.small_pretraining import (
 )
 
 NUM_STEPS = 30
-# Two micro-batches a step, and every seven steps a validation of three.
-CALLS = 2 * NUM_STEPS + 3 * (NUM_STEPS // 7 + 1)
+EVENTS = 5_000
+"""Function calls and returns of two to three steps of the tiny network, each with its checkpoint."""
 
 # Processes of their own that share one import of torch, transformers and lightning.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -28,7 +30,7 @@ PROCESSES.set_forkserver_preload(["tests.components.small_pretraining", "compone
                                   "models.gpt.network", "models.gpt.objectives"])  # fmt: skip
 
 
-def run(root: Path, checkpoints: Path, num_workers: int = 0, every_seconds: float = 0.02, arm: Callable[[int], None] | None = None, at: int = 0) -> int:  # fmt: skip # noqa: E501
+def run(root: Path, checkpoints: Path, num_workers: int = 0, every_seconds: float = 0.0, arm: Callable[[int], None] | None = None, at: int = 0) -> int:  # fmt: skip # noqa: E501
     """Run the verb in a process; its exit code, negative for a signal."""
     given: tuple[Any, ...] = (str(root), str(checkpoints), num_workers, every_seconds, arm, at)
     process = PROCESSES.Process(target=run_pretrain, args=given)
@@ -52,27 +54,51 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return clone
 
 
+def resumed_at(root: Path) -> list[int]:
+    """The steps after which the runs in a clone went on, in the order of the runs."""
+    said = (root / "said.log").read_text(encoding="utf-8") if (root / "said.log").is_file() else ""
+    return [int(step) for step in re.findall(r"going on after step (\d+)", said)]
+
+
 @pytest.mark.slow
 def test_killed_at_ten_random_points_it_ends_with_the_bits_of_a_run_never_stopped(
     project: Callable[[str], Path], tmp_path: Path
 ) -> None:
     whole = project("whole")
     assert run(whole, tmp_path / "w") == 0
+    assert resumed_at(whole) == []
     chance = random.Random(3)
-    killed, clones, shared = project("killed"), {}, tmp_path / "shared"
-    clones = {False: killed, True: project("second-clone")}
-    kills = [(kill_at_call, chance.randint(2, 14)) for _ in range(8)] + [(kill_at_save, 1), (kill_at_save, 2)]
+    shared, clones = tmp_path / "shared", [project("first-clone"), project("second-clone")]
+    kills = [(kill_at_event, chance.randint(1, EVENTS)) for _ in range(8)] + [(kill_at_save, 1), (kill_at_save, 2)]
     chance.shuffle(kills)
+    steps: list[int] = []
     for number, (arm, at) in enumerate(kills):
-        # Workers and the clone change from run to run; the interval makes checkpoints fall anywhere.
+        # Workers and the clone change from run to run. Mostly every step is saved, so that the next run goes on further.
         root = clones[number % 3 == 2]
-        code = run(root, shared, num_workers=2 * (number % 2), every_seconds=0.02, arm=arm, at=at)
+        before = len(resumed_at(root))
+        code = run(root, shared, 2 * (number % 2), 0.05 if number % 4 == 3 else 0.0, arm, at)
         assert code == -signal.SIGKILL
         assert not (root / "artifacts" / "pretrained" / "tiny").exists()
-    assert run(clones[True], shared, num_workers=2) == 0
-    assert weights_of(clones[True]) == weights_of(whole)
-    assert points_of(clones[True]) == points_of(whole)
-    names = ("previews.md", "manifest.json")
-    states = [root / "artifacts" / "pretrained" / "tiny" for root in (whole, clones[True])]
-    assert [(states[0] / name).read_bytes() for name in names] == [(states[1] / name).read_bytes() for name in names]
-    assert not [path for path in shared.rglob("*") if path.is_file()]  # nothing is left of what is finished
+        steps += resumed_at(root)[before:]
+    assert run(clones[1], shared, num_workers=2) == 0
+    steps += resumed_at(clones[1])[-1:]
+    assert steps == sorted(steps)
+    assert len(set(steps)) >= 5
+    assert 0 < steps[0] < steps[-1] < NUM_STEPS
+    expect_the_same_state(whole, clones[1])
+    # DVC has not recorded it, and removes what stands there when it begins again.
+    shutil.rmtree(clones[1] / "artifacts" / "pretrained" / "tiny")
+    assert run(clones[1], shared) == 0
+    assert resumed_at(clones[1])[-1] == NUM_STEPS
+    expect_the_same_state(whole, clones[1])
+    (checkpoint,) = (path for path in shared.rglob("*.ckpt"))
+    assert checkpoint.name.startswith(f"step-{NUM_STEPS:010d}-")
+
+
+def expect_the_same_state(whole: Path, resumed: Path) -> None:
+    """Weights, curve, previews and manifest, byte by byte."""
+    assert weights_of(resumed) == weights_of(whole)
+    assert points_of(resumed) == points_of(whole)
+    states = [root / "artifacts" / "pretrained" / "tiny" for root in (whole, resumed)]
+    for name in ("previews.md", "manifest.json"):
+        assert (states[0] / name).read_bytes() == (states[1] / name).read_bytes()

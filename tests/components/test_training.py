@@ -15,7 +15,7 @@ from components.batches import BatchPlan
 from components.checkpoints import Checkpoints
 from components.journal import Journal
 from components.optimizers import learning_rate, make_optimizer
-from components.outcomes import Refused
+from components.outcomes import Refused, Stopped
 from components.recipes import LearningRate, Optimizer, Training
 from components.settings import settings
 from components.training import Job, micro_batches, train
@@ -167,11 +167,9 @@ def test_a_stop_signal_ends_after_its_step_and_the_next_run_gets_the_same_bits(
         return "stop"
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(Stopped, match="Stopped by SIGTERM after step 4; the next run goes on"):
         run(job(part, dropout=0.2, preview=stop), "stopped")  # at the validation of step 4
-    assert end.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
-    assert "Stopped after step 4" in capsys.readouterr().err
     resumed = job(part, dropout=0.2)
     found = run(resumed, "stopped")
     assert "going on after step 4" in capsys.readouterr().err
@@ -184,11 +182,13 @@ def test_a_stop_signal_ends_after_its_step_and_the_next_run_gets_the_same_bits(
     assert found.num_items == expected.num_items == 9 * 64
 
 
-def test_a_finished_training_whose_state_was_not_written_is_not_repeated() -> None:
+def test_a_finished_training_whose_state_was_not_written_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     part = section()
     first, again = job(part), job(part)
     run(first, "same")
     again.train_samples.batch = None  # type: ignore[method-assign, assignment]
+    # Nor is room asked for what will not be saved.
+    monkeypatch.setattr(Checkpoints, "require_space", None)
     run(again, "same")
     assert_equal_weights(first, again)
 
@@ -227,6 +227,15 @@ def test_too_few_samples_are_refused_before_any_step() -> None:
     few = Job(**{**vars(given), "train_samples": Windows(7, 8, 50)})
     with pytest.raises(Refused, match=r"give 7 samples to train on.*expected at least 8"):
         run(few, "few")
+
+
+@pytest.mark.parametrize(("wanted", "numbers"), [(5, [0, 4, 8, 12, 16]), (6, [0, 3, 6, 10, 13, 16]), (99, range(20))])
+def test_held_out_samples_are_spread_over_all_there_are(wanted: int, numbers: list[int]) -> None:
+    samples = Windows(num_samples=20, window_tokens=8, vocab_size=50)
+    batches = list(training.valid_batches(section(valid_samples=wanted), samples))
+    assert [len(batch["input_ids"]) for batch in batches[:-1]] == [4] * (len(batches) - 1)
+    found = torch.cat([batch["input_ids"] for batch in batches])
+    assert torch.equal(found, samples.batch(list(numbers), 0)["input_ids"])
 
 
 def test_micro_batches_cover_a_batch_in_order() -> None:

@@ -14,7 +14,7 @@ from flows.launch import StageFailed
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 
-WORDS = [*VERBS, "release", "recipes", "collect", "graph", "doctor", "ui"]
+WORDS = [*VERBS, "release", "recipes", "collect", "graph", "clean", "doctor", "ui"]
 """What people type; a word that is taken away or renamed breaks their scripts."""
 
 

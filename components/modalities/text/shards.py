@@ -135,7 +135,7 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> To
 
     Args:
         folders: each with its weight: how many times an epoch reads its windows (0.5: half of them, the other half in
-            the next epoch).
+            the next epoch); splits other than `train` are read once.
         split: `train` moves the cut with every pass, so that windows differ; other splits are always cut alike.
         spec: the recipe's `samples`, of which `window_tokens` is used.
 

@@ -111,14 +111,15 @@ class Source:
     """One part of a mixture: its windows in an endless order, of which each epoch takes the next `num_samples`.
 
     One pass over all windows may take less or more than an epoch, depending on the weight; the cut moves with the
-    pass, so that no token is a target twice within a pass.
+    pass, so that no token is a target twice within a pass. A weight is how often training reads; held-out windows
+    (`moves` false) count once.
     """
 
     def __init__(self, stream: TokenStream, weight: float, window_tokens: int, moves: bool) -> None:
         self.stream, self.window_tokens, self.moves = stream, window_tokens, moves
         # A sample needs the token after its window as the last target; the next window begins with that token.
         self.num_windows = (stream.num_tokens - 1) // window_tokens
-        self.num_samples = max(1, round(weight * self.num_windows))
+        self.num_samples = max(1, round((weight if moves else 1.0) * self.num_windows))
         self.window_stride = _coprime_near_golden(self.num_windows)
         self.cut_stride = _coprime_near_golden(window_tokens)
 
