@@ -120,7 +120,7 @@ def run_pretrain(
 ) -> None:
     """The body of a process: one run of the verb, which may be killed on the way. Its lines go to `said.log`."""
     os.chdir(root)
-    sys.stderr = open("said.log", "a", encoding="utf-8")  # noqa: SIM115 - open until the process ends
+    sys.stderr = Path("said.log").open("a", encoding="utf-8")  # noqa: SIM115 - until the process ends
     os.environ |= {
         "HIRAKU_CHECKPOINT_ROOT": checkpoint_root,
         "HIRAKU_CHECKPOINT_EVERY_SECONDS": str(every_seconds),

@@ -21,8 +21,8 @@ from tests.components.small_pretraining import (
 )
 
 NUM_STEPS = 30
-EVENTS = 5_000
-"""Function calls and returns of two to three steps of the tiny network, each with its checkpoint."""
+EVENTS = 50_000
+"""Function calls and returns of about six steps of the tiny network, or of one that is validated."""
 
 # Processes of their own that share one import of torch, transformers and lightning.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -73,7 +73,7 @@ def test_killed_at_ten_random_points_it_ends_with_the_bits_of_a_run_never_stoppe
     chance.shuffle(kills)
     steps: list[int] = []
     for number, (arm, at) in enumerate(kills):
-        # Workers and the clone change from run to run. Mostly every step is saved, so that the next run goes on further.
+        # Workers and the clone change from run to run. Mostly every step is saved, so the next run goes on further.
         root = clones[number % 3 == 2]
         before = len(resumed_at(root))
         code = run(root, shared, 2 * (number % 2), 0.05 if number % 4 == 3 else 0.0, arm, at)

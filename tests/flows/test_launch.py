@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.outcomes import Outcome
-from flows.launch import launch
+from components.checkpoints import Checkpoints
+from components.outcomes import Outcome, write_outcome
+from flows.launch import _clear_scratch, _launched, launch
 from tests.flows.conftest import Project
 
 ADDRESS = "dvc.yaml:ingest-smoke-text"
@@ -112,3 +113,31 @@ def test_what_is_ready_is_not_run(project: Project) -> None:
     assert launch("ingest", "smoke-text", ADDRESS, lambda _line: None).how == "ran"
     again = launch("ingest", "smoke-text", ADDRESS, lambda _line: None)
     assert (again.how, again.outcome) == ("ready", Outcome("done"))
+
+
+def test_partial_work_goes_when_its_result_is_recorded_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    began = time.time()
+    folders = [Checkpoints("pretrain", "gpt-3.6b", digest * 64).folder for digest in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "step-0000000001-0.ckpt").write_bytes(b"weights")
+    for kind in ("failed", "stopped"):
+        write_outcome("pretrain", "gpt-3.6b", Outcome(kind, scratch=str(folders[0])))
+        _clear_scratch("dvc.yaml:pretrain-gpt-3.6b", began)
+        assert folders[0].is_dir()
+    write_outcome("pretrain", "gpt-3.6b", Outcome("done", scratch=str(folders[0])))
+    _clear_scratch("dvc.yaml:pretrain-gpt-3.6b", began + 60)  # an earlier launch's
+    assert folders[0].is_dir()
+    _clear_scratch("dvc.yaml:pretrain-gpt-3.6b", began)
+    assert list(folders[0].parent.iterdir()) == [folders[1]]
+
+
+def test_a_stage_that_was_asked_to_end_has_stopped_unless_its_launcher_was_killed() -> None:
+    own = Outcome("stopped", "Stopped by SIGTERM after step 4.")
+    assert _launched(own, 70, "it ended with exit code 1", 1.0).outcome == own
+    assert _launched(own, 143, "", 1.0).outcome == own
+    assert _launched(None, 143, "", 1.0).outcome.kind == "stopped"
+    assert _launched(own, -signal.SIGKILL, "", 1.0).outcome.kind == "failed"
