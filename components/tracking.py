@@ -108,10 +108,14 @@ def process_tags() -> dict[str, str]:
 
 
 def is_alive(process: str) -> bool:
-    """Whether the process of a `hiraku.process` tag on this machine still lives; process ids are used again."""
+    """Whether the process of a `hiraku.process` tag on this machine still lives; process ids are used again.
+
+    A dead process that nobody has reaped yet, as in a container without an init, does not live.
+    """
     pid, _, created = process.partition("@")
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 1
+        found = psutil.Process(int(pid))
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - float(created)) < 1
     except (psutil.Error, ValueError):
         return False
 

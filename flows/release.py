@@ -2,6 +2,9 @@
 
 Prefect decides when and how often, DVC what is stale, MLflow remembers what came out. Import it when
 `components.settings.set_quiet_environment` and `flows.server.running` have set what Prefect reads on import.
+
+A worker can run a deployment whose entry point is `flows.release.release_flow` and whose working directory is the root
+of the project; it has imported Prefect before this, so Prefect's own settings come from the worker's environment.
 """
 
 from collections.abc import Callable
@@ -11,13 +14,15 @@ from prefect import flow
 from components.graph import Stage, plan, plan_to
 from components.recipes import Library
 from flows import collect
-from flows.session import begin, run
+from flows.session import joined, run
 from flows.summary import Summary
 from flows.tasks import collect_data, run_publish, run_register, run_stage
 from models import part_of
 
 FLOW_NAMES = {"text": "language", "image": "vision", "speech": "speech"}
 """Modality of a recipe -> name of its flow, and of the experiment its runs stand in."""
+STAGES = "stages"
+"""Experiment of the runs that are no release."""
 
 Say = Callable[[str], None]
 
@@ -25,31 +30,35 @@ Say = Callable[[str], None]
 @flow(name="release", persist_result=False)
 def release_flow(recipe: str) -> None:
     """Every stage of a recipe in the order of the graph, then its registration."""
-    begin()
-    stages = plan(Library(), recipe)
-    _collect_missing(stages)
-    for stage in stages:
-        run_stage(stage.verb, stage.name, stage.address)
-    run_register(recipe)
+    with joined(recipe, FLOW_NAMES[_modality(recipe)]):
+        stages = plan(Library(), recipe)
+        _collect_missing(stages)
+        for stage in stages:
+            run_stage(stage.verb, stage.name, stage.address)
+        run_register(recipe)
 
 
 @flow(name="stage", persist_result=False)
 def stage_flow(verb: str, name: str) -> None:
     """One stage."""
-    begin()
-    stage = plan_to(Library(), verb, name)[-1]
-    _collect_missing([stage])
-    run_stage(stage.verb, stage.name, stage.address)
+    with joined(name, STAGES):
+        stage = plan_to(Library(), verb, name)[-1]
+        _collect_missing([stage])
+        run_stage(stage.verb, stage.name, stage.address)
 
 
 @flow(name="receipt", persist_result=False)
 def receipt_flow(verb: str, recipe: str) -> None:
     """Register or publish one package."""
-    begin()
-    if verb == "register":
-        run_register(recipe)
-    else:
-        run_publish(recipe)
+    with joined(recipe, STAGES):
+        if verb == "register":
+            run_register(recipe)
+        else:
+            run_publish(recipe)
+
+
+def _modality(recipe: str) -> str:
+    return str(part_of(Library().read("recipe", recipe).family, "schema").MODALITY)
 
 
 def _collect_missing(stages: list[Stage]) -> None:
@@ -64,7 +73,7 @@ def release(recipe: str, say: Say = print) -> Summary:
     Raises:
         Refused: input is wrong or a result cannot be accepted; what is done stays, the next run goes on from there.
     """
-    modality = part_of(Library().read("recipe", recipe).family, "schema").MODALITY
+    modality = _modality(recipe)
     named = release_flow.with_options(name=FLOW_NAMES[modality], flow_run_name=f"release {recipe}")
     marks = [f"recipe:{recipe}", f"modality:{modality}"]
     return run(recipe, FLOW_NAMES[modality], marks, say, lambda: named(recipe))
@@ -78,4 +87,4 @@ def run_verb(verb: str, name: str, say: Say = print) -> Summary:
     """
     one_flow = receipt_flow if verb in ("register", "publish") else stage_flow
     named = one_flow.with_options(flow_run_name=f"{verb} {name}")
-    return run(name, "stages", [f"verb:{verb}"], say, lambda: named(verb, name))
+    return run(name, STAGES, [f"verb:{verb}"], say, lambda: named(verb, name))

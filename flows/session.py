@@ -1,26 +1,38 @@
-"""One flow run from start to end: what its tasks share, what is marked as dead before, what is closed after."""
+"""One flow run from start to end: what its tasks share, what is marked as dead before, what is closed after.
 
+The command line opens a session and calls a flow in it, which joins it. A Prefect worker calls the flow of a deployment
+by its dotted name in a process of its own; there the flow opens the session itself. So a worker killed with -9 takes
+nothing with it: the flow goes on to its end, since the stage is its child and not the worker's, and says so to Prefect
+and MLflow. If the flow's process is killed too, as at a reboot, its stage ends with it, and the next session, of
+whichever kind, marks what it left and goes on from the checkpoint.
+"""
+
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 from typing import Any
+from uuid import UUID
 
-from prefect import tags
+from prefect import get_run_logger, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
+from prefect.exceptions import TerminationSignal
+from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from components import paths, tracking
+from components.settings import set_quiet_environment
 from flows import server, workspace
 from flows.mirror import RUN_NAME
-from flows.summary import Summary
+from flows.summary import Summary, as_text
 
 VERSIONS = (workspace.DATA_FILE, workspace.LOCK_FILE, Path("recipes/mine/dvc.lock"))
 """What names every byte of a release; nobody commits them for a scheduled worker, so the release's run keeps them."""
@@ -52,30 +64,60 @@ def current() -> Session:
     return _session
 
 
-def begin() -> None:
-    """The first words of every flow."""
-    session = current()
+@contextlib.contextmanager
+def joined(name: str, experiment: str) -> Iterator[Session]:
+    """The session of a flow: that of its process, or, when a worker runs it, one of its own.
+
+    Args:
+        name: what runs are named after; with `experiment`, used only for a session of its own.
+        experiment: where they stand on the tracking server.
+    """
+    if _session is not None:
+        _begin(_session)
+        yield _session
+        return
+    set_quiet_environment()
+    _outlive_listener()
+    _mark_run()
+    with opened(name, experiment, _print) as session:
+        _begin(session)
+        yield session
+    report = as_text(session.summary)
+    _print(report)
+    get_run_logger().info("%s", report)
+
+
+def _begin(session: Session) -> None:
     session.summary.flow_run_id = session.release.tags["flow_run_id"] = str(flow_run.id)
     if session.loading:
         session.loading.result()
 
 
-def run(recipe: str, experiment: str, marks: list[str], say: Say, start: Callable[[], None]) -> Summary:
-    """Run a flow, and leave every run in the right state however it ends.
+def _print(line: str) -> None:
+    """A line for whoever listens; a worker that is gone must not end its flow."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
+
+
+def _outlive_listener() -> None:
+    """Without this, Prefect's console handler ends the process at its first line after the worker is gone."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def opened(name: str, experiment: str, say: Say) -> Iterator[Session]:
+    """A session while the block runs; every run is left in the right state however the block ends.
 
     Args:
-        recipe: what the runs are named after.
+        name: what the runs are named after.
         experiment: where they stand on the tracking server.
-        marks: tags of the flow run.
         say: receives lines for the terminal.
-        start: calls the flow.
-
-    Returns:
-        What became of each stage.
     """
     global _session  # a process runs one flow at a time
     started = time.monotonic()
-    session = _session = Session(tracking.Release(recipe, experiment, _tags()), say, Summary(recipe))
+    session = _session = Session(tracking.Release(name, experiment, _tags()), say, Summary(name))
     status = "FAILED"
     try:
         with workspace.open_repo() as session.repo, ThreadPoolExecutor(1) as loader:
@@ -84,17 +126,24 @@ def run(recipe: str, experiment: str, marks: list[str], say: Say, start: Callabl
             session.loading = loader.submit(tracking.sweep, experiment)
             server.wait()
             _sweep()
-            with tags(*marks, _process_mark()):
-                start()
+            yield session
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, TerminationSignal):
         status = "KILLED"
         raise
     finally:
         _session = None
         _close(session, status)
+        session.summary.seconds = time.monotonic() - started
+
+
+def run(name: str, experiment: str, marks: list[str], say: Say, start: Callable[[], None]) -> Summary:
+    """Run a flow in a session, its runs tagged with `marks`; return what became of each stage."""
+    try:
+        with opened(name, experiment, say) as session, tags(*marks, _process_mark()):
+            start()
+    finally:
         _drain()
-    session.summary.seconds = time.monotonic() - started
     return session.summary
 
 
@@ -130,6 +179,13 @@ def _process_mark() -> str:
     return f"process:{mark['hiraku.host']}/{mark['hiraku.process']}"
 
 
+def _mark_run() -> None:
+    """Mark this flow run, which a worker's server has made, as ours; one tried again carries the mark of a dead one."""
+    with get_client(sync_client=True) as client:
+        others = [tag for tag in client.read_flow_run(UUID(flow_run.id)).tags if not _is_mark(tag)]
+        client.update_flow_run(UUID(flow_run.id), tags=[*others, _process_mark()])
+
+
 def _sweep() -> None:
     """Mark flow runs as crashed that still count as running though their process on this machine is gone."""
     running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
@@ -140,6 +196,10 @@ def _sweep() -> None:
                 client.set_flow_run_state(each.id, gone, force=True)
 
 
+def _is_mark(tag: str) -> bool:
+    return tag.startswith("process:")
+
+
 def _is_dead(mark: str) -> bool:
     host, _, process = mark.removeprefix("process:").rpartition("/")
-    return mark.startswith("process:") and host == gethostname() and not tracking.is_alive(process)
+    return _is_mark(mark) and host == gethostname() and not tracking.is_alive(process)

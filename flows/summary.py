@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from components.outcomes import Refused
 from components.recipes import Library
 
 STILL = "ready"
+LOG_COLUMNS = 120
 
 
 @dataclass
@@ -60,6 +62,14 @@ def print_summary(done: Summary, console: Console) -> None:
     mlflow, prefect = tracking.tracking_uri(), os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
     console.print(f"MLflow UI    {mlflow if mlflow.startswith('http') else 'hiraku ui, then http://127.0.0.1:5000'}")
     console.print(f"Prefect UI   {prefect or 'hiraku ui, then http://127.0.0.1:4200'}")
+
+
+def as_text(done: Summary) -> str:
+    """What `print_summary` prints of a release, or `print_rows` of anything else, for a log."""
+    console = Console(file=StringIO(), width=LOG_COLUMNS)
+    with console.capture() as captured:
+        (print_summary if done.receipt and len(done.rows) > 1 else print_rows)(done, console)
+    return captured.get().rstrip()
 
 
 def print_rows(done: Summary, console: Console) -> None:

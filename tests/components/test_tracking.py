@@ -1,8 +1,11 @@
 """Runs, points and versions on the embedded tracking server."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components import paths, tracking
@@ -90,6 +93,17 @@ def write_package(text: str) -> str:
         (folder / "transformers").mkdir()
         (folder / "transformers" / "config.json").write_text(text)
     return manifest.payload_hash
+
+
+def test_a_dead_process_that_nobody_has_reaped_does_not_live() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    mark = f"{process.pid}@{psutil.Process(process.pid).create_time():.2f}"
+    assert tracking.is_alive(mark)
+    process.kill()
+    # Waits without reaping.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not tracking.is_alive(mark)
+    process.wait()
 
 
 def test_a_package_is_registered_once_and_a_changed_one_is_the_next_version(place: Path) -> None:

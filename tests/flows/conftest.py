@@ -99,3 +99,15 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
         tracking.sweep("nothing")
     return path
+
+
+@pytest.fixture
+def flows(project: Project, prefect_server: str, empty_database: Path, monkeypatch: pytest.MonkeyPatch):
+    """The flows, with retries that do not wait, in a fresh project."""
+    from flows import release, tasks
+
+    tracking.HOME.mkdir(parents=True)
+    shutil.copy(empty_database, tracking.HOME / "mlflow.db")
+    monkeypatch.setattr(tasks.run_stage, "retry_delay_seconds", [0.0, 0.0])
+    monkeypatch.setattr(tasks, "BUSY_SECONDS", 0.2)
+    return release

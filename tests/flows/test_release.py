@@ -12,18 +12,6 @@ from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 
 
-@pytest.fixture
-def flows(project: Project, prefect_server: str, empty_database: Path, monkeypatch: pytest.MonkeyPatch):
-    """The flows, with retries that do not wait, in a fresh project."""
-    from flows import release, tasks
-
-    tracking.HOME.mkdir(parents=True)
-    shutil.copy(empty_database, tracking.HOME / "mlflow.db")
-    monkeypatch.setattr(tasks.run_stage, "retry_delay_seconds", [0.0, 0.0])
-    monkeypatch.setattr(tasks, "BUSY_SECONDS", 0.2)
-    return release
-
-
 def states(summary) -> dict[str, str]:
     return {row.verb: row.state for row in summary.rows}
 
