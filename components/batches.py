@@ -6,6 +6,7 @@ domains"). So a billion samples need no table, and any batch of any epoch is fou
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,8 @@ def batch_loader(samples: Samples, plan: BatchPlan, start: int, num_workers: int
         BatchStream(samples, plan, start),
         batch_size=None,
         num_workers=num_workers,
+        # A worker of a fork server is no child of this process, and would outlive its kill.
+        multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )

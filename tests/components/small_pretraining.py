@@ -80,26 +80,54 @@ def write_project(root: Path, num_steps: int = 30, architecture: str = "gpt2", n
         shards.write_shards(iter(encoded), encoder, folder / "shards")
 
 
-def kill_at_event(number: int) -> None:
-    """Die at the function call or return of this number after the first loss: in a step, a validation, a save, a log.
-
-    The losses are the network's, so it falls into Lightning, the optimiser, torch's writing or the journal alike.
-    """
-    from models.gpt.objectives import NextTokenLoss
-
-    count, original = [0], NextTokenLoss.__call__
+def death_at(number: int) -> Callable[[Any, str, Any], None]:
+    """A profile function that kills this process at the call or return of this number."""
+    count = [0]
 
     def counted(_frame: Any, _event: str, _argument: Any) -> None:
         count[0] += 1
         if count[0] == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    return counted
+
+
+def around_save(before: Any, after: Any) -> None:
+    """Set these profile functions when a checkpoint is begun and when it is done."""
+    from components.checkpoints import Checkpoints
+
+    original = Checkpoints.save
+
+    def wrapped(self: Any, step: int, state: Any) -> Path:
+        sys.setprofile(before)
+        place = original(self, step, state)
+        sys.setprofile(after)
+        return place
+
+    Checkpoints.save = wrapped  # type: ignore[method-assign]
+
+
+def kill_at_event(number: int) -> None:
+    """Die anywhere but in a save, by calls and returns: in a pass, Lightning, the optimiser, a validation, a log.
+
+    A save has ten times the events of all the rest of a step, and would take nearly every kill.
+    """
+    from models.gpt.objectives import NextTokenLoss
+
+    death, original = death_at(number), NextTokenLoss.__call__
+
     def first(self: Any, batch: Any) -> Any:
         NextTokenLoss.__call__ = original  # type: ignore[method-assign]
-        sys.setprofile(counted)
+        sys.setprofile(death)
         return original(self, batch)
 
     NextTokenLoss.__call__ = first  # type: ignore[method-assign]
+    around_save(None, death)
+
+
+def kill_in_save(number: int) -> None:
+    """Die anywhere in a save, counted in calls and returns within saves."""
+    around_save(death_at(number), None)
 
 
 def kill_at_save(number: int) -> None:

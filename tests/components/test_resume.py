@@ -14,6 +14,7 @@ import pytest
 from tests.components.small_pretraining import (
     kill_at_event,
     kill_at_save,
+    kill_in_save,
     points_of,
     run_pretrain,
     weights_of,
@@ -21,8 +22,10 @@ from tests.components.small_pretraining import (
 )
 
 NUM_STEPS = 30
-EVENTS = 50_000
-"""Function calls and returns of about six steps of the tiny network, or of one that is validated."""
+STEP_EVENTS = 8_000
+"""Calls and returns of a step of the tiny network without its checkpoint; with a validation five times as many."""
+SAVE_EVENTS = 75_000
+"""Those of a checkpoint."""
 
 # Processes of their own that share one import of torch, transformers and lightning.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -69,7 +72,9 @@ def test_killed_at_ten_random_points_it_ends_with_the_bits_of_a_run_never_stoppe
     assert resumed_at(whole) == []
     chance = random.Random(3)
     shared, clones = tmp_path / "shared", [project("first-clone"), project("second-clone")]
-    kills = [(kill_at_event, chance.randint(1, EVENTS)) for _ in range(8)] + [(kill_at_save, 1), (kill_at_save, 2)]
+    kills = [(kill_at_event, chance.randint(1, 8 * STEP_EVENTS)) for _ in range(5)]
+    kills += [(kill_in_save, chance.randint(1, 2 * SAVE_EVENTS)) for _ in range(3)]
+    kills += [(kill_at_save, 1), (kill_at_save, 2)]
     chance.shuffle(kills)
     steps: list[int] = []
     for number, (arm, at) in enumerate(kills):

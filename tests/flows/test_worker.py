@@ -166,7 +166,8 @@ def test_after_a_reboot_nothing_is_left_and_the_next_release_ends_with_the_same_
     said: list[str] = []
     done = flows.release(RECIPE, said.append)
     assert {row.verb for row in done.rows if row.state == "ran"} == {"pretrain", "evaluate", "package"}
-    assert "step 0" not in said[said.index(f"── pretrain {RECIPE}") :]
+    began, ended = said.index(f"── pretrain {RECIPE}"), said.index(f"── evaluate {RECIPE}")
+    assert "step 0" not in said[began:ended], "it began anew instead of going on from its checkpoint"
     assert len(project.started("pretrain")) == 2
     assert project.bytes_of("pretrain") == BYTES
     assert state_of(flow_run) == "CRASHED"
