@@ -15,7 +15,7 @@ from components.modalities import MODALITIES, modality
 from components.outcomes import Refused
 from components.progress import Progress
 from components.recipes import Foreign, Library, Recipe, references
-from components.records import count_records, iterate_records
+from components.records import iterate_records
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
@@ -87,16 +87,14 @@ def _open_model(recipe: Recipe, trained: tuple[str, str]) -> Model:
 
 
 def _score(name: str, task: Any, model: Model) -> Iterator[dict[str, Any]]:
-    """The rows of a task over the accepted records of its corpus, column and split, with progress by item."""
-    total = count_records(task.corpus, splits={task.split})
-    records = iterate_records(task.corpus, [task.column], splits={task.split})
-    with Progress(f"evaluate {name}", min(total, getattr(task, "max_documents", None) or total)) as progress:
-        item, num_items = None, 0
-        for row in modality(task.modality).score(task, model, records):
-            if row["item"] not in (None, item):
-                item, num_items = row["item"], num_items + 1
-                progress.update(num_items)
-            yield row
+    """The rows of a task, with progress by item."""
+    with Progress(f"evaluate {name}", 0, unit="item") as progress:
+
+        def tell(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done)
+
+        yield from modality(task.modality).score(task, model, iterate_records, tell)
 
 
 def _write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from components import paths
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
-from components.modalities import MODALITIES, Encoder, modality
+from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
 from components.recipes import Library, Recipe
 from models import FAMILIES, part_of
@@ -121,16 +121,8 @@ def _job(recipe: Recipe) -> Any:
         train_samples=train_samples,
         valid_samples=valid_samples,
         encoder=encoder,
-        preview=lambda: _preview(recipe, network, encoder),
+        preview=lambda: str(part_of(recipe.family, "convert").preview(network, encoder, section.preview)),
     )
-
-
-def _preview(recipe: Recipe, network: Any, encoder: Encoder) -> str:
-    section = recipe.pretrain.preview
-    if not section.prompts:
-        return ""
-    texts = part_of(recipe.family, "convert").preview(network, encoder, section.prompts, section.new_tokens)
-    return "\n".join(f"> {' '.join(text.split())}\n" for text in texts)
 
 
 def _write_curve(points: list[dict[str, Any]], path: Path) -> None:

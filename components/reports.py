@@ -264,20 +264,14 @@ def _reject_table(ingest_report: dict[str, Any]) -> str:
 
 
 def _composition(profile: dict[str, Any]) -> str:
-    """What the records are made of: the counts of a column that are parts of a whole."""
-    sums = {name: fact["sum"] for name, fact in profile["facts"].items() if "_num_" in name}
+    """What the records are made of: facts named `whole/part`."""
+    sums = {name: fact["sum"] for name, fact in profile["facts"].items()}
     sections = []
-    for column in dict.fromkeys(name.split("_num_")[0] for name in sums):
-        whole = sums.get(f"{column}_num_chars")
-        parts = {
-            name.split("_num_")[1].replace("_", " "): count
-            for name, count in sums.items()
-            if name.startswith(f"{column}_num_") and not name.endswith(("_chars", "_bytes"))
-        }
-        if whole and parts:
-            ordered = sorted(parts.items(), key=lambda pair: -pair[1])
-            heads = ("<th>class</th>", "<th class=number>characters</th>", "<th>share</th>")
-            sections.append(_section(f"Characters of {column}", _table(heads, _count_rows(ordered, whole))))
+    for whole in dict.fromkeys(name.partition("/")[0] for name in sums if "/" in name):
+        parts = {name.partition("/")[2]: total for name, total in sums.items() if name.startswith(f"{whole}/")}
+        ordered = sorted(((name.replace("_", " "), total) for name, total in parts.items()), key=lambda pair: -pair[1])
+        heads = ("<th>part</th>", "<th class=number>sum</th>", "<th>share</th>")
+        sections.append(_section(_title(whole), _table(heads, _count_rows(ordered, sums[whole]))))
     return "".join(sections)
 
 

@@ -287,8 +287,8 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
     if len(job.train_samples) < section.samples.batch_samples or not len(job.valid_samples):
         raise Refused(
             f"The shards give {len(job.train_samples)} samples to train on and {len(job.valid_samples)} to validate, "
-            f"expected at least {section.samples.batch_samples} (samples.batch_tokens / samples.window_tokens) and 1. "
-            "Make the batch or the window smaller, or add data."
+            f"expected at least {section.samples.batch_samples} (one batch) and 1. "
+            "Make the batch or the samples smaller (the recipe's section 'samples'), or add data."
         )
     found = checkpoints.load()
     if not found or found[0] < section.num_steps:

@@ -36,8 +36,6 @@ PROFILE_NAME = "profile.json"
 INGEST_REPORT_NAME = "report.json"
 CHUNK_ROWS = 20_000
 ROWS_BETWEEN_WORDS = 500
-KNOWN_LANGUAGES = {"ja", "en"}
-"""What a modality's fact `language` can say besides `other`."""
 
 Expectation = tuple[str, dict[str, Any]]
 """Class name and arguments; `meta` carries the claim in plain words and the keys that decide it."""
@@ -65,7 +63,7 @@ def validate(name: str) -> None:
         licence=corpus.licence,
     )
     with writing(manifest) as folder:
-        result = _run_suite(name, _suite_of(corpus, frame), frame, folder / DOCS_NAME)
+        result = _run_suite(name, _suite_of(corpus), frame, folder / DOCS_NAME)
         profile = profile_of(frame)
         findings = findings_of(result)
         page = validation_page(name, corpus.description, findings, profile, _ingest_report(name))
@@ -126,18 +124,11 @@ def _ingest_report(name: str) -> dict[str, Any]:
 # ---- the suite -------------------------------------------------------------------------------------------------------
 
 
-def _suite_of(corpus: Corpus, frame: "pd.DataFrame") -> list[Expectation]:
+def _suite_of(corpus: Corpus) -> list[Expectation]:
     """What the corpus YAML expects, as Great Expectations class names and arguments."""
     expected = list(_corpus_expectations(corpus))
     for name, column in corpus.columns.items():
-        expected += modality(column.modality).expectations(name, column)
-        wanted = [
-            word for word in corpus.language.replace(",", " ").replace("-", " ").split() if word in KNOWN_LANGUAGES
-        ]
-        if wanted and f"{name}_language" in frame:
-            arguments = {"column": f"{name}_language", "value_set": wanted}
-            claim = f"most records are in the corpus's language ({', '.join(wanted)})"
-            expected.append(("ExpectColumnMostCommonValueToBeInSet", _meant(claim, ["language"], **arguments)))
+        expected += modality(column.modality).expectations(name, column, corpus.language)
     return expected
 
 

@@ -54,9 +54,9 @@ class Modality(Protocol):
         """A function from a raw field to a clean value; it raises `Rejected` with a reason."""
 
     def check(self, value: Any) -> dict[str, Any]:
-        """Facts about one clean value: flat, of plain types."""
+        """Facts about one clean value: flat, of plain types; `whole/part` is a part of the fact `whole`."""
 
-    def expectations(self, name: str, column: Any) -> list[tuple[str, dict[str, Any]]]:
+    def expectations(self, name: str, column: Any, language: str) -> list[tuple[str, dict[str, Any]]]:
         """Great Expectations class names and arguments over the facts of a column called `name`."""
 
     def fit(self, encoder: Any, values: Iterable[Any], held_out: Iterable[Any], folder: Path) -> dict[str, Any]:
@@ -73,8 +73,13 @@ class Modality(Protocol):
     def open_samples(self, folders: list[tuple[Path, float]], split: str, spec: Any) -> Samples:
         """Open shards, each with its weight in a mixture, as samples of the size a recipe asks for."""
 
-    def score(self, task: Any, model: Any, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        """Score a model on a task: rows of (item, metric, value) and whatever explains them."""
+    def score(
+        self, task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
+    ) -> Iterator[dict[str, Any]]:
+        """Score a model on a task: rows of (item, metric, value), item None for the whole task.
+
+        `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
+        """
 
 
 def modality(name: str) -> Modality:

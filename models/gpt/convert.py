@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.gpt.schema import LAYOUTS
+from models.gpt.schema import LAYOUTS, Preview
 from models.objective import Mismatch
 
 if TYPE_CHECKING:
@@ -55,10 +55,16 @@ def _say_nothing() -> None:
     logging.disable_progress_bar()
 
 
-def preview(network: "PreTrainedModel", encoder: Any, prompts: list[str], new_tokens: int) -> list[str]:
+def preview(network: "PreTrainedModel", encoder: Any, section: Preview) -> str:
+    """What a person reads during training: a recipe's prompts and how the network goes on, as Markdown; or nothing."""
+    texts = continue_texts(network, encoder, section.prompts, section.new_tokens)
+    return "\n".join(f"> {' '.join(text.split())}\n" for text in texts)
+
+
+def continue_texts(network: "PreTrainedModel", encoder: Any, prompts: list[str], new_tokens: int) -> list[str]:
     """Continue texts as if they began a document: after an end-of-text token, which is what training saw there.
 
-    Sampled with a seed of its own; torch's global generators are left as they were.
+    Sampled with seeds of their own; torch's global generators are left as they were.
 
     Returns:
         Each prompt with its continuation.
@@ -72,11 +78,11 @@ def preview(network: "PreTrainedModel", encoder: Any, prompts: list[str], new_to
     generate: Any = network.generate
     network.eval()
     texts = []
-    for prompt, ids in zip(prompts, encoder.encode(prompts), strict=True):
+    for number, (prompt, ids) in enumerate(zip(prompts, encoder.encode(prompts), strict=True)):
         start = [encoder.facts["eos"], *(int(token) for token in ids)][-(limit - new_tokens) :]
         given = torch.tensor([start], device=network.device)
         with torch.random.fork_rng(devices=[network.device] if network.device.type == "cuda" else []):
-            torch.manual_seed(PREVIEW_SEED)
+            torch.manual_seed(PREVIEW_SEED + number)
             output = generate(
                 given,
                 attention_mask=torch.ones_like(given),

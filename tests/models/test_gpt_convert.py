@@ -78,11 +78,11 @@ def test_a_network_of_another_family_is_refused(network: Any, tmp_path: Path) ->
 def test_a_preview_is_always_the_same_and_moves_no_generator(network: Any) -> None:
     network.train()
     before = torch.get_rng_state()
-    first = subject.preview(network, Letters(), ["ab", "c" * 40], 8)
+    first = subject.continue_texts(network, Letters(), ["ab", "c" * 40], 8)
     assert torch.equal(torch.get_rng_state(), before)
     assert network.training
     torch.rand(1)
-    assert subject.preview(network, Letters(), ["ab", "c" * 40], 8) == first
+    assert subject.continue_texts(network, Letters(), ["ab", "c" * 40], 8) == first
     assert first[0].startswith("ab")
     assert 0 < len(first[0]) - 2 <= 8
 
@@ -90,7 +90,7 @@ def test_a_preview_is_always_the_same_and_moves_no_generator(network: Any) -> No
 def test_a_preview_never_uses_rows_that_only_pad_the_embedding() -> None:
     torch.manual_seed(0)
     network = build(SECTIONS["gpt2"].model_copy(update={"vocab_size": 3000}), FACTS)
-    text = subject.preview(network, Letters(), ["ab"] * 3, 20)
+    text = subject.continue_texts(network, Letters(), ["ab"] * 3, 20)
     assert max(ord(letter) for each in text for letter in each) < 300
 
 

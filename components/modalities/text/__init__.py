@@ -25,11 +25,11 @@ def check(value: str) -> dict[str, Any]:
     return checking.check(value)
 
 
-def expectations(name: str, column: schema.Column) -> list[tuple[str, dict[str, Any]]]:
+def expectations(name: str, column: schema.Column, language: str) -> list[tuple[str, dict[str, Any]]]:
     """Great Expectations class names and arguments over the facts of a column called `name`."""
     from components.modalities.text import checking
 
-    return checking.expectations(name, column)
+    return checking.expectations(name, column, language)
 
 
 def fit(encoder: schema.SentencePiece, values: Iterable[str], held_out: Iterable[str], folder: Path) -> dict[str, Any]:
@@ -60,8 +60,10 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> An
     return shards.open_samples(folders, split, spec)
 
 
-def score(task: Any, model: Any, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def score(
+    task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
+) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text."""
     from components.modalities.text import scoring
 
-    return scoring.score(task, model, records)
+    return scoring.score(task, model, read, tell)

@@ -1,9 +1,13 @@
 """Facts about a clean text, and what a corpus expects of them."""
 
+import re
 from typing import Any
 
 from components.modalities.text.characters import CLASSES, count_classes, is_damaged, japanese_share, language_of
 from components.modalities.text.schema import Column
+
+KNOWN_LANGUAGES = ("ja", "en")
+"""What the fact `language` can say besides `other`."""
 
 
 def check(value: str) -> dict[str, Any]:
@@ -12,14 +16,14 @@ def check(value: str) -> dict[str, Any]:
     return {
         "num_chars": len(value),
         "num_bytes": len(value.encode("utf-8")),
-        **{f"num_{name}": int(count) for name, count in zip(CLASSES, counts, strict=True)},
+        **{f"num_chars/{name}": int(count) for name, count in zip(CLASSES, counts, strict=True)},
         "japanese_share": round(japanese_share(counts), 4),
         "language": language_of(counts),
         "damaged": is_damaged(value),
     }
 
 
-def expectations(name: str, column: Column) -> list[tuple[str, dict[str, Any]]]:
+def expectations(name: str, column: Column, language: str) -> list[tuple[str, dict[str, Any]]]:
     """Great Expectations class names and arguments over the facts of a column, which are prefixed by its name.
 
     Each carries in `meta` the claim in plain words and the keys of the corpus YAML that decide it.
@@ -31,7 +35,12 @@ def expectations(name: str, column: Column) -> list[tuple[str, dict[str, Any]]]:
         return {"claim": claim, "keys": [f"{place}.{key}" for key in keys]}
 
     most = "" if expected.max_chars is None else f" and at most {expected.max_chars:,}"
+    wanted = [word for word in re.split(r"[^a-z]+", language) if word in KNOWN_LANGUAGES]
+    claim = f"most records are in the corpus's language ({', '.join(wanted)})"
+    arguments = {"column": f"{name}_language", "value_set": wanted, "meta": {"claim": claim, "keys": ["language"]}}
+    in_language = [("ExpectColumnMostCommonValueToBeInSet", arguments)] if wanted else []
     return [
+        *in_language,
         (
             "ExpectColumnValuesToBeBetween",
             {

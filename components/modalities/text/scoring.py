@@ -9,9 +9,8 @@ different vocabularies.
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,13 +40,18 @@ class Window:
     """The last so many predictions count; those before are context, and counted by the window before."""
 
 
-def score(task: HeldOutBits, model: Any, records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+Read = Callable[..., Iterable[dict[str, Any]]]
+Tell = Callable[[int, int], None]
+
+
+def score(task: HeldOutBits, model: Any, read: Read, tell: Tell) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text.
 
     Args:
         task: the task's section.
         model: `network` (a causal language model of transformers, on its device) and `encoder` (the tokenizer).
-        records: rows with `id` and the task's column.
+        read: (corpus, columns, splits) -> rows with `id` and those columns.
+        tell: receives how many documents are done, of how many.
 
     Yields:
         Rows of item (the record's id; None for the whole task), metric and value. Totals are sums over sums: bits of
@@ -56,24 +60,26 @@ def score(task: HeldOutBits, model: Any, records: Iterable[dict[str, Any]]) -> I
     Raises:
         Refused: there is no document, or the network answers NaN.
     """
-    if task.max_documents is not None:
-        records = first_by_hash(records, task.max_documents)
+    records = first_by_hash(read(task.corpus, [task.column], splits={task.split}), task.max_documents)
     totals = {"bits": 0.0, "num_characters": 0, "num_bytes": 0, "num_tokens": 0}
-    num_documents = 0
-    stream = iter(records)
-    while chunk := list(islice(stream, DOCUMENTS_AT_ONCE)):
-        for record, counts in zip(chunk, _measure(task, model, [row[task.column] for row in chunk]), strict=True):
+    for start in range(0, len(records), DOCUMENTS_AT_ONCE):
+        chunk = records[start : start + DOCUMENTS_AT_ONCE]
+
+        def told(share: float, before: int = start, size: int = len(chunk)) -> None:
+            tell(before + int(share * size), len(records))
+
+        measured = _measure(task, model, [row[task.column] for row in chunk], told)
+        for record, counts in zip(chunk, measured, strict=True):
             if not math.isfinite(counts["bits"]):
                 raise Refused(
                     f"The network gives document {record['id']} a likelihood of {counts['bits']}, expected a finite "
                     "one: its weights are damaged or training diverged. Look at the curve, then train again with a "
                     "lower 'pretrain.optimizer.learning_rate'."
                 )
-            num_documents += 1
             for metric, value in {**counts, "bits_per_character": counts["bits"] / counts["num_characters"]}.items():
                 yield {"item": record["id"], "metric": metric, "value": value}
             totals = {metric: totals[metric] + counts[metric] for metric in totals}
-    if not num_documents:
+    if not records:
         raise Refused(
             f"Split '{task.split}' of corpus '{task.corpus}' has no accepted document, expected at least one to score. "
             f"Raise 'splits.{task.split}' in the corpus, or choose another 'split' in the task."
@@ -84,7 +90,7 @@ def score(task: HeldOutBits, model: Any, records: Iterable[dict[str, Any]]) -> I
         "perplexity": 2.0 ** (totals["bits"] / totals["num_tokens"]),
     }
     del totals["bits"]  # told by the rates
-    for metric, value in {**rates, **totals, "num_documents": num_documents}.items():
+    for metric, value in {**rates, **totals, "num_documents": len(records)}.items():
         yield {"item": None, "metric": metric, "value": value}
 
 
@@ -113,8 +119,11 @@ def windows_of(document: int, num_predictions: int, window_tokens: int, stride_t
         counted = end
 
 
-def _measure(task: HeldOutBits, model: Any, texts: list[str]) -> list[dict[str, float]]:
-    """Bits and sizes of each text; bits are summed in float64, in the order of a text's windows."""
+def _measure(task: HeldOutBits, model: Any, texts: list[str], told: Callable[[float], None]) -> list[dict[str, float]]:
+    """Bits and sizes of each text; bits are summed in float64, in the order of a text's windows.
+
+    `told` receives the share of the work that is done.
+    """
     eos = int(model.encoder.facts["eos"])
     end = np.array([eos], dtype=np.int64)
     sequences = [np.concatenate([end, ids.astype(np.int64), end]) for ids in model.encoder.encode(texts)]
@@ -125,11 +134,13 @@ def _measure(task: HeldOutBits, model: Any, texts: list[str]) -> list[dict[str, 
         for document, sequence in enumerate(sequences)
         for window in windows_of(document, len(sequence) - 1, window_tokens, stride_tokens)
     ]
-    bits = [0.0] * len(windows)
+    bits, num_done = [0.0] * len(windows), 0
     order = sorted(range(len(windows)), key=lambda i: windows[i].start - windows[i].end)
     for batch in _batches(order, windows, MAX_BATCH_LOGITS // int(model.network.config.vocab_size)):
         for i, value in zip(batch, _bits_of([windows[i] for i in batch], sequences, model.network, eos), strict=True):
             bits[i] = value
+        num_done += len(batch)
+        told(num_done / len(windows))
     measured = [
         {
             "bits": 0.0,
