@@ -7,12 +7,10 @@ carries the hash of its bytes, since torch does not check the sums inside of its
 finished training the last one, until its result is recorded.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.locks import lock
 from components.manifest import file_hash
 from components.outcomes import Busy, Refused
 from components.settings import settings
@@ -56,14 +55,11 @@ class Checkpoints:
     def held(self) -> Iterator[None]:
         """Hold the folder against every other process, until this one ends in whatever way.
 
-        A POSIX record lock: the kernel releases it when the process dies, a forked loader process does not inherit it,
-        and it reaches over NFS.
-
         Raises:
             Busy: another process holds it; the message names that process.
         """
         try:
-            lock = _locked(self.folder)
+            descriptor = lock(_lock_path(self.folder))
         except Busy as error:
             raise Busy(f"{self.verb} {self.name} is running already: {error} Wait for it, or stop it.") from error
         try:
@@ -72,7 +68,7 @@ class Checkpoints:
                 left_over.unlink()
             yield
         finally:
-            os.close(lock)
+            os.close(descriptor)
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write a checkpoint, and drop all but the newest two.
@@ -170,7 +166,7 @@ def discard(folder: Path) -> int | None:
     if not folder.is_dir():
         return 0
     try:
-        lock = _locked(folder)
+        descriptor = lock(_lock_path(folder))
     except Busy:
         return None
     try:
@@ -182,7 +178,7 @@ def discard(folder: Path) -> int | None:
             folder.rmdir()
         _lock_path(folder).unlink(missing_ok=True)
     finally:
-        os.close(lock)
+        os.close(descriptor)
     return num_bytes
 
 
@@ -201,32 +197,6 @@ def clear(root: Path) -> dict[Path, int]:
 
 def _lock_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")  # a suffix would replace what follows a dot in the name
-
-
-def _locked(folder: Path) -> int:
-    """Lock a folder of checkpoints, which need not be there; the descriptor to close when it is done with.
-
-    Raises:
-        Busy: another process holds it; the message names that process.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = _lock_path(folder)
-    while True:
-        # Opened once in this process: closing any other descriptor of the file would release the lock.
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
-            os.close(lock)
-            raise Busy(f"{holder} holds {path}.") from error
-        with suppress(FileNotFoundError):
-            if os.fstat(lock).st_ino == path.stat().st_ino:
-                break
-        os.close(lock)  # its last holder removed it while this process waited to open it
-    os.truncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return lock
 
 
 def size_of(state: Any) -> int:

@@ -1,10 +1,17 @@
 """What this machine computes on."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from components.locks import held
 from components.outcomes import Refused
 from components.settings import settings
+
+GPU_LOCK = Path(tempfile.gettempdir()) / "hiraku-gpu.lock"
+"""One for all projects of a machine."""
 
 
 def uses_gpu() -> bool:
@@ -28,6 +35,22 @@ def set_threads() -> None:
     # Only Linux tells which cores a process may use.
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(settings().num_threads or num_cores)
+
+
+@contextmanager
+def gpu_held() -> Iterator[None]:
+    """Hold this machine's GPUs against every other stage; on a CPU there is nothing to hold.
+
+    Prefect's own limits count slots across machines, and lose them when a server is killed; the kernel does not.
+
+    Raises:
+        Busy: another stage computes on them.
+    """
+    if not uses_gpu():
+        yield
+        return
+    with held(GPU_LOCK):
+        yield
 
 
 def bf16_instructions() -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
-from components.devices import set_threads, uses_gpu
+from components.devices import gpu_held, set_threads, uses_gpu
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
@@ -54,7 +54,6 @@ def evaluate(name: str) -> None:
     manifests = {node: read_manifest(*node) for node in nodes}
     journal = Journal("evaluate", name)
     journal.parameters({task: section.model_dump() for task, section in tasks.items()})
-    model = _open_model(recipe, trained)
     manifest = Manifest(
         verb="evaluate",
         name=name,
@@ -62,7 +61,8 @@ def evaluate(name: str) -> None:
         parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()},
         details={"tasks": {task: section.model_dump(mode="json") for task, section in tasks.items()}},
     )
-    with writing(manifest) as folder:
+    with gpu_held(), writing(manifest) as folder:
+        model = _open_model(recipe, trained)
         scores = _write_scores(tasks, model, folder / paths.PAYLOAD["evaluate"])
         manifest.counts = {"num_tasks": len(tasks)}
         for task, totals in scores.items():

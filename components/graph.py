@@ -17,6 +17,7 @@ from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Corpus, Foreign, Library, Recipe, references
+from components.records import check_column
 from models import FAMILIES, part_of
 
 GRAPH_NAME = "dvc.yaml"
@@ -214,13 +215,8 @@ class _Builder:
 
     def _shard(self, name: str) -> Stage:
         corpus_name, encoder_name = name.split("+")
-        corpus: Corpus = self.library.read("corpus", corpus_name)
+        check_column(self.library, corpus_name, encoder_name)
         encoder = self.library.read("encoder", encoder_name)
-        if encoder.column not in corpus.columns:
-            raise Refused(
-                f"Shards '{name}': encoder '{encoder_name}' reads the column '{encoder.column}', but corpus "
-                f"'{corpus_name}' has {', '.join(corpus.columns)}. Change 'column' in the encoder, or the corpus."
-            )
         nodes, deps = self._payloads([("ingest", corpus_name), ("validate", corpus_name), ("fit", encoder_name)])
         params = [self._verb("shard"), self._modality(encoder.modality)]
         params.append(self._file("encoder", encoder_name))

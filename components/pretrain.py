@@ -7,6 +7,7 @@ from typing import Any
 
 from components import paths
 from components.checkpoints import Checkpoints, fingerprint_of
+from components.devices import gpu_held
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
@@ -53,7 +54,7 @@ def pretrain(name: str) -> None:
         key: value.model_dump() if hasattr(value, "model_dump") else value for key, value in facts["sections"].items()
     }
     checkpoints = Checkpoints("pretrain", name, fingerprint_of(facts))
-    with checkpoints.held():
+    with checkpoints.held(), gpu_held():
         _pretrain(recipe, manifest, checkpoints, facts["sections"])
         # The last one stays until the result is recorded: a kill before that costs no training.
         checkpoints.keep_last()

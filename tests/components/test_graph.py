@@ -240,7 +240,7 @@ def test_two_recipes_of_one_name_are_refused(library: Library) -> None:
 
 def test_shards_of_a_column_that_the_corpus_lacks_are_refused(library: Library) -> None:
     write("hubert.yaml", "hubert pretrain pictures+units-mfcc waveform nothing")
-    with pytest.raises(Refused, match=r"reads the column 'audio', but corpus 'pictures' has image, text"):
+    with pytest.raises(Refused, match=r"reads the column 'audio', but corpus 'pictures' has none of modality 'speech'"):
         stages(Library())
 
 

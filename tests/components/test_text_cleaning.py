@@ -164,4 +164,4 @@ def test_facts_of_a_text_are_those_counted_by_hand():
     assert facts["japanese_share"] == 0.4
     assert facts["language"] == "ja"
     assert facts["damaged"] is False
-    assert sum(facts[f"num_{name}"] for name in CLASSES) == facts["num_chars"]
+    assert sum(facts[f"num_chars/{name}"] for name in CLASSES) == facts["num_chars"]

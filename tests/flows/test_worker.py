@@ -19,7 +19,7 @@ from components import tracking
 from flows import server
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
-from tests.flows.test_launch import is_gone, wait_until
+from tests.flows.test_launch import ancestors, is_gone, wait_until
 
 POOL = "toys"
 CHECKPOINT = Path(".hiraku/toy") / f"pretrain-{RECIPE}"
@@ -127,10 +127,7 @@ def family(project: Project) -> tuple[psutil.Process, psutil.Process, psutil.Pro
     """Flow, launcher and stage, once the long stage works."""
     wait_until(CHECKPOINT.is_file, "the toy stage does not start")
     stage = psutil.Process(project.started("pretrain")[-1])
-    launcher = stage.parent()
-    assert launcher is not None
-    flow = launcher.parent()
-    assert flow is not None
+    launcher, flow, *_ = ancestors(stage)
     return flow, launcher, stage
 
 
