@@ -1,7 +1,7 @@
 """Baseline of language models: a character n-gram model with interpolated modified Kneser-Ney smoothing.
 
-    python -m benchmarks.ngram CORPUS --order 5                 a validated corpus: its own train and test splits
-    python -m benchmarks.ngram A.jsonl.gz B.jsonl --order 2 6   plain files: exact copies dropped, split by content hash
+    python -m benchmarks ngram CORPUS --order 5 8 --recipe RECIPE   a validated corpus, beside what a recipe scored
+    python -m benchmarks ngram A.jsonl.gz B.jsonl --order 2 6       plain files, split by content hash
 
 Trains on the split `train`, prints bits per character and per byte on `test` for each order asked for. The convention
 is that of the task `held-out-bits`: of each document, all characters and one end-of-document symbol are predicted; bits
@@ -12,23 +12,26 @@ every text has a probability, as it has for a tokenizer with byte fallback; what
 
 import gzip
 import json
-import resource
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cyclopts
 
+from benchmarks.figures import Row, Spread
 from benchmarks.kneser_ney import KneserNey
+from benchmarks.machine import describe, peak_memory
+from benchmarks.report import Result, save
+from components import paths
 from components.modalities.text.scoring import first_by_hash
 from components.outcomes import Refused
+from components.recipes import Library
 from components.records import content_digest, iterate_records, split_of
 
-RESULTS = Path("benchmarks/results")
+NAME = "ngram"
 TEST_SHARE = 0.03
-app = cyclopts.App(help=__doc__, help_format="plaintext")
 
 
 @dataclass(frozen=True)
@@ -107,25 +110,25 @@ def _sizes(texts: list[str]) -> dict[str, int]:
     }
 
 
-@app.default
-def main(
-    *sources: str,
-    order: Annotated[list[int], cyclopts.Parameter(consume_multiple=True)] = [5],  # noqa: B006 - never changed
-    column: str = "text",
-    max_documents: int | None = None,
-    share: float = 1.0,
-    save: str | None = None,
-) -> None:
-    """Print what each order reaches.
+def neural_score(recipe: str, corpus: str) -> tuple[float, int | None]:
+    """What `evaluate` found for a recipe: bits per character, and how many documents its task takes of a corpus.
 
-    Args:
-        sources: one corpus, or JSON Lines files.
-        order: lengths of the n-grams; each is a model of its own.
-        column: of the corpus.
-        max_documents: so many test documents only, as the key of the same name in a task (corpus only).
-        share: of the documents to keep, chosen by their content (files only).
-        save: also write `benchmarks/results/<save>.json`.
+    Raises:
+        Refused: the recipe has no such task, or was not evaluated.
     """
+    library = Library()
+    for name in library.read("recipe", recipe).evaluate.tasks:
+        task = library.read("task", name)
+        if task.kind == "held-out-bits" and (task.corpus, task.split) == (corpus, "test"):
+            path = paths.payload("evaluate", recipe) / "scores.json"
+            if not path.is_file():
+                raise Refused(f"{path} is not there, so there is no score. Run: hiraku evaluate {recipe}")
+            scores = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+            return float(scores[name]["bits_per_character"]), task.max_documents
+    raise Refused(f"Recipe '{recipe}' has no task of kind 'held-out-bits' on the split test of '{corpus}'.")
+
+
+def _splits_of(sources: tuple[str, ...], column: str, max_documents: int | None, share: float) -> dict[str, list[str]]:
     files = [Path(source) for source in sources if ".jsonl" in source]
     if not sources or (len(files) not in (0, len(sources))) or (not files and len(sources) > 1):
         raise Refused(f"Found sources {list(sources)}, expected one corpus or JSON Lines files.")
@@ -133,6 +136,40 @@ def main(
     empty = [split for split, texts in splits.items() if not texts]
     if empty:
         raise Refused(f"Found no document in {', '.join(empty)}, expected some in train and test. Give more text.")
+    return splits
+
+
+def _row(corpus: str, score: Score, ours: float | None) -> Row:
+    figure, peer = f"{corpus}: held-out bits per character", f"character {score.order}-gram, modified Kneser-Ney"
+    if ours is None:
+        return Row(figure, peer, Spread.of([score.bits_per_character]))
+    return Row.compare(figure, peer, [ours], [score.bits_per_character], at_most=1.0)
+
+
+def main(
+    *sources: str,
+    order: Annotated[list[int], cyclopts.Parameter(consume_multiple=True)] = [5],  # noqa: B006 - never changed
+    column: str = "text",
+    max_documents: int | None = None,
+    share: float = 1.0,
+    recipe: str | None = None,
+    save_as: str | None = None,
+) -> None:
+    """Bits per character of n-gram models on held-out documents.
+
+    Args:
+        sources: one corpus, or JSON Lines files.
+        order: lengths of the n-grams; each is a model of its own.
+        column: of the corpus.
+        max_documents: so many test documents only, as the key of the same name in a task (corpus only).
+        share: of the documents to keep, chosen by their content (files only).
+        recipe: compare with what this evaluated recipe reached, on the documents of its task (corpus only).
+        save_as: also write `benchmarks/results/<save_as>.json`.
+    """
+    ours = None
+    if recipe:
+        ours, max_documents = neural_score(recipe, sources[0] if len(sources) == 1 else "")
+    splits = _splits_of(sources, column, max_documents, share)
     sizes = {split: _sizes(texts) for split, texts in splits.items()}
     for split, counts in sizes.items():
         print(split, *(f"{value:,} {name.removeprefix('num_')}" for name, value in counts.items()))
@@ -142,22 +179,25 @@ def main(
     print("|---|---|---|---|---|---|---|---|")
     scores = []
     for score in measure(splits, order):
-        scores.append(asdict(score))
+        scores.append(score)
         print(
             f"| {score.order} | {score.bits_per_character:.4f} | {score.bits_per_byte:.4f} | {score.num_unknown} "
             f"| {score.bits_of_unknown:.0f} | {sum(score.num_grams):,} | {score.fit_seconds} | {score.score_seconds} |",
             flush=True,
         )
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory {peak_gb:.2f} GiB")
-    if save:
-        result: dict[str, Any] = {"sources": list(sources), "sizes": sizes, "scores": scores, "peak_gib": peak_gb}
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / f"{save}.json").write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if save_as:
+        chosen = {"column": column if column != "text" else None, "share": share if share < 1 else None}
+        chosen |= {"recipe": recipe, "max-documents": None if recipe else max_documents, "save-as": save_as}
+        words = [*sources, "--order", *map(str, order)]
+        words += [word for key, value in chosen.items() if value is not None for word in (f"--{key}", str(value))]
+        command = f"python -m benchmarks {NAME} {' '.join(words)}"
+        measured = {"sizes": sizes, "scores": list(map(asdict, scores)), "peak_memory_bytes": peak_memory()}
+        rows = [_row(", ".join(sources), score, ours) for score in scores]
+        save(Result(save_as, command, rows, [_note(sizes)], describe(), measured))
 
 
-if __name__ == "__main__":
-    try:
-        app()
-    except Refused as refused:
-        raise SystemExit(str(refused)) from None
+def _note(sizes: dict[str, dict[str, int]]) -> str:
+    told = (
+        f"{counts['num_documents']:,} documents, {counts['num_characters']:,} characters" for counts in sizes.values()
+    )
+    return "; ".join(f"{split}: {words}" for split, words in zip(sizes, told, strict=True)) + "."

@@ -267,7 +267,7 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
         _network(release),
         "## Use",
         fenced(program, "python"),
-        "It printed, when this package was made and loaded back in a fresh process without a network:",
+        "It printed, when this package was made and loaded back in a fresh process without a Hub:",
         fenced(printed),
         "## Training data",
         _data(release),

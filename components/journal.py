@@ -9,19 +9,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import paths
+from components import paths, ranks
 
 POINTS_NAME = "metrics.jsonl"
 PARAMETERS_NAME = "parameters.json"
 
 
 class Journal:
-    """The record of one run of a stage, in `artifacts/journals/<verb>/<name>/`."""
+    """The record of one run of a stage, in `artifacts/journals/<verb>/<name>/`; of several ranks, rank 0 writes it."""
 
     def __init__(self, verb: str, name: str) -> None:
         self.verb = verb
         self.folder = paths.journal(verb, name)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if ranks.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
         self.rewrite([])
 
     @property
@@ -32,7 +33,7 @@ class Journal:
     def parameters(self, values: dict[str, Any]) -> None:
         """Record what the run was made with; nested values are flattened with dots."""
         text = json.dumps(values, ensure_ascii=False, indent=1, default=str)
-        (self.folder / PARAMETERS_NAME).write_text(text + "\n", encoding="utf-8")
+        self.note(PARAMETERS_NAME, text + "\n")
 
     def metrics(self, step: int, **values: float) -> None:
         """Add one point; keys become `<verb>/<metric>`."""
@@ -42,14 +43,22 @@ class Journal:
             "metrics": {f"{self.verb}/{key}": float(value) for key, value in values.items()},
         }
         self.points.append(point)
+        if not ranks.is_main():
+            return
         with self.points_path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(point) + "\n")
 
     def rewrite(self, points: list[dict[str, Any]]) -> None:
         """Start over from the points that a checkpoint remembers, so that a resumed run repeats no step."""
         self.points = list(points)
-        self.points_path.write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
+        if not ranks.is_main():
+            return
+        # A new file: whoever follows the old one sees that it is another.
+        partial = self.points_path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
+        partial.replace(self.points_path)
 
     def note(self, file_name: str, text: str) -> None:
         """Leave a text (Markdown, HTML) that the tracking server shows beside the curves."""
-        (self.folder / file_name).write_text(text, encoding="utf-8")
+        if ranks.is_main():
+            (self.folder / file_name).write_text(text, encoding="utf-8")

@@ -14,6 +14,12 @@ PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
 SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"}
 WATCH_SECONDS = 1.0
+OUTLIVE = "HIRAKU_OUTLIVE_PARENT"
+
+
+def bound_environment() -> dict[str, str]:
+    """Our environment without HIRAKU_OUTLIVE_PARENT: what a flow starts ends with it, whatever a person has set."""
+    return {key: value for key, value in os.environ.items() if key.upper() != OUTLIVE}
 
 
 def die_with_parent(sent: int = signal.SIGKILL) -> None:

@@ -98,7 +98,7 @@ def lineage_from(manifest: Manifest) -> Lineage:
     """
     states: dict[tuple[str, str], Manifest] = {}
     inputs: dict[str, str] = {}
-    _walk(manifest, states, inputs, is_seen=set())
+    _walk(manifest, states, inputs, seen=set())
     return Lineage(tuple(states.values()), tuple(Input(path, inputs[path]) for path in sorted(inputs)))
 
 
@@ -106,9 +106,9 @@ def _walk(
     manifest: Manifest,
     states: dict[tuple[str, str], Manifest],
     inputs: dict[str, str],
-    is_seen: set[tuple[str, str]],
+    seen: set[tuple[str, str]],
 ) -> None:
-    is_seen.add((manifest.verb, manifest.name))
+    seen.add((manifest.verb, manifest.name))
     for path, content_hash in sorted(manifest.parents.items()):
         node = state_of(path)
         if node is None:
@@ -122,6 +122,6 @@ def _walk(
                 f"{content_hash[:12]}, which is {parent.payload_hash[:12]} now. "
                 f"Run: hiraku {manifest.verb} {manifest.name}"
             )
-        if node not in is_seen:
-            _walk(parent, states, inputs, is_seen)
+        if node not in seen:
+            _walk(parent, states, inputs, seen)
     states[manifest.verb, manifest.name] = manifest

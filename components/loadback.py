@@ -1,4 +1,4 @@
-"""Load a package as its users will, in a fresh process without the network, and compare what it computes.
+"""Load a package as its users will, in a fresh process that asks no Hub, and compare what it computes.
 
     python -m components.loadback FAMILY FOLDER PROBES ANSWER [EXAMPLE]
 
@@ -85,7 +85,7 @@ def load_back(
         raise RuntimeError(f"loading {folder.name} back was ended by signal {-done.returncode}: out of memory?")
     if done.returncode:
         words = " ".join(done.stderr.strip().splitlines()[-3:])
-        raise Refused(f"The package does not load in a fresh process, expected it to load without a network: {words}")
+        raise Refused(f"The package does not load in a fresh process, expected it to load without a Hub: {words}")
     answer = workspace / "answer"
     tensors = load_file(answer / ANSWER_NAME)
     order = json.loads((answer / ORDER_NAME).read_text(encoding="utf-8"))

@@ -36,16 +36,18 @@ class Progress:
         total: steps in all.
         done: steps that an earlier run has done.
         unit: what a line of a log calls them.
+        is_silent: say nothing, as one of several processes that do the same.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step") -> None:
+    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step", is_silent: bool = False) -> None:
         self.label, self.total, self.start, self.done, self.unit = label, total, done, done, unit
+        self.is_silent = is_silent
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
         self.began = time.monotonic()
         self.last_line = float("-inf")
-        if shows_bar():
+        if shows_bar() and not self.is_silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
@@ -85,6 +87,6 @@ class Progress:
         """A line of its own, above the bar if there is one."""
         if self.bar is not None:
             self.bar.console.print(text, markup=False, highlight=False)
-        else:
+        elif not self.is_silent:
             sys.stderr.write(f"{self.label}: {text}\n")
             sys.stderr.flush()

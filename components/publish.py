@@ -1,7 +1,8 @@
 """`publish`: the package of a recipe becomes a repository on a Hugging Face Hub, read back and verified.
 
 Not a DVC stage: it acts on a server. The server is asked what it has before anything is sent, so running it again
-changes nothing; the receipt is a copy of its answer. Without a token nothing is sent: it says what would be.
+changes nothing; the receipt is a copy of its answer. Only a version of the registry goes out, and what somebody else
+has put into a repository stays. Without a token nothing is sent: it says what would be.
 """
 
 import hashlib
@@ -12,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import paths
+from components import paths, tracking
 from components.manifest import MANIFEST_NAME, Manifest, file_hash, read_manifest, tree_hash
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
-from components.wording import one_line
+from components.wording import one_line, shown
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 OWN_FILES = frozenset({".gitattributes"})
 """What a Hub puts into a repository by itself."""
@@ -69,8 +71,9 @@ def publish(name: str, say: Say = print) -> dict[str, Any]:
         The receipt, also left at `artifacts/published/<recipe>.json`; without HF_TOKEN the plan, and nothing is left.
 
     Raises:
-        Refused: the recipe names no repository, there is no package or another one than its manifest says, or the Hub
-            does not accept it or returns it otherwise.
+        Refused: the recipe names no repository, there is no package or another one than its manifest says, it is no
+            version of a registry that answers, the repository holds what somebody else has put there, or the Hub does
+            not accept it or returns it otherwise.
         httpx2.HTTPError, OSError: the Hub does not answer, or fails; trying again may help.
     """
     recipe = Library().read("recipe", name)
@@ -96,8 +99,9 @@ def publish(name: str, say: Say = print) -> dict[str, Any]:
     if not token:
         _tell_plan(section.repository, folder, files, say)
         return {**plan, "is_published": False}
+    version = _require_version(name, manifest, say)
     commit, is_new = _upload(section, folder, files, token, name)
-    receipt = {**plan, "commit": commit, "files": {file.path: file.sha256 for file in files}}
+    receipt = {**plan, "version": version, "commit": commit, "files": {file.path: file.sha256 for file in files}}
     place = paths.receipt("publish", name)
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_suffix(".partial")
@@ -118,6 +122,23 @@ def _check_untouched(name: str, manifest: Manifest) -> None:
         )
 
 
+def _require_version(name: str, manifest: Manifest, say: Say) -> str:
+    """The version of the registry that a package is; empty if the registry does not answer."""
+    silence: tuple[type[Exception], ...] = (Refused, *tracking.troubles())
+    try:
+        tracking.require_server()
+        found = tracking.find_version(name, manifest.payload_hash)
+    except silence as error:
+        say(f"Whether '{name}' is registered is unknown, since the registry does not answer: {one_line(shown(error))}")
+        return ""
+    if found is None:
+        raise Refused(
+            f"The package of '{name}' with the content {manifest.payload_hash[:12]} is no version in the registry, "
+            f"expected one, since only versions are published. Run: hiraku register {name}"
+        )
+    return found.version
+
+
 def _tell_plan(repository: str, folder: Path, files: list[LocalFile], say: Say) -> None:
     total = sum(file.num_bytes for file in files)
     say(f"There is no HF_TOKEN, so nothing was sent. {len(files)} files, {total:,} bytes, would go to {repository}:")
@@ -135,18 +156,21 @@ def _upload(section: Any, folder: Path, files: list[LocalFile], token: str, name
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
+    hub = f"The Hub at {shown(api.endpoint)}"
     advice = "Check HF_TOKEN (it must be able to write), HF_ENDPOINT, HF_HUB_OFFLINE, publish.repository; run again."
     wrong_settings = (HFValidationError, OfflineModeIsEnabled, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
     try:
         commit, is_new = _bring(api, section, folder, files, f"hiraku publish {name}")
         problems = _differences(api, section.repository, commit, files) if is_new else []
+    except Refused:
+        raise
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
         is_final = 400 <= status < 500 and status not in TRANSIENT
         if is_final or isinstance(error, wrong_settings):
-            words = one_line(error, 400)
-            raise Refused(f"The Hub at {api.endpoint} did not take {section.repository}: {words}. {advice}") from error
-        error.add_note(f"The Hub at {api.endpoint} does not answer as it should. {advice}")
+            words = one_line(shown(error), 400)
+            raise Refused(f"{hub} did not take {section.repository}: {words}. {advice}") from error
+        error.add_note(f"{hub} does not answer as it should. {advice}")
         raise
     if problems:
         raise Refused(f"{section.repository} at {commit} is not what was sent: {'; '.join(problems)}. Run again.")
@@ -154,29 +178,43 @@ def _upload(section: Any, folder: Path, files: list[LocalFile], token: str, name
 
 
 def _bring(api: "HfApi", section: Any, folder: Path, files: list[LocalFile], message: str) -> tuple[str, bool]:
-    """Create the repository and commit the files, each only if it has to be."""
+    """Create the repository and commit the files, each only if it has to be.
+
+    The message is also what tells our commits from those of others: a receipt is lost with its folder.
+    """
     api.create_repo(section.repository, private=section.private, exist_ok=True)
     head = api.repo_info(section.repository).sha or ""
     if head and not _differences(api, section.repository, head, files):
         return head, False
+    if head and (there := _files_at(api, section.repository, head)):
+        newest = api.list_repo_commits(section.repository, revision=head)[0].title
+        if newest.partition(" (part ")[0] != message:  # a large folder goes up in several commits
+            raise Refused(
+                f"{section.repository} has {len(there)} files, and its newest commit is '{one_line(newest, 80)}', "
+                f"expected an empty repository or '{message}': publishing would delete what others have put there. "
+                "Move it elsewhere and delete its files on the Hub, or name another place under publish.repository."
+            )
     done = api.upload_folder(
         repo_id=section.repository,
         folder_path=folder,
         commit_message=message,
         delete_patterns="*",  # what an older version had and this one has not
+        parent_commit=head or None,  # what has been looked at; the Hub refuses if it has changed since
     )
     return str(done.oid), True
 
 
-def _differences(api: "HfApi", repository: str, commit: str, files: list[LocalFile]) -> list[str]:
-    """In what a commit differs from local files, one phrase each; empty if it holds exactly them."""
+def _files_at(api: "HfApi", repository: str, commit: str) -> dict[str, "RepoFile"]:
+    """The files of a commit by path, without those of the Hub itself."""
     from huggingface_hub.hf_api import RepoFile
 
-    there = {
-        row.path: row
-        for row in api.list_repo_tree(repository, revision=commit, recursive=True)
-        if isinstance(row, RepoFile) and row.path not in OWN_FILES
-    }
+    rows = api.list_repo_tree(repository, revision=commit, recursive=True)
+    return {row.path: row for row in rows if isinstance(row, RepoFile) and row.path not in OWN_FILES}
+
+
+def _differences(api: "HfApi", repository: str, commit: str, files: list[LocalFile]) -> list[str]:
+    """In what a commit differs from local files, one phrase each; empty if it holds exactly them."""
+    there = _files_at(api, repository, commit)
     problems = [f"{path} is there and should not be" for path in sorted(there.keys() - {file.path for file in files})]
     for file in files:
         row = there.get(file.path)

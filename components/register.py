@@ -14,36 +14,32 @@ from components.manifest import read_manifest
 ALIAS = "challenger"
 
 
-def register(name: str, release: tracking.Release | None = None) -> dict[str, Any]:
+def register(name: str, release: tracking.Release) -> dict[str, Any]:
     """Register the package of a recipe.
 
     Args:
         name: the recipe, which names the model in the registry.
-        release: the run that keeps the files; without one, a run of its own.
+        release: the run that keeps the files.
 
     Returns:
         The receipt, also left at `artifacts/registered/<recipe>.json`.
 
     Raises:
-        Refused: there is no package, or the tracking server does not answer.
+        Refused: there is no package.
+        components.tracking.troubles: the tracking server does not answer as it should; trying again may help.
     """
     manifest = read_manifest("package", name)
-    tracking.require_server()
     found = tracking.find_version(name, manifest.payload_hash)
     is_new = found is None
     if found is None:
         folder = paths.state("package", name)
-        owner = release or tracking.Release(name, "register")
         tags = {
             "content_hash": manifest.payload_hash,
             "recipe": name,
             "licence": manifest.licence,
             **{f"revision {module}": str(number) for module, number in manifest.revisions.items()},
         }
-        run_id = owner.open()
-        found = tracking.add_version(name, run_id, folder, {tracking.tag_key(k): v for k, v in tags.items()})
-        if release is None:
-            owner.close("FINISHED")
+        found = tracking.add_version(name, release.open(), folder, {tracking.tag_key(k): v for k, v in tags.items()})
     tracking.set_alias(name, ALIAS, found.version)
     receipt = {**asdict(found), "alias": ALIAS, "uri": f"models:/{name}/{found.version}"}
     place = paths.receipt("register", name)

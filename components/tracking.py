@@ -5,15 +5,16 @@ Without `MLFLOW_TRACKING_URI` everything goes to SQLite under `.hiraku/mlflow/`,
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -22,6 +23,7 @@ import psutil
 
 from components.outcomes import Refused
 from components.settings import STATE
+from components.wording import shown
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,14 +34,22 @@ BATCH_METRICS = 1000
 BATCH_PARAMETERS = 100
 MAX_VALUE_CHARS = 6000
 """Limits of MLflow's batch request."""
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+UPLOAD_SECONDS = 600
+"""How long a server may take to store one file of a model before it answers; the timeout of other requests is short."""
 
 
 # ---- where ----------------------------------------------------------------------------------------------------------
 
 
+def is_embedded() -> bool:
+    """Whether runs go to this project's own database; a variable that is set to nothing names no server."""
+    return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, or the database embedded in this project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
+    return f"sqlite:///{(HOME / 'mlflow.db').resolve()}" if is_embedded() else os.environ["MLFLOW_TRACKING_URI"]
 
 
 def require_server() -> None:
@@ -56,7 +66,7 @@ def require_server() -> None:
         socket.create_connection((address.hostname or "", port), timeout=5).close()
     except OSError as error:
         raise Refused(
-            f"MLFLOW_TRACKING_URI is {tracking_uri()}, but nothing answers there ({error}). Start the server "
+            f"MLFLOW_TRACKING_URI is {shown(tracking_uri())}, but nothing answers there ({error}). Start the server "
             "(mlflow/README.md), or unset the variable to track into .hiraku/mlflow/."
         ) from error
 
@@ -90,8 +100,7 @@ def _experiment(name: str) -> str:
     found = client().get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    is_embedded = "MLFLOW_TRACKING_URI" not in os.environ
-    place = (HOME / "artifacts" / name).resolve().as_uri() if is_embedded else None
+    place = (HOME / "artifacts" / name).resolve().as_uri() if is_embedded() else None
     return str(client().create_experiment(name, artifact_location=place))
 
 
@@ -99,45 +108,95 @@ def _experiment(name: str) -> str:
 
 
 def process_tags() -> dict[str, str]:
-    """What tells whether the process that holds a run still lives."""
-    process = psutil.Process()
-    return {
-        "hiraku.host": socket.gethostname(),
-        "hiraku.process": f"{process.pid}@{process.create_time():.2f}",
-    }
+    """What tells later whether the process that holds a run still lives."""
+    return {"hiraku.host": socket.gethostname(), "hiraku.process": process_mark()}
 
 
-def is_alive(process: str) -> bool:
-    """Whether the process of a `hiraku.process` tag on this machine still lives; process ids are used again.
+def process_mark() -> str:
+    """What names this process so that its machine can find it again: MACHINE/BOOT/NAMESPACE/PID@BIRTH."""
+    return "/".join([*_place(), f"{os.getpid()}@{_birth(psutil.Process())}"])
 
-    A dead process that nobody has reaped yet, as in a container without an init, does not live.
+
+def is_dead(mark: str) -> bool:
+    """Whether the process of a mark has certainly ended; nothing is certain of one that cannot be seen from here.
+
+    A dead process that nobody has reaped yet, as in a container without an init, has ended.
     """
-    pid, _, created = process.partition("@")
+    parts, (machine, boot, namespace) = mark.split("/"), _place()
+    if len(parts) != 4 or parts[0] != machine:
+        return False
+    if parts[1] != boot:  # this machine has been started anew since
+        return True
+    return parts[2] == namespace and not _lives(parts[3])
+
+
+def _place() -> tuple[str, str, str]:
+    """The machine, its last start, and the namespace of our process ids; outside Linux the last two are unknown.
+
+    Machines made from one image may share a name, and containers on the host's network share the host's: each has
+    process ids of its own.
+    """
+    # systemd asks to keep the id itself from a network: machine-id(5).
+    own = hashlib.sha256(b"hiraku" + _line("/etc/machine-id").encode()).hexdigest()[:8]
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}-{own}", _line("/proc/sys/kernel/random/boot_id"), namespace
+
+
+def _line(path: str) -> str:
+    """What a small file of the system says; empty where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _birth(process: psutil.Process) -> str:
+    """When a process started: Linux counts ticks since its own start, so setting the clock moves nothing."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"{process.create_time():.2f}"
+    return stat.rpartition(")")[2].split()[19]  # starttime, field 22 of proc_pid_stat(5)
+
+
+def _lives(process: str) -> bool:
+    """Whether `PID@BIRTH` is a process here and now; process ids are used again."""
+    pid, _, birth = process.partition("@")
     try:
         found = psutil.Process(int(pid))
-        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - float(created)) < 1
+        return found.status() != psutil.STATUS_ZOMBIE and _birth(found) == birth
     except (psutil.Error, ValueError):
         return False
 
 
-def sweep(experiment: str) -> int:
-    """Mark runs as killed that still count as running though their process on this machine is gone."""
-    found = client().get_experiment_by_name(experiment)
-    if found is None:
-        return 0
-    rows = client().search_runs([found.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
-    dead = [
-        run
-        for run in rows
-        if run.data.tags.get("hiraku.host") == socket.gethostname()
-        and not is_alive(run.data.tags.get("hiraku.process", ""))
-    ]
+def sweep() -> int:
+    """Mark runs as killed, in every experiment, that count as running though their process on this machine is gone."""
+    places = [each.experiment_id for each in _all(client().search_experiments)]
+    ours = f"attributes.status = 'RUNNING' and tags.`hiraku.host` = '{socket.gethostname()}'"
+    running = list(_all(partial(client().search_runs, places, ours)))
+    dead = [run for run in running if is_dead(run.data.tags.get("hiraku.process", ""))]
     for run in dead:
-        client().set_terminated(run.info.run_id, "KILLED")
+        close_run(run.info.run_id, "KILLED")
     return len(dead)
 
 
+def _all(search: Callable[..., Any]) -> Iterator[Any]:
+    """Everything that a search of MLflow finds, which it gives page by page."""
+    page = search()
+    yield from page
+    while page.token:
+        page = search(page_token=page.token)
+        yield from page
+
+
 # ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+REASON = "reason"
+"""Tag of a run that did not come to its end."""
 
 
 def tag_key(key: str) -> str:
@@ -147,18 +206,21 @@ def tag_key(key: str) -> str:
 
 @dataclass
 class Release:
-    """The run of one release: opened when something happens, so that a release with nothing to do leaves none."""
+    """The run of a release, or of a verb alone: opened when something happens, so that nothing to do leaves none."""
 
-    recipe: str
+    name: str
     experiment: str
     tags: dict[str, str] = field(default_factory=dict)
+    """Its stages have them too."""
+    verb: str = "release"
     run_id: str = ""
 
     def open(self) -> str:
         """The id of the run, made when it is first asked for."""
         if not self.run_id:
-            tags = {"hiraku.kind": "release", "recipe": self.recipe, **process_tags(), **self.tags}
-            run = client().create_run(_experiment(self.experiment), tags=tags, run_name=f"release {self.recipe}")
+            kind = "release" if self.verb == "release" else "verb"
+            tags = {tag_key(k): v for k, v in {"hiraku.kind": kind, **process_tags(), **self.tags}.items()}
+            run = client().create_run(_experiment(self.experiment), tags=tags, run_name=f"{self.verb} {self.name}")
             self.run_id = str(run.info.run_id)
         return self.run_id
 
@@ -201,10 +263,12 @@ def open_stage_run(release: Release, verb: str, name: str, tags: dict[str, str],
     run = resumable_run(resume) if resume else None
     if run is not None:
         client().update_run(run.info.run_id, status="RUNNING")
+        if REASON in run.data.tags:  # why an earlier try of it failed
+            client().delete_tag(run.info.run_id, REASON)
         for key, value in tags.items():
             client().set_tag(run.info.run_id, tag_key(key), value)
         return str(run.info.run_id)
-    tags = {"hiraku.kind": "stage", "recipe": release.recipe, **release.tags, **tags}
+    tags = {"hiraku.kind": "stage", **release.tags, **tags}
     made = client().create_run(
         _experiment(release.experiment), tags={tag_key(k): v for k, v in tags.items()}, run_name=f"{verb} {name}"
     )
@@ -303,12 +367,27 @@ def add_version(model: str, run_id: str, folder: Path, tags: dict[str, str]) -> 
     """Keep a folder with a run, then name it as the next version; a kill in between leaves no version."""
     from mlflow.exceptions import MlflowException
 
-    client().log_artifacts(run_id, str(folder), "model")
+    with _patience():
+        client().log_artifacts(run_id, str(folder), "model")
     with contextlib.suppress(MlflowException):  # it exists
         client().create_registered_model(model)
     source = f"{client().get_run(run_id).info.artifact_uri}/model"
     made = client().create_model_version(model, source, run_id=run_id, tags=tags)
     return _version(made, tags["content_hash"])
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Requests may take long meanwhile: a server answers an upload when it has stored the file."""
+    usual = os.environ.get(TIMEOUT, "")
+    os.environ[TIMEOUT] = str(max(UPLOAD_SECONDS, int(usual or 0)))
+    try:
+        yield
+    finally:
+        if usual:
+            os.environ[TIMEOUT] = usual
+        else:
+            del os.environ[TIMEOUT]
 
 
 def set_alias(model: str, alias: str, version: str) -> None:

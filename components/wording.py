@@ -1,5 +1,7 @@
 """Phrases of the errors that people cause, so that they all answer: what was found, what was expected, what to do."""
 
+import re
+import signal
 from collections.abc import Iterable
 
 from rapidfuzz import process
@@ -28,3 +30,17 @@ def one_line(text: object, limit: int = 200) -> str:
     """Shorten a value for a message: a single line of at most `limit` characters."""
     flat = " ".join(str(text).split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def shown(text: object) -> str:
+    """A text fit for a person, a log or a server: without the user and password that a URL in it may carry."""
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", str(text))
+
+
+def ending(code: int) -> str:
+    """How a process ended, by the return code that Python gives."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        cause = " (killed by a person, or by the kernel for want of memory)" if name == "SIGKILL" else ""
+        return f"was ended by {name}{cause}"
+    return f"ended with exit code {code}"

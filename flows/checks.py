@@ -1,16 +1,23 @@
 """What is found out before anything starts: everything that a person can mend is said at once and early.
 
-Imports neither Prefect nor MLflow, so a misspelt name is answered in a second.
+Imports no Prefect, and MLflow only when everything else is right and a tracking server is named, so a misspelt name is
+answered in a second.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 
-from components import paths, tracking
+from components import VERBS, paths, tracking
 from components.graph import plan, plan_to
 from components.manifest import MANIFEST_NAME
 from components.outcomes import Refused
-from components.recipes import Library
+from components.recipes import Foreign, Library
+from components.settings import settings
+from components.wording import one_line, shown
 from flows import collect, server, workspace
+
+SECTIONS = frozenset({"pretrain", "align", "evaluate", "publish"})
+"""Verbs that need the section of their name in a recipe."""
 
 Say = Callable[[str], None]
 
@@ -19,10 +26,12 @@ def before_release(recipe: str, say: Say) -> None:
     """Refuse a release that could not come to its end.
 
     Raises:
-        Refused: the recipe, its raw data, git, DVC or a server; the message says what to do.
+        Refused: a setting, the recipe, its raw data, git, DVC or a server; the message says what to do.
     """
+    settings()
     library = Library()
     stages = plan(library, recipe)
+    _require_components(stage.verb for stage in stages)
     _project(say)
     collect.require_obtainable(library, stages)
 
@@ -33,7 +42,11 @@ def before_verb(verb: str, name: str, say: Say) -> None:
     Raises:
         Refused: as `before_release`; also if what the stage reads has not been made.
     """
+    settings()
+    _require_components([verb])
     library = Library()
+    if verb in SECTIONS:
+        _require_section(library, verb, name)
     if verb in ("register", "publish"):
         library.path("recipe", name)
         _project(say)
@@ -51,9 +64,50 @@ def before_verb(verb: str, name: str, say: Say) -> None:
     collect.require_obtainable(library, needed[-1:])
 
 
+def _require_components(verbs: Iterable[str]) -> None:
+    for verb in verbs:
+        if find_spec(f"components.{verb}") is None:
+            known = ", ".join(each for each in VERBS if find_spec(f"components.{each}"))
+            raise Refused(
+                f"The verb '{verb}' has no component in this version. There are: {known}. Run: hiraku recipes"
+            )
+
+
+def _require_section(library: Library, verb: str, name: str) -> None:
+    recipe = library.read("recipe", name)
+    if getattr(recipe, verb, None) is not None:
+        return
+    if isinstance(recipe, Foreign):
+        raise Refused(
+            f"Recipe '{name}' is somebody else's model, taken from {recipe.source}, and has no section '{verb}': there "
+            f"is nothing to {verb}. It is taken in by: hiraku package {name}"
+        )
+    ways = {
+        "pretrain": f"Its weights come from: hiraku align {name}",
+        "align": f"Its weights come from: hiraku pretrain {name}",
+        "publish": f"Add where it goes: publish: {{repository: ORGANISATION/{name}}}",
+    }
+    raise Refused(f"{library.path('recipe', name)} has no section '{verb}'. {ways[verb]}")
+
+
 def _project(say: Say) -> None:
     workspace.require_project()
     tracking.require_server()
+    _require_login()
     server.require_server()
     for path in workspace.rendered_again():
         say(f"{path} was rendered again from the recipes")
+
+
+def _require_login() -> None:
+    """Ask a tracking server of `MLFLOW_TRACKING_URI` one question, which it answers only to who may use it."""
+    if tracking.is_embedded():
+        return
+    try:
+        tracking.client().search_experiments(max_results=1)
+    except tracking.troubles() as error:
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is {shown(tracking.tracking_uri())}, which does not answer as a tracking server "
+            f"should: {one_line(shown(error))}. Check the address, MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD (mlflow/README.md)."
+        ) from error

@@ -1,10 +1,10 @@
 """The words of the command line. Libraries are imported inside the commands, so that help comes at once."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.outcomes import Refused
-from flows.launch import StageFailed
+from flows.launch import StageFailed, StageStopped, terminated
 
 REFUSED = 2
 """Exit code when input is wrong or a result cannot be accepted."""
@@ -20,8 +20,6 @@ FAILED = 1
 """Exit code when something broke that may work another time."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
-TERMINATED = 143
-"""Exit code after SIGTERM: 128 + SIGTERM."""
 
 STAGES = Group("Stages, in the order of the path", sort_key=1)
 RELEASES = Group("Releases", sort_key=0)
@@ -42,7 +40,7 @@ VERB_HELP = {
     "register": ("recipe", "A package to a version in the model registry, alias challenger."),
     "publish": (
         "recipe",
-        "A package to a Hub repository (HF_TOKEN, HF_ENDPOINT); without a token, says what would go.",
+        "A registered version to a Hub repository (HF_TOKEN, HF_ENDPOINT); without a token, says what would go.",
     ),
 }
 """Verb -> what it works on, and one line of help."""
@@ -61,8 +59,12 @@ app = App(
 
 def _say(line: str) -> None:
     """A plain line; in a terminal the bar of a stage stands on standard error and is not disturbed."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever listened has ended, such as `tee` after Ctrl-C: the work goes on, or ends as it should, unheard.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.command(group=RELEASES)
@@ -159,6 +161,25 @@ def graph(*, check: bool = False) -> int:
 
 
 @app.command(group=PROJECT)
+def batch(recipe: str, number: int, /) -> int:
+    """Show what stands in a batch of a training, such as one that the guard left out.
+
+    Parameters
+    ----------
+    recipe
+        A recipe whose shards are made.
+    number
+        The batch's number, as the trainer's messages name it: from 0, over all epochs.
+    """
+    from components.batch_view import batch_texts
+
+    for place, text in enumerate(batch_texts(recipe, number)):
+        console.rule(f"sample {place}", align="left")
+        console.print(text, markup=False)
+    return 0
+
+
+@app.command(group=PROJECT)
 def clean() -> int:
     """Remove the checkpoints of trainings that nobody runs; one that was stopped begins from step 0 then.
 
@@ -177,17 +198,20 @@ def clean() -> int:
 
 
 @app.command(group=PROJECT)
-def doctor(recipe: str | None = None, /) -> int:
+def doctor(recipe: str | None = None, /, *, step: int | None = None) -> int:
     """Say what this machine can and cannot do, and what to change.
 
     Parameters
     ----------
     recipe
-        A recipe whose need of disk and precision is compared with the machine.
+        A recipe whose need of memory, disk and precision is compared with the machine, and whose training is estimated
+        on others: bytes of each strategy, FLOPs, time.
+    step
+        Also take one optimiser step with the recipe's network on so many random tokens, and say what it took.
     """
     from flows import doctor as clinic
 
-    return clinic.print_findings(clinic.examine(recipe), console)
+    return clinic.consult(recipe, step, console)
 
 
 @app.command(group=PROJECT)
@@ -206,14 +230,10 @@ def ui(*, mlflow_port: int = 5000, prefect_port: int = 4200) -> int:
     return pages.serve(mlflow_port, prefect_port, _say)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    # Prefect sends itself the signal again when it has noted the end; without a handler nothing else would be closed.
-    raise SystemExit(TERMINATED)
-
-
 def run(words: Sequence[str]) -> int:
     """Run one command; return its exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    # Prefect sends itself the signal again when it has noted the end; without a handler nothing else would be closed.
+    signal.signal(signal.SIGTERM, terminated)
     try:
         return int(app(list(words), exit_on_error=False, print_error=True) or 0)
     except CycloptsError:
@@ -221,10 +241,20 @@ def run(words: Sequence[str]) -> int:
     except Refused as error:
         errors.print(f"[bold red]Refused:[/] {escape(str(error))}", soft_wrap=True)
         return REFUSED
+    except StageStopped as error:
+        errors.print(f"Stopped: {escape(str(error))}", soft_wrap=True)
+        return FAILED
     except StageFailed as error:
         errors.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
         errors.print("The lines above say more. The same command tries again, from the checkpoint if there is one.")
         return FAILED
     except KeyboardInterrupt:
-        errors.print("Stopped. Nothing is lost: the same command goes on from here.")
+        errors.print(
+            "Stopped. What is done is kept: the same command goes on from there, a training from a checkpoint."
+        )
         return INTERRUPTED
+    except Exception as error:
+        from flows import faults
+
+        errors.print(f"[bold red]Failed:[/] {escape(faults.put(error, words))}", soft_wrap=True)
+        return FAILED

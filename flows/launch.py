@@ -29,25 +29,28 @@ import psutil
 
 from components import paths
 from components.checkpoints import discard
+from components.lifeline import SHELLS, bound_environment
 from components.outcomes import Kind, Outcome, read_outcome
+from components.wording import ending
 
 GRACE_SECONDS = 60.0
 """How long a stage may take to save its checkpoint after SIGTERM before it is killed."""
 LEFT_OVER_SECONDS = 5.0
 """How long what survived its launcher may take to end; the kernel has told it already."""
 TERMINATED = 143
-"""Exit code of a launcher that was told to end: 128 + SIGTERM."""
+"""Exit code after SIGTERM: 128 + SIGTERM."""
 NOTHING_TO_DO = 10
 """Exit code of a launcher whose stage was found fresh, such as after waiting for another process that made it."""
 BUSY = 75
 """EX_TEMPFAIL of sysexits.h: another process holds what the stage needs."""
 KINDS: dict[int, Kind] = {BUSY: "busy", 65: "refused", 70: "failed"}
 """Exit codes of a launcher whose stage did not come to its end; 65 and 70 are EX_DATAERR and EX_SOFTWARE."""
+TRAINED = frozenset({"pretrain", "align"})
+"""Verbs that save a checkpoint when they are asked to end."""
 REASON = "\x1ehiraku-reason "
 """Begins the line by which a launcher says why."""
 CLOCK_SECONDS = 0.05
 """Times of files come from a coarser clock than ours."""
-SHELLS = frozenset({"sh", "dash", "bash", "zsh", "fish"})
 
 
 class StageFailed(RuntimeError):
@@ -68,8 +71,8 @@ class Launched:
     outcome: Outcome
     how: How
     """`ran` did the work, `restored` took it from the run cache, `ready` found nothing to do."""
-    seconds: float
-    """Wall time of everything, DVC included."""
+    has_spoken: bool = False
+    """Whether the stage has said the reason of the outcome itself, as its last words."""
 
 
 # ---- the side of the flow --------------------------------------------------------------------------------------------
@@ -88,7 +91,7 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
     Raises:
         whatever interrupts it (Ctrl-C, SIGTERM, cancellation), after the whole process group has ended.
     """
-    started, began = time.monotonic(), time.time()
+    began = time.time()
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.launch", address],
         stdin=subprocess.DEVNULL,
@@ -105,20 +108,25 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
     reader.start()
     try:
         code = process.wait()
-    except BaseException:
+    except BaseException as error:
+        if process.poll() is None:
+            ends = "saves its checkpoint" if verb in TRAINED else "comes to its end"
+            hint = "; Ctrl-C again ends it at once" if isinstance(error, KeyboardInterrupt) else ""
+            _tell(say, f"Stopping: {verb} {name} {ends}{hint}.")
         _ask_to_end(process)
         raise
     finally:
         # Nothing is left after an orderly end; after a kill -9 of the launcher its stage may be about to end.
         _end_group(process.pid, LEFT_OVER_SECONDS)
         reader.join(timeout=LEFT_OVER_SECONDS)
-    return _launched(_own_outcome(verb, name, began), code, said[-1] if said else "", time.monotonic() - started)
+    return _launched(_own_outcome(verb, name, began), code, said[-1] if said else "")
 
 
 def stage_environment() -> dict[str, str]:
     """Our environment, in which `python` of a stage's command is the interpreter that runs us."""
     here = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    return bound_environment() | {"PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None], said: "deque[str]") -> None:
@@ -129,7 +137,13 @@ def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None], said: 
             if line.startswith(REASON):
                 said.append(line.removeprefix(REASON))
             else:
-                say(line)
+                _tell(say, line)
+
+
+def _tell(say: Callable[[str], None], line: str) -> None:
+    """Say a line, whatever has become of the listener: a pipe that nobody empties stops the stage when it is full."""
+    with contextlib.suppress(Exception):
+        say(line)
 
 
 def _own_outcome(verb: str, name: str, began: float) -> Outcome | None:
@@ -140,29 +154,21 @@ def _own_outcome(verb: str, name: str, began: float) -> Outcome | None:
     return read_outcome(verb, name)
 
 
-def _launched(outcome: Outcome | None, code: int, reason: str, seconds: float) -> Launched:
+def _launched(outcome: Outcome | None, code: int, reason: str) -> Launched:
     """What an exit code, the stage's outcome and the launcher's reason mean together."""
     if code == NOTHING_TO_DO:
-        return Launched(Outcome("done"), "ready", seconds)
+        return Launched(Outcome("done"), "ready")
     if code == TERMINATED:  # otherwise a stage that stopped has been ended by us, since its launcher was killed
         is_told = outcome is not None and outcome.kind == "stopped"
         reason = outcome.reason if outcome and is_told else "Somebody asked it to end, and it has."
-        return Launched(Outcome("stopped", reason), "ran", seconds)
+        return Launched(Outcome("stopped", reason), "ran", is_told)
     if code == 0:
-        return Launched(outcome or Outcome("done"), "ran" if outcome else "restored", seconds)
+        return Launched(outcome or Outcome("done"), "ran" if outcome else "restored")
     if code in KINDS and reason:
         # A stage that ran has said itself why it failed.
         has_spoken = outcome is not None and outcome.kind != "done" and code != BUSY
-        return Launched(outcome if outcome and has_spoken else Outcome(KINDS[code], reason), "ran", seconds)
-    return Launched(Outcome("failed", f"the process of the stage {_ending(code)} and left no reason"), "ran", seconds)
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        cause = " (killed by a person, or by the kernel for want of memory)" if name == "SIGKILL" else ""
-        return f"was ended by {name}{cause}"
-    return f"ended with exit code {code}"
+        return Launched(outcome if outcome and has_spoken else Outcome(KINDS[code], reason), "ran", has_spoken)
+    return Launched(Outcome("failed", f"the process of the stage {ending(code)} and left no reason"), "ran")
 
 
 def _ask_to_end(process: "subprocess.Popen[str]") -> None:
@@ -214,18 +220,22 @@ def _end_group(group: int, grace_seconds: float) -> None:
 # ---- the side of the stage: `python -m flows.launch ADDRESS` -----------------------------------------------
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
+def terminated(_number: int, _frame: FrameType | None) -> None:
+    """Answer SIGTERM by unwinding, so that everything is closed on the way."""
+    raise SystemExit(TERMINATED)
+
+
+def _end_stage(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_group(os.getpgrp(), GRACE_SECONDS)
-    # Unwinds through DVC, which gives its locks back.
-    raise SystemExit(TERMINATED)
+    terminated(number, frame)  # through DVC, which gives its locks back
 
 
 def main(arguments: list[str]) -> int:
     """Reproduce one stage through DVC; the exit code and a line say how it ended if the stage itself could not."""
     from components.lifeline import die_with_parent
 
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _end_stage)
     die_with_parent(signal.SIGTERM)
     (address,) = arguments
     began = time.time()

@@ -1,20 +1,34 @@
 """While a stage works, mirror its journal into a run of the tracking server.
 
-The run is opened when the stage's process shows its first sign of life, so a stage restored from the run cache leaves
-none. Its id is kept beside the journal together with the key of the inputs: a stage that was stopped goes on in its
-old run, one with other inputs starts a new one.
+The run is opened when the process of this launch shows its first sign of life, so a stage restored from the run cache,
+or made by another flow meanwhile, leaves none. Its id is kept beside the journal together with the key of the inputs: a
+stage that was stopped goes on in its old run, one with other inputs starts a new one.
 """
 
+import contextlib
 import json
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from components import paths, tracking
 from components.journal import PARAMETERS_NAME, POINTS_NAME
+from components.outcomes import Kind, Outcome
+from components.wording import one_line, shown
 
 RUN_NAME = "run.json"
+STATUS: dict[Kind, str] = {
+    "done": "FINISHED",
+    "stopped": "KILLED",
+    "refused": "FAILED",
+    "busy": "FAILED",
+    "failed": "FAILED",
+}
+"""How a stage ended -> the status of its run."""
 EVERY_SECONDS = 3.0
 MAX_REPORT_BYTES = 5_000_000
 REPORT_SUFFIXES = frozenset({".html", ".md", ".json", ".txt", ".png", ".svg"})
@@ -28,8 +42,15 @@ REPORTS = {
 """Small files of a state that are worth reading beside the curves; every state's manifest is kept too."""
 
 
+def known_run(verb: str, name: str) -> dict[str, str]:
+    """The run that a stage's process worked in last: its `run_id`, and the `key` of its inputs; empty if none did."""
+    path = paths.journal(verb, name) / RUN_NAME
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
 class Mirror:
-    """A context in which the journal of one stage is mirrored; `run_id` is empty if no process of it ever worked."""
+    """A context around one launch, whose journal is mirrored; `run_id` is empty if no process of it ever worked."""
 
     def __init__(self, release: tracking.Release, verb: str, name: str, key: str, tags: dict[str, str]) -> None:
         self.release = release
@@ -38,16 +59,16 @@ class Mirror:
         self.key = key
         self.tags = tags
         self.run_id = ""
-        self.seconds = 0.0
-        """Wall time that tracking took, in the background or not."""
         self.last: dict[str, float] = {}
         """The last value of each metric."""
         self.trouble = ""
+        """What the tracking server answered last when it did not take something."""
         self._folder = paths.journal(verb, name)
         self._logged: set[tuple[str, int]] = set()
-        self._offset = 0
+        self._offset, self._inode = 0, 0
         self._has_parameters = False
         self._started = time.time()
+        self._is_closed = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"mirror {verb} {name}")
 
@@ -57,38 +78,52 @@ class Mirror:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        if kind is not None and self.run_id:  # interrupted: the next run of the stage opens it again
+        self._end()
+        if self.run_id and not self._is_closed:  # interrupted: the next run of the stage opens it again
             self._guarded(self._send)
             self._guarded(lambda: tracking.close_run(self.run_id, "KILLED"))
 
-    def finish(self, is_done: bool, seconds: dict[str, float], tags: dict[str, str]) -> None:
-        """Bring the run up to date, attach the reports and end it. Only for a stage whose process worked."""
+    def finish(self, outcome: Outcome, has_worked: bool, tags: dict[str, str]) -> None:
+        """Bring the run up to date, attach the reports and end it.
+
+        Args:
+            outcome: how the stage ended.
+            has_worked: whether its process was ours, and worked: without a run so far, it gets one.
+            tags: for the run.
+        """
+        self._end()
+        if has_worked:
+            self._guarded(self._open)
+        self._guarded(self._send)
+        self._guarded(lambda: self._close(outcome, tags))
+        self._is_closed = True
+
+    def _end(self) -> None:
         self._ended.set()
         self._thread.join()
-        started = time.monotonic()
-        self._guarded(self._open)
-        self._guarded(self._send)
-        self._guarded(lambda: self._close(is_done, seconds, tags))
-        self.seconds += time.monotonic() - started
 
     # ---- the thread ----
 
     def _follow(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
-            if self._is_new(self._folder / POINTS_NAME):
-                started = time.monotonic()
+            if self.run_id or (self._is_new(self._folder / POINTS_NAME) and self._is_at_work()):
                 self._guarded(self._open)
                 self._guarded(self._send)
-                self.seconds += time.monotonic() - started
+
+    def _is_at_work(self) -> bool:
+        """Whether the stage's process descends from ours; else the journal is of another flow, which we wait for."""
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if (self.verb, self.name) in pairwise(process.cmdline()):
+                    return True
+        return False
 
     def _guarded(self, step: Any) -> None:
         """A tracking server that falls silent costs the curves and never the training."""
         try:
             step()
         except tracking.troubles() as error:
-            self.trouble = f"{type(error).__name__}: {error}"
+            self.trouble = one_line(shown(f"{type(error).__name__}: {error}"), 400)
 
     def _is_new(self, path: Path) -> bool:
         return path.is_file() and path.stat().st_mtime >= self._started - 1
@@ -96,13 +131,14 @@ class Mirror:
     def _open(self) -> None:
         if self.run_id:
             return
-        path = self._folder / RUN_NAME
-        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        known = known_run(self.verb, self.name)
         resume = known.get("run_id", "") if known.get("key") == self.key else ""
         run_id = tracking.open_stage_run(self.release, self.verb, self.name, self.tags, resume)
         self._logged = tracking.logged_points(run_id) if run_id == resume else set()
         self._folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"run_id": run_id, "key": self.key}) + "\n", encoding="utf-8")
+        partial = (self._folder / RUN_NAME).with_suffix(".partial")
+        partial.write_text(json.dumps({"run_id": run_id, "key": self.key}) + "\n", encoding="utf-8")
+        partial.replace(self._folder / RUN_NAME)
         self.run_id = run_id
 
     def _send(self) -> None:
@@ -121,8 +157,8 @@ class Mirror:
         path = self._folder / POINTS_NAME
         if not self._is_new(path):
             return []
-        if path.stat().st_size < self._offset:  # rewritten on resume: the steps that were sent are known
-            self._offset = 0
+        if path.stat().st_ino != self._inode:  # rewritten by a training that went back: sent steps are known
+            self._inode, self._offset = path.stat().st_ino, 0
         with path.open("rb") as stream:
             stream.seek(self._offset)
             whole, _, _ = stream.read().rpartition(b"\n")  # the last line may still be half written
@@ -133,19 +169,21 @@ class Mirror:
 
     # ---- the end ----
 
-    def _close(self, is_done: bool, seconds: dict[str, float], tags: dict[str, str]) -> None:
+    def _close(self, outcome: Outcome, tags: dict[str, str]) -> None:
         if not self.run_id:
             return
         times = {
-            "metrics": {f"seconds/{part}": value for part, value in seconds.items()},
+            "metrics": {f"seconds/{part}": value for part, value in outcome.seconds.items()},
             "time": time.time(),
             "step": 0,
         }
-        tracking.log_points(self.run_id, [times], set())
-        tracking.attach_files(self.run_id, self._files(is_done))
-        for key, value in tags.items():
-            tracking.tag_run(self.run_id, key, value)
-        tracking.close_run(self.run_id, "FINISHED" if is_done else "FAILED")
+        try:
+            tracking.log_points(self.run_id, [times], set())
+            for key, value in tags.items():
+                tracking.tag_run(self.run_id, key, value)
+            tracking.attach_files(self.run_id, self._files(outcome.kind == "done"))
+        finally:
+            tracking.close_run(self.run_id, STATUS[outcome.kind])
 
     def _files(self, is_done: bool) -> dict[Path, str | None]:
         folders = (

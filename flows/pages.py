@@ -9,7 +9,8 @@ from pathlib import Path
 
 from components import tracking
 from components.outcomes import Refused
-from components.settings import STATE
+from components.settings import STATE, settings
+from components.wording import shown
 from flows import server
 
 LOGS = STATE / "pages"
@@ -21,15 +22,16 @@ def serve(mlflow_port: int, prefect_port: int, say: Say) -> int:
     """Serve both until Ctrl-C; a server named by the environment is not started but told.
 
     Raises:
-        Refused: a port is in use, or a server does not start; the message says what to change.
+        Refused: a setting is wrong, a port is in use, or a server does not start; the message says what to change.
     """
+    settings()
     wanted: dict[str, tuple[int, str]] = {}
     if tracking.tracking_uri().startswith("http"):
-        say(f"MLflow   {tracking.tracking_uri()} (MLFLOW_TRACKING_URI)")
+        say(f"MLflow   {shown(tracking.tracking_uri())} (MLFLOW_TRACKING_URI)")
     else:
         wanted["mlflow"] = (mlflow_port, "/health")
     if os.environ.get("PREFECT_API_URL"):
-        say(f"Prefect  {os.environ['PREFECT_API_URL'].removesuffix('/api')} (PREFECT_API_URL)")
+        say(f"Prefect  {shown(os.environ['PREFECT_API_URL']).removesuffix('/api')} (PREFECT_API_URL)")
     else:
         wanted["prefect"] = (prefect_port, "/api/health")
     for name, (port, _) in wanted.items():

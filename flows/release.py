@@ -8,12 +8,14 @@ of the project; it has imported Prefect before this, so Prefect's own settings c
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from prefect import flow
 
 from components.graph import Stage, plan, plan_to
 from components.recipes import Library
 from flows import collect
+from flows.checks import before_release, before_verb
 from flows.session import joined, run
 from flows.summary import Summary
 from flows.tasks import collect_data, run_publish, run_register, run_stage
@@ -30,7 +32,7 @@ Say = Callable[[str], None]
 @flow(name="release", persist_result=False)
 def release_flow(recipe: str) -> None:
     """Every stage of a recipe in the order of the graph, then its registration."""
-    with joined(recipe, FLOW_NAMES[_modality(recipe)]):
+    with joined("release", recipe, FLOW_NAMES[_modality(recipe)], partial(before_release, recipe)):
         stages = plan(Library(), recipe)
         _collect_missing(stages)
         for stage in stages:
@@ -41,7 +43,7 @@ def release_flow(recipe: str) -> None:
 @flow(name="stage", persist_result=False)
 def stage_flow(verb: str, name: str) -> None:
     """One stage."""
-    with joined(name, STAGES):
+    with joined(verb, name, STAGES, partial(before_verb, verb, name)):
         stage = plan_to(Library(), verb, name)[-1]
         _collect_missing([stage])
         run_stage(stage.verb, stage.name, stage.address)
@@ -50,7 +52,7 @@ def stage_flow(verb: str, name: str) -> None:
 @flow(name="receipt", persist_result=False)
 def receipt_flow(verb: str, recipe: str) -> None:
     """Register or publish one package."""
-    with joined(recipe, STAGES):
+    with joined(verb, recipe, STAGES, partial(before_verb, verb, recipe)):
         if verb == "register":
             run_register(recipe)
         else:
@@ -76,7 +78,7 @@ def release(recipe: str, say: Say = print) -> Summary:
     modality = _modality(recipe)
     named = release_flow.with_options(name=FLOW_NAMES[modality], flow_run_name=f"release {recipe}")
     marks = [f"recipe:{recipe}", f"modality:{modality}"]
-    return run(recipe, FLOW_NAMES[modality], marks, say, lambda: named(recipe))
+    return run("release", recipe, FLOW_NAMES[modality], marks, say, lambda: named(recipe))
 
 
 def run_verb(verb: str, name: str, say: Say = print) -> Summary:
@@ -87,4 +89,4 @@ def run_verb(verb: str, name: str, say: Say = print) -> Summary:
     """
     one_flow = receipt_flow if verb in ("register", "publish") else stage_flow
     named = one_flow.with_options(flow_run_name=f"{verb} {name}")
-    return run(name, STAGES, [f"verb:{verb}"], say, lambda: named(verb, name))
+    return run(verb, name, STAGES, [f"verb:{verb}"], say, lambda: named(verb, name))

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
+from components.lifeline import bound_environment
 from components.outcomes import Refused
+from components.wording import shown
 
 START_SECONDS = 300.0
 """How long a loaded machine may take, the first start's migrations included."""
@@ -47,8 +49,8 @@ def require_server() -> None:
         socket.create_connection((address.hostname or "", port), timeout=5).close()
     except OSError as error:
         raise Refused(
-            f"PREFECT_API_URL is {url}, but nothing answers there ({error}). Start the server (prefect server start), "
-            "or unset the variable to use the embedded one."
+            f"PREFECT_API_URL is {shown(url)}, but nothing answers there ({error}). Start the server "
+            "(prefect server start), or unset the variable to use the embedded one."
         ) from error
 
 
@@ -131,6 +133,7 @@ def start(role: str, port: int, log: Path) -> "subprocess.Popen[bytes]":
             stdout=stream,
             stderr=stream,
             start_new_session=True,  # Ctrl-C at the terminal must not take it away before its user has ended
+            env=bound_environment(),
         )
 
 

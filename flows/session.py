@@ -8,13 +8,13 @@ whichever kind, marks what it left and goes on from the checkpoint.
 """
 
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 from uuid import UUID
 
@@ -28,14 +28,20 @@ from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from components import paths, tracking
+from components import tracking
 from components.settings import set_quiet_environment
+from components.wording import one_line, shown
 from flows import server, workspace
-from flows.mirror import RUN_NAME
+from flows.launch import StageStopped
+from flows.mirror import known_run
 from flows.summary import Summary, as_text
 
 VERSIONS = (workspace.DATA_FILE, workspace.LOCK_FILE, Path("recipes/mine/dvc.lock"))
 """What names every byte of a release; nobody commits them for a scheduled worker, so the release's run keeps them."""
+DATA_VERBS = frozenset({"ingest", "validate", "fit", "shard"})
+"""Verbs that work on no recipe."""
+MARK = "process:"
+"""Begins the tag by which a flow run names its process."""
 DRAIN_SECONDS = 10.0
 
 Say = Callable[[str], None]
@@ -53,6 +59,14 @@ class Session:
     loading: "Future[int] | None" = None
     """Done when the tracking library is loaded and its dead runs are swept, which happens while Prefect starts."""
 
+    @contextlib.contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """A tracking server that does not answer in the block is a trouble to be told, and never the end of a flow."""
+        try:
+            yield
+        except tracking.troubles() as error:
+            self.summary.troubles.append(f"{what}: {one_line(shown(error), 400)}")
+
 
 _session: Session | None = None
 
@@ -65,12 +79,14 @@ def current() -> Session:
 
 
 @contextlib.contextmanager
-def joined(name: str, experiment: str) -> Iterator[Session]:
+def joined(verb: str, name: str, experiment: str, check: Callable[[Say], None]) -> Iterator[Session]:
     """The session of a flow: that of its process, or, when a worker runs it, one of its own.
 
     Args:
-        name: what runs are named after; with `experiment`, used only for a session of its own.
-        experiment: where they stand on the tracking server.
+        verb: as of `opened`; all are used only for a session of its own.
+        name: as of `opened`.
+        experiment: as of `opened`.
+        check: refuses what could not come to its end; the command line has done so before it opened a session.
     """
     if _session is not None:
         _begin(_session)
@@ -79,18 +95,24 @@ def joined(name: str, experiment: str) -> Iterator[Session]:
     set_quiet_environment()
     _outlive_listener()
     _mark_run()
-    with opened(name, experiment, _print) as session:
-        _begin(session)
-        yield session
-    report = as_text(session.summary)
-    _print(report)
-    get_run_logger().info("%s", report)
+    check(_print)
+    session = None
+    try:
+        with opened(verb, name, experiment, _print) as session:
+            _begin(session)
+            yield session
+    finally:
+        if session is not None:
+            report = as_text(session.summary)
+            _print(report)
+            get_run_logger().info("%s", report)
 
 
 def _begin(session: Session) -> None:
     session.summary.flow_run_id = session.release.tags["flow_run_id"] = str(flow_run.id)
     if session.loading:
-        session.loading.result()
+        with session.guarded("MLflow did not mark the runs of processes that are gone"):
+            session.loading.result()
 
 
 def _print(line: str) -> None:
@@ -107,28 +129,30 @@ def _outlive_listener() -> None:
 
 
 @contextlib.contextmanager
-def opened(name: str, experiment: str, say: Say) -> Iterator[Session]:
+def opened(verb: str, name: str, experiment: str, say: Say) -> Iterator[Session]:
     """A session while the block runs; every run is left in the right state however the block ends.
 
     Args:
-        name: what the runs are named after.
-        experiment: where they stand on the tracking server.
+        verb: what the flow does: `release`, or a verb alone.
+        name: what it does that to; its run is named after both.
+        experiment: where the runs stand on the tracking server.
         say: receives lines for the terminal.
     """
     global _session  # a process runs one flow at a time
     started = time.monotonic()
-    session = _session = Session(tracking.Release(name, experiment, _tags()), say, Summary(name))
+    release = tracking.Release(name, experiment, _tags(verb, name), verb)
+    session = _session = Session(release, say, Summary(name))
     status = "FAILED"
     try:
         with workspace.open_repo() as session.repo, ThreadPoolExecutor(1) as loader:
             if not workspace.has_remote(session.repo):
                 say(workspace.NO_REMOTE)
-            session.loading = loader.submit(tracking.sweep, experiment)
+            session.loading = loader.submit(tracking.sweep)
             server.wait()
             _sweep()
             yield session
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit, TerminationSignal):
+    except (KeyboardInterrupt, SystemExit, TerminationSignal, StageStopped):
         status = "KILLED"
         raise
     finally:
@@ -137,31 +161,40 @@ def opened(name: str, experiment: str, say: Say) -> Iterator[Session]:
         session.summary.seconds = time.monotonic() - started
 
 
-def run(name: str, experiment: str, marks: list[str], say: Say, start: Callable[[], None]) -> Summary:
+def run(verb: str, name: str, experiment: str, marks: list[str], say: Say, start: Callable[[], None]) -> Summary:
     """Run a flow in a session, its runs tagged with `marks`; return what became of each stage."""
+    session = None
     try:
-        with opened(name, experiment, say) as session, tags(*marks, _process_mark()):
+        with opened(verb, name, experiment, say) as session, tags(*marks, _process_mark()):
             start()
+    except BaseException:
+        for trouble in session.summary.troubles if session else []:  # no summary will be shown
+            say(f"warning: {trouble}")
+        raise
     finally:
         _drain()
     return session.summary
 
 
-def _tags() -> dict[str, str]:
+def _tags(verb: str, name: str) -> dict[str, str]:
     revision = workspace.git_revision()
+    recipe = {} if verb in DATA_VERBS else {"recipe": name}
     data = {f"data {path}": digest for path, digest in workspace.data_hashes().items()}
-    return {"git_revision": revision.commit, "git_dirty": str(revision.is_dirty).lower(), **data}
+    return {**recipe, "git_revision": revision.commit, "git_dirty": str(revision.is_dirty).lower(), **data}
 
 
 def _close(session: Session, status: str) -> None:
     release = session.release
-    for row in session.summary.rows:
-        if row.state in ("ready", "restored"):
-            known = paths.journal(row.verb, row.name) / RUN_NAME
-            release.tag(f"{row.state}.{row.verb}.{row.name}", known.read_text("utf-8") if known.is_file() else "")
-    for path in VERSIONS:
-        release.attach(path, "versions")
-    release.close(status)
+    with session.guarded("MLflow did not take all of what the release found and kept"):
+        for row in session.summary.rows:
+            if row.state in ("ready", "restored"):
+                found = known_run(row.verb, row.name)
+                if row.key and found.get("key") == row.key:  # else it is the run of other inputs
+                    release.tag(f"{row.state}.{row.verb}.{row.name}", json.dumps(found))
+        for path in VERSIONS:
+            release.attach(path, (Path("versions") / path.parent).as_posix())
+    with session.guarded("MLflow has not been told that the release has ended"):
+        release.close(status)
     session.summary.run_id = release.run_id
 
 
@@ -175,8 +208,7 @@ def _drain() -> None:
 
 
 def _process_mark() -> str:
-    mark = tracking.process_tags()
-    return f"process:{mark['hiraku.host']}/{mark['hiraku.process']}"
+    return f"{MARK}{tracking.process_mark()}"
 
 
 def _mark_run() -> None:
@@ -192,14 +224,13 @@ def _sweep() -> None:
     gone: Any = Crashed(message="Its process is gone; the same command goes on from here.")
     with get_client(sync_client=True) as client:
         for each in client.read_flow_runs(flow_run_filter=running):
-            if any(_is_dead(mark) for mark in each.tags):
+            if any(_is_dead(tag) for tag in each.tags):
                 client.set_flow_run_state(each.id, gone, force=True)
 
 
 def _is_mark(tag: str) -> bool:
-    return tag.startswith("process:")
+    return tag.startswith(MARK)
 
 
-def _is_dead(mark: str) -> bool:
-    host, _, process = mark.removeprefix("process:").rpartition("/")
-    return _is_mark(mark) and host == gethostname() and not tracking.is_alive(process)
+def _is_dead(tag: str) -> bool:
+    return _is_mark(tag) and tracking.is_dead(tag.removeprefix(MARK))

@@ -1,12 +1,15 @@
 """What a person sees at the end of a release, and the list of what can be made."""
 
 import os
+import shutil
+import sys
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components import paths, tracking
@@ -14,6 +17,7 @@ from components.graph import plan
 from components.manifest import MANIFEST_NAME
 from components.outcomes import Refused
 from components.recipes import Library
+from components.wording import shown
 
 STILL = "ready"
 LOG_COLUMNS = 120
@@ -32,6 +36,8 @@ class Row:
     """Seconds of interpreter and imports."""
     overhead: float = 0.0
     """Seconds of Prefect, DVC, MLflow and the remote."""
+    key: str = ""
+    """Names the inputs of a stage; see `flows.workspace.input_key`."""
 
 
 @dataclass
@@ -50,18 +56,26 @@ class Summary:
 def print_summary(done: Summary, console: Console) -> None:
     """The stages with their times, then where everything is."""
     print_rows(done, console)
-    library = Library()
-    recipe = library.read("recipe", done.recipe)
-    console.print()
-    for layout in recipe.package.layouts:
-        console.print(f"model        {paths.layout(done.recipe, layout)}")
-    for corpus in [row.name for row in done.rows if row.verb == "validate"]:
-        console.print(f"data report  {paths.state('validate', corpus) / 'report.html'}")
+    lines = [f"model        {layout}" for layout in sorted(paths.state("package", done.recipe).glob("*/"))]
+    corpora = [row.name for row in done.rows if row.verb == "validate"]
+    lines += [f"data report  {paths.state('validate', corpus) / 'report.html'}" for corpus in corpora]
     if done.receipt:
-        console.print(f"registry     {done.receipt['uri']} (alias {done.receipt['alias']})")
-    mlflow, prefect = tracking.tracking_uri(), os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    console.print(f"MLflow UI    {mlflow if mlflow.startswith('http') else 'hiraku ui, then http://127.0.0.1:5000'}")
-    console.print(f"Prefect UI   {prefect or 'hiraku ui, then http://127.0.0.1:4200'}")
+        lines.append(f"registry     {done.receipt['uri']} (alias {done.receipt['alias']})")
+    mlflow, prefect = shown(tracking.tracking_uri()), shown(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
+    pages = f"{_script()} ui, then http://127.0.0.1"
+    lines.append(f"MLflow UI    {mlflow if mlflow.startswith('http') else f'{pages}:5000'}")
+    lines.append(f"Prefect UI   {prefect or f'{pages}:4200'}")
+    console.print()
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def _script() -> str:
+    """How `hiraku` is called in this shell: an environment that is not activated is not on its path."""
+    script = Path(sys.executable).with_name("hiraku")
+    if shutil.which("hiraku") or not script.is_file():
+        return "hiraku"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def as_text(done: Summary) -> str:
@@ -77,7 +91,7 @@ def print_rows(done: Summary, console: Console) -> None:
     if done.rows:
         console.print(_table(done.rows))
     for trouble in done.troubles:
-        console.print(f"[yellow]warning:[/] {trouble}")
+        console.print(f"[yellow]warning:[/] {escape(trouble)}")
     if done.rows and all(row.state == STILL for row in done.rows):
         console.print(f"Everything was ready: nothing ran. {done.seconds:.1f} s in all.")
     elif done.rows:
@@ -92,7 +106,7 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(title, justify="right")
     for row in rows:
         times = [f"{value:.1f}" if value >= 0.05 else "" for value in (row.work, row.start, row.overhead)]
-        table.add_row(f"{row.verb} {row.name}", row.state, *times)
+        table.add_row(escape(f"{row.verb} {row.name}"), row.state, *times)
     return table
 
 
@@ -103,8 +117,10 @@ def print_recipes(console: Console) -> None:
     for title in ("recipe", "stands at", "what it is"):
         table.add_column(title)
     for name in library.files["recipe"]:
-        recipe = library.read("recipe", name)
-        table.add_row(name, _standing(library, name), getattr(recipe, "description", ""))
+        try:
+            table.add_row(name, _standing(library, name), escape(library.read("recipe", name).description))
+        except Refused as error:
+            table.add_row(name, "[red]broken[/]", escape(str(error)))
     console.print(table)
 
 
@@ -113,7 +129,7 @@ def _standing(library: Library, name: str) -> str:
     try:
         stages = plan(library, name)
     except Refused as error:
-        return f"[red]{str(error).splitlines()[0]}[/]"
+        return f"[red]{escape(str(error).splitlines()[0])}[/]"
     made = [stage for stage in stages if (Path(stage.out) / MANIFEST_NAME).is_file()]
     for verb in ("publish", "register"):
         if paths.receipt(verb, name).is_file():

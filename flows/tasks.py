@@ -6,18 +6,19 @@ Tasks are called, not submitted, and keep no results: DVC decides what is done a
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from components import paths
+from components import paths, tracking
 from components.manifest import MANIFEST_NAME, read_manifest
-from components.outcomes import Refused
+from components.outcomes import Busy, Refused
 from components.publish import publish
 from components.recipes import Library
 from components.register import register
+from components.wording import one_line, shown
 from flows import collect, workspace
 from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
@@ -26,11 +27,14 @@ from flows.summary import Row
 
 RETRY_SECONDS: list[float] = [5.0, 30.0]
 BUSY_SECONDS = 5.0
-"""Pause before asking again for what another process holds."""
+"""First pause before asking again for what another process holds; each is twice as long as the one before."""
+LONGEST_BUSY_SECONDS = 60.0
+"""Asking starts DVC, beside the training that is waited for."""
 COMPARED = frozenset({"pretrain", "align", "evaluate"})
 """Verbs whose last figures stand in the release's run too, so that releases can be compared in one table."""
 
 Say = Callable[[str], None]
+Result = TypeVar("Result")
 
 
 def _is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -59,25 +63,24 @@ def run_stage(verb: str, name: str, address: str) -> None:
     session = current()
     started = time.monotonic()
     if workspace.is_fresh(session.repo, address):
-        session.summary.rows.append(Row(verb, name, "ready", overhead=time.monotonic() - started))
+        key = _when_free(lambda: workspace.input_key(session.repo, address), f"{verb} {name}", session.say)
+        session.summary.rows.append(Row(verb, name, "ready", overhead=time.monotonic() - started, key=key))
         session.say(f"── {verb} {name}: ready")
         return
     session.say(f"── {verb} {name}")
-    key = workspace.input_key(session.repo, address)
-    mirror = Mirror(session.release, verb, name, key, {"inputs": key, "flow_run_id": str(flow_run.id)})
-    with mirror:
-        launched = _launch_when_free(verb, name, address, _recording(session.say))
-    _finish(session, mirror, launched)
+    say = _recording(session.say)
+    mirror, launched = _when_free(lambda: _launch(session, verb, name, address, say), f"{verb} {name}", say)
     outcome = launched.outcome
     if outcome.kind == "refused":
         raise Refused(outcome.reason)
     if outcome.kind != "done":
-        session.say(f"{verb} {name}: {outcome.reason}")
+        if not launched.has_spoken:
+            session.say(f"{verb} {name}: {outcome.reason}")
         ending = StageStopped if outcome.kind == "stopped" else StageFailed
         raise ending(f"{verb} {name}: {outcome.reason}")
     work, start = outcome.seconds.get("work", 0.0), outcome.seconds.get("start", 0.0)
     overhead = time.monotonic() - started - work - start
-    session.summary.rows.append(Row(verb, name, launched.how, work, start, overhead))
+    session.summary.rows.append(Row(verb, name, launched.how, work, start, overhead, mirror.key))
 
 
 def _recording(say: Say) -> Say:
@@ -91,31 +94,46 @@ def _recording(say: Say) -> Say:
     return both
 
 
-def _launch_when_free(verb: str, name: str, address: str, say: Say) -> Launched:
-    """Launch a stage; while another process holds what it needs, wait and ask again."""
-    told = ""
+def _when_free(attempt: Callable[[], Result], what: str, say: Say) -> Result:
+    """Attempt something; while another process holds what it needs, wait and attempt it again, ever more rarely."""
+    told, pause = "", BUSY_SECONDS
     while True:
-        launched = launch(verb, name, address, say)
-        if launched.outcome.kind != "busy":
-            return launched
-        if launched.outcome.reason != told:
-            told = launched.outcome.reason
-            say(f"{verb} {name} waits: {told}")
-        time.sleep(BUSY_SECONDS)
+        try:
+            return attempt()
+        except Busy as busy:
+            if str(busy) != told:
+                told = str(busy)
+                say(f"{what} waits: {told}")
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_BUSY_SECONDS)
 
 
-def _finish(session: Session, mirror: Mirror, launched: Launched) -> None:
-    """End the stage's run, and link it to the release's."""
-    verb, name, outcome = mirror.verb, mirror.name, launched.outcome
-    is_done = outcome.kind == "done"
-    if launched.how == "ran":
-        mirror.finish(is_done, outcome.seconds, _hashes(verb, name) if is_done else {"reason": outcome.reason})
-    if mirror.trouble:
-        session.summary.troubles.append(f"MLflow did not take all of {verb} {name}: {mirror.trouble}")
-    if is_done and mirror.run_id:
-        session.release.tag(f"ran.{verb}.{name}", json.dumps({"run_id": mirror.run_id, "key": mirror.key}))
-        if verb in COMPARED:
-            session.release.metrics(mirror.last)
+def _launch(session: Session, verb: str, name: str, address: str, say: Say) -> tuple[Mirror, Launched]:
+    """Launch a stage, its journal mirrored into a run that is linked to the release's.
+
+    Raises:
+        Busy: another process holds what it needs.
+    """
+    key = workspace.input_key(session.repo, address)
+    mirror = Mirror(session.release, verb, name, key, {"inputs": key, "flow_run_id": str(flow_run.id)})
+    try:
+        with mirror:
+            launched = launch(verb, name, address, say)
+            outcome = launched.outcome
+            has_worked = launched.how == "ran" and outcome.kind != "busy"
+            is_made = has_worked and outcome.kind == "done"
+            mirror.finish(outcome, has_worked, _hashes(verb, name) if is_made else {tracking.REASON: outcome.reason})
+    finally:
+        if mirror.trouble:
+            session.summary.troubles.append(f"MLflow did not take all of {verb} {name}: {mirror.trouble}")
+    if outcome.kind == "busy":
+        raise Busy(outcome.reason)
+    if is_made and mirror.run_id:
+        with session.guarded(f"MLflow did not take the link to {verb} {name}"):
+            session.release.tag(f"ran.{verb}.{name}", json.dumps({"run_id": mirror.run_id, "key": key}))
+            if verb in COMPARED:
+                session.release.metrics(mirror.last)
+    return mirror, launched
 
 
 def _hashes(verb: str, name: str) -> dict[str, str]:
@@ -138,7 +156,14 @@ def run_register(recipe: str) -> None:
     """Register the package; the registry is asked first, so this can be repeated."""
     session = current()
     started = time.monotonic()
-    receipt = register(recipe, session.release)
+    try:
+        receipt = register(recipe, session.release)
+    except tracking.troubles() as error:
+        # No refusal: it may have come back when this is tried again. MLflow's own words may hold a password.
+        raise StageFailed(
+            f"register {recipe}: {shown(tracking.tracking_uri())} does not answer as a tracking server should "
+            f"({one_line(shown(error), 400)}). Start it again: mlflow/README.md."
+        ) from None
     session.summary.receipt = receipt
     state = "registered" if receipt["is_new"] else "ready"
     session.summary.rows.append(Row("register", recipe, state, work=time.monotonic() - started))

@@ -1,7 +1,7 @@
 """DVC's side of a project: what is stale, one stage run, results fetched from and pushed to the remote.
 
-The only module besides `flows.collect` that imports dvc. DVC asks the run cache of the remote before a stage runs, and
-what the stage leaves is pushed after, so any other clone gets it instead of making it again.
+Only this module imports dvc, and `flows.launch` its exceptions. DVC asks the run cache of the remote before a stage
+runs, and what the stage leaves is pushed after, so any other clone gets it instead of making it again.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.outcomes import Outcome, Refused
+from components.outcomes import Busy, Outcome, Refused
 from components.wording import one_line
 
 if TYPE_CHECKING:
@@ -107,13 +107,20 @@ def input_key(repo: "Repo", address: str) -> str:
     """A hash of all that a stage reads (files and parameters, not paths of this machine): the name of its inputs.
 
     A run that was stopped is gone on with only if this is unchanged.
+
+    Raises:
+        Busy: another process holds DVC's lock.
     """
+    from dvc.lock import LockError
     from dvc.repo import lock_repo
 
-    with lock_repo(repo):
-        stage = _stage(repo, address)
-        stage.save_deps(allow_missing=True)
-        inputs = {"cmd": stage.cmd, "deps": [dep.dumpd() for dep in stage.deps]}
+    try:
+        with lock_repo(repo):
+            stage = _stage(repo, address)
+            stage.save_deps(allow_missing=True)
+            inputs = {"cmd": stage.cmd, "deps": [dep.dumpd() for dep in stage.deps]}
+    except LockError as error:
+        raise Busy(one_line(_causes(error), 400)) from error
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -272,18 +279,31 @@ def pull(repo: "Repo", targets: list[Path]) -> bool:
 
 
 def knows_data(repo: "Repo") -> bool:
-    """Whether the list of files that `data.dvc` stands for is in the cache or the remote."""
+    """Whether the list of files that `data.dvc` stands for is in the cache or the remote.
+
+    Raises:
+        Refused: another process holds DVC's lock, or `data.dvc` is broken.
+    """
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import lock_repo
 
-    with lock_repo(repo):
-        out = _stage(repo, str(DATA_FILE)).outs[0]
-        if not out.hash_info:
-            return True
-        try:
-            return out.get_dir_cache() is not None
-        except (DvcException, OSError):
-            return False
+    try:
+        with lock_repo(repo):
+            out = _stage(repo, str(DATA_FILE)).outs[0]
+            if not out.hash_info:
+                return True
+            try:
+                return out.get_dir_cache() is not None
+            except (DvcException, OSError):
+                return False
+    except LockError as error:
+        raise Refused(
+            f"Another process holds DVC's lock of this project (.dvc/tmp/lock), so {DATA_FILE} cannot be read now. "
+            "When it has ended, run the same command again."
+        ) from error
+    except DvcException as error:
+        raise Refused(f"DVC cannot read {DATA_FILE}: {_causes(error)}") from error
 
 
 def add(repo: "Repo", targets: list[Path]) -> None:

@@ -95,7 +95,7 @@ def test_transformers_computes_from_the_package_what_the_weights_do(project: Pat
 def test_the_program_of_the_card_prints_what_the_card_says(project: Path, monkeypatch) -> None:
     card = (layout("tiny", "transformers") / "README.md").read_text(encoding="utf-8")
     program = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
-    said = re.search(r"fresh process without a network:\n\n(`{3,})\n(.*?)\n\1", card, re.DOTALL)[2]
+    said = re.search(r"fresh process without a Hub:\n\n(`{3,})\n(.*?)\n\1", card, re.DOTALL)[2]
     (project / "tiny").symlink_to(layout("tiny", "transformers").resolve())
     printed = io.StringIO()
     with redirect_stdout(printed):

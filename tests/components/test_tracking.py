@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from components import paths, tracking
@@ -20,7 +22,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        tracking.sweep("nothing")
+        tracking.sweep()
     return path
 
 
@@ -75,16 +77,54 @@ def test_parameters_are_flattened_and_logging_them_twice_changes_nothing(place: 
     assert params == {"network.num_layers": "4", "network.names": '["a"]', "corpus_encoder": "x"}
 
 
-def test_only_runs_of_dead_processes_are_swept(place: Path) -> None:
+def test_only_runs_of_dead_processes_are_swept_wherever_they_stand(place: Path) -> None:
+    gone = tracking.process_mark().rpartition("/")[0] + "/1@0"
     living = tracking.Release("living", "language").open()
-    dead = tracking.Release("dead", "language").open()
-    tracking.tag_run(dead, "hiraku.process", "1@0.00")
+    dead = [tracking.Release("dead", experiment).open() for experiment in ("language", "stages")]
     elsewhere = tracking.Release("elsewhere", "language").open()
-    tracking.tag_run(elsewhere, "hiraku.process", "1@0.00")
+    for run in (*dead, elsewhere):
+        tracking.tag_run(run, "hiraku.process", gone)
     tracking.tag_run(elsewhere, "hiraku.host", "another-machine")
-    assert tracking.sweep("language") == 1
-    status = {run: tracking.client().get_run(run).info.status for run in (living, dead, elsewhere)}
-    assert status == {living: "RUNNING", dead: "KILLED", elsewhere: "RUNNING"}
+    assert tracking.sweep() == 2
+    status = {run: tracking.client().get_run(run).info.status for run in (living, *dead, elsewhere)}
+    assert status == {living: "RUNNING", **dict.fromkeys(dead, "KILLED"), elsewhere: "RUNNING"}
+
+
+def test_a_search_brings_every_page(place: Path) -> None:
+    made = {tracking.Release(str(number), "language").open() for number in range(3)}
+    experiment = tracking.client().get_experiment_by_name("language").experiment_id
+    found = tracking._all(partial(tracking.client().search_runs, [experiment], max_results=2))
+    assert {run.info.run_id for run in found} == made
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_a_server_runs_and_their_files_are_this_projects(
+    place: Path, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", value)
+    run_id = tracking.Release("r", "language").open()
+    kept = tracking.client().get_run(run_id).info.artifact_uri
+    assert kept.startswith((place / tracking.HOME / "artifacts").as_uri())
+
+
+def test_why_an_earlier_try_failed_goes_when_its_run_is_reopened(place: Path) -> None:
+    release = tracking.Release("r", "language")
+    first = tracking.open_stage_run(release, "pretrain", "r", {})
+    tracking.tag_run(first, tracking.REASON, "It fell over.")
+    tracking.close_run(first, "FAILED")
+    assert tracking.open_stage_run(release, "pretrain", "r", {}, resume=first) == first
+    assert tracking.REASON not in tracking.client().get_run(first).data.tags
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:  # bound, but nobody listens
+        nobody.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@ss@{place}")
+        with pytest.raises(Refused, match=f"is http://{place}, but nothing answers") as refusal:
+            tracking.require_server()
+    assert "p@ss" not in str(refusal.value)
 
 
 def write_package(text: str) -> str:
@@ -95,25 +135,44 @@ def write_package(text: str) -> str:
     return manifest.payload_hash
 
 
+def test_a_process_is_told_dead_only_where_it_could_be_seen() -> None:
+    machine, boot, namespace, process = tracking.process_mark().split("/")
+    pid, _, birth = process.partition("@")
+    assert not tracking.is_dead(f"{machine}/{boot}/{namespace}/{process}")
+    # Its number belongs to another process by now.
+    assert tracking.is_dead(f"{machine}/{boot}/{namespace}/{pid}@{birth}1")
+    assert tracking.is_dead(f"{machine}/another boot/{namespace}/1@0")
+    # Another container on the host's network, another machine, something else.
+    assert not tracking.is_dead(f"{machine}/{boot}/pid:[1]/1@0")
+    assert not tracking.is_dead(f"another/{boot}/{namespace}/1@0")
+    assert not tracking.is_dead("")
+
+
 def test_a_dead_process_that_nobody_has_reaped_does_not_live() -> None:
-    process = subprocess.Popen(["sleep", "60"])
-    mark = f"{process.pid}@{psutil.Process(process.pid).create_time():.2f}"
-    assert tracking.is_alive(mark)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from components import tracking; print(tracking.process_mark(), flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    mark = process.stdout.readline().strip()
+    assert not tracking.is_dead(mark)
     process.kill()
     # Waits without reaping.
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not tracking.is_alive(mark)
-    process.wait()
+    assert tracking.is_dead(mark)
+    process.communicate()
 
 
 def test_a_package_is_registered_once_and_a_changed_one_is_the_next_version(place: Path) -> None:
     content_hash = write_package("{}")
-    first = register("r")
-    again = register("r")
+    first = register("r", tracking.Release("r", "language"))
+    again = register("r", tracking.Release("r", "language"))
     assert (first["version"], first["is_new"], again["version"], again["is_new"]) == ("1", True, "1", False)
     assert first["content_hash"] == content_hash
     write_package('{"a": 1}')
-    assert register("r")["version"] == "2"
+    assert register("r", tracking.Release("r", "language"))["version"] == "2"
     registry = tracking.client()
     assert str(registry.get_model_version_by_alias("r", "challenger").version) == "2"
     version = registry.get_model_version("r", "1")
@@ -125,13 +184,13 @@ def test_a_package_is_registered_once_and_a_changed_one_is_the_next_version(plac
 
 def test_a_registered_version_is_found_again_when_its_receipt_is_gone(place: Path) -> None:
     write_package("{}")
-    register("r")
+    register("r", tracking.Release("r", "language"))
     paths.receipt("register", "r").unlink()
-    assert register("r")["is_new"] is False
+    assert register("r", tracking.Release("r", "language"))["is_new"] is False
     assert paths.receipt("register", "r").is_file()
 
 
 def test_nothing_is_registered_without_a_package(place: Path) -> None:
     with pytest.raises(Refused, match="hiraku package r"):
-        register("r")
+        register("r", tracking.Release("r", "language"))
     assert not paths.receipt("register", "r").exists()

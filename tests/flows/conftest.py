@@ -31,7 +31,7 @@ class Project:
         (folder / "input").write_text("raw")
         (folder / "data" / "smoke").mkdir(parents=True)
         (folder / "data" / "smoke" / "a.jsonl").write_text('{"text": "a"}\n')
-        (folder / ".gitignore").write_text("/artifacts/\n/data\n/.hiraku/\n/started\n/*-died\n")
+        (folder / ".gitignore").write_text("/artifacts/\n/data\n/.hiraku/\n/started\n/go\n/*-died\n")
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
         Repo.init(str(folder)).close()
         if remote is not None:
@@ -97,7 +97,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        tracking.sweep("nothing")
+        tracking.sweep()
     return path
 
 

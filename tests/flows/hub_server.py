@@ -19,6 +19,8 @@ class Hub:
 
     url: str = ""
     repositories: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
+    titles: dict[str, list[str]] = field(default_factory=dict)
+    """Of the commits of each repository."""
     stored: dict[str, bytes] = field(default_factory=dict)
     """Large files by SHA-256."""
     calls: list[str] = field(default_factory=list)
@@ -30,6 +32,11 @@ class Hub:
     def sha(self, repository: str) -> str:
         """The name of the newest commit."""
         return hashlib.sha1(f"{repository} {len(self.repositories[repository])}".encode()).hexdigest()
+
+    def add(self, repository: str, title: str, files: dict[str, bytes]) -> None:
+        """A commit that holds exactly these files."""
+        self.repositories.setdefault(repository, []).append(files)
+        self.titles.setdefault(repository, []).append(title)
 
 
 def _is_large(path: str) -> bool:
@@ -60,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
-        """Revision and tree."""
+        """Revision, tree and commits."""
         address = urlparse(self.path)
         self.hub.calls.append(f"GET {address.path}")
         words = unquote(address.path).strip("/").split("/")
@@ -72,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer({"error": "not found"}, 404)
         if words[4:5] == ["tree"]:
             return self._answer([_row(path, data) for path, data in sorted(commits[-1].items())])
+        if words[4:5] == ["commits"]:
+            fields = {"id": self.hub.sha(repository), "message": "", "authors": [], "date": "2026-01-01T00:00:00.000Z"}
+            return self._answer([{**fields, "title": title} for title in reversed(self.hub.titles[repository])])
         return self._answer({"id": repository, "modelId": repository, "sha": self.hub.sha(repository), "siblings": []})
 
     def do_POST(self) -> None:
@@ -105,7 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, wanted: dict[str, str]) -> None:
         repository = f"{wanted['organization']}/{wanted['name']}"
         is_there = repository in self.hub.repositories
-        self.hub.repositories.setdefault(repository, [{".gitattributes": b"*.safetensors filter=lfs\n"}])
+        if not is_there:
+            self.hub.add(repository, "initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"})
         self._answer({"url": f"{self.hub.url}/{repository}", "name": repository}, 409 if is_there else 200)
 
     def _preupload(self, repository: str, wanted: dict[str, list[dict[str, str]]]) -> None:
@@ -133,11 +144,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"transfer": "basic", "objects": rows})
 
     def _commit(self, repository: str, body: bytes) -> None:
-        files = dict(self.hub.repositories[repository][-1])
+        files, title = dict(self.hub.repositories[repository][-1]), ""
         for line in body.splitlines():
             row = json.loads(line)
             value = row["value"]
-            if row["key"] == "file":
+            if row["key"] == "header":
+                title = value["summary"]
+                if value.get("parentCommit") not in (None, self.hub.sha(repository)):
+                    return self._answer({"error": "A commit has happened since."}, 412)
+            elif row["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif row["key"] == "lfsFile":
                 files[value["path"]] = self.hub.stored[value["oid"]]
@@ -145,9 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
         if self.hub.damages in files:
             files[self.hub.damages] = b"damaged"
-        self.hub.repositories[repository].append(files)
+        self.hub.add(repository, title, files)
         sha = self.hub.sha(repository)
-        self._answer({"success": True, "commitOid": sha, "commitUrl": f"{self.hub.url}/{repository}/commit/{sha}"})
+        return self._answer(
+            {"success": True, "commitOid": sha, "commitUrl": f"{self.hub.url}/{repository}/commit/{sha}"}
+        )
 
 
 def _row(path: str, data: bytes) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """Raw data come under `data/`, and `data.dvc` records just them."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,11 +54,7 @@ def generator(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 def recorded() -> list[str]:
     """What data.dvc names, read as DVC reads it."""
     with workspace.open_repo() as repo:
-        return sorted(path.removeprefix("data/") for path in repo.ls(".", "data", recursive=True) and _names(repo))
-
-
-def _names(repo) -> list[str]:
-    return [entry["path"] for entry in repo.ls(str(Path.cwd()), "data", recursive=True, dvc_only=True)]
+        return sorted(entry["path"] for entry in repo.ls(str(Path.cwd()), "data", recursive=True, dvc_only=True))
 
 
 def test_files_of_a_folder_are_copied_and_just_they_are_recorded(project: Project, outside: Path) -> None:
@@ -98,6 +96,32 @@ def test_a_list_that_cannot_be_made_again_is_not_overwritten(
         collect("made", None, quiet)
     assert DATA_FILE.read_text() == before
     assert yaml.safe_load(before)["outs"][0]["path"] == "data"
+
+
+def test_a_lock_that_another_process_of_dvc_holds_is_refused_and_keeps_what_is_recorded(
+    project: Project, outside: Path
+) -> None:
+    collect("smoke-text", outside, quiet)
+    before = DATA_FILE.read_text()
+    program = (
+        "import sys, zc.lockfile; lock = zc.lockfile.LockFile('.dvc/tmp/lock'); print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Refused, match="run the same command again"):
+            collect("smoke-text", outside, quiet)
+    finally:
+        holder.communicate("\n")
+    assert DATA_FILE.read_text() == before
+    collect("smoke-text", outside, quiet)
+
+
+def test_a_record_that_is_broken_is_refused_with_the_reason(project: Project, outside: Path) -> None:
+    DATA_FILE.write_text("outs: 3\n")
+    with pytest.raises(Refused, match=r"DVC cannot read data\.dvc"):
+        collect("smoke-text", outside, quiet)
 
 
 def test_a_wrong_folder_an_empty_one_and_a_missing_one_are_refused(project: Project, tmp_path: Path) -> None:

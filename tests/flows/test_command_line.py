@@ -3,18 +3,30 @@
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
-from components import VERBS
+from components import VERBS, paths
+from components.batch_view import batch_texts
+from components.batches import BatchPlan
+from components.modalities import modality
+from components.modalities.text.windows import END_MARK
+from components.recipes import Library
+from components.settings import settings
 from flows import command_line
 from flows.command_line import FAILED, REFUSED, VERB_HELP, app, run
 from flows.launch import StageFailed
+from tests.components.small_pretraining import write_project
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
+from tests.flows.test_summary import FOREIGN
 
-WORDS = [*VERBS, "release", "recipes", "collect", "graph", "clean", "doctor", "ui"]
+WORDS = [*VERBS, "release", "recipes", "collect", "graph", "batch", "clean", "doctor", "ui"]
 """What people type; a word that is taken away or renamed breaks their scripts."""
 
 
@@ -85,9 +97,21 @@ def test_a_server_that_does_not_answer_is_said_before_any_work(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
-    assert variable in refusal(capsys, "ingest", "smoke-text")
+    monkeypatch.setenv(variable, f"http://anna:secret@127.0.0.1:{port}")
+    error = refusal(capsys, "ingest", "smoke-text")
+    assert f"{variable} is http://127.0.0.1:{port}, but nothing answers there" in error
     assert project.started() == []
+
+
+def test_the_pages_of_servers_that_run_elsewhere_are_told_without_their_passwords(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://anna:secret@tracking.example")
+    monkeypatch.setenv("PREFECT_API_URL", "http://anna:secret@prefect.example:4200/api")
+    assert run(["ui"]) == 0
+    said = capsys.readouterr().out
+    assert "MLflow   https://tracking.example (MLFLOW_TRACKING_URI)" in said
+    assert "Prefect  http://prefect.example:4200 (PREFECT_API_URL)" in said
 
 
 def test_a_port_in_use_is_answered_with_a_free_one(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,16 +140,176 @@ def test_the_list_of_recipes_says_where_each_stands(project: Project, capsys: py
     assert any(RECIPE in line and "not begun" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(KeyboardInterrupt(), command_line.INTERRUPTED), (StageFailed("fit x: it was killed"), FAILED)],
-)
-def test_an_interruption_and_a_failure_end_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
-) -> None:
+def failing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> tuple[int, str]:
+    """The exit code and the words of a command in which this is raised."""
+
     def fail(*_words: object) -> None:
         raise error
 
     monkeypatch.setattr("flows.checks.before_release", fail)
-    assert run(["release", RECIPE]) == code
-    assert str(error) in capsys.readouterr().err
+    monkeypatch.setattr(command_line.errors, "width", 500)
+    code = run(["release", RECIPE])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    return code, captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), command_line.INTERRUPTED, "the same command goes on from there"),
+        (StageFailed("fit x: it was killed"), FAILED, "fit x: it was killed"),
+    ],
+)
+def test_an_interruption_and_a_failure_end_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    found, text = failing(monkeypatch, capsys, error)
+    assert found == code
+    assert said in text
+
+
+def test_an_error_of_a_library_and_a_fault_of_ours_end_in_a_sentence_that_names_the_trace(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dvc.exceptions import DvcException
+
+    for error, origin in [
+        (DvcException("no cache at http://anna:secret@host/[/x]"), "It comes from DVC"),
+        (PermissionError(13, "Permission denied", "data"), "It comes from the operating system"),
+        (ZeroDivisionError("division by zero"), "It is a fault of the program"),
+    ]:
+        code, said = failing(monkeypatch, capsys, error)
+        assert code == FAILED
+        assert f"{type(error).__name__}: {error}".replace("anna:secret@", "") in said
+        assert origin in said
+        trace = Path(said.rpartition("The whole trace: ")[2].strip())
+        assert trace.parent == Path(".hiraku/logs")
+        text = trace.read_text()
+        assert text.startswith(f"hiraku release {RECIPE}\n")
+        assert "Traceback" in text
+        assert "secret" not in text + said
+        trace.unlink()
+
+
+def test_a_listener_that_has_ended_does_not_end_the_command() -> None:
+    code = "import sys; from flows.command_line import _say\nfor _ in range(9): _say('x' * 99_999)\nsys.exit(7)"
+    words = [sys.executable, "-c", code]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 7
+
+
+# ---- found out before a server starts --------------------------------------------------------------------------------
+
+
+def test_a_setting_that_nothing_reads_is_answered_with_the_nearest(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIRAKU_NUM_WORKER", "2")
+    settings.cache_clear()
+    try:
+        for words in (["ingest", "smoke-text"], ["release", RECIPE], ["ui"]):
+            assert "Did you mean 'HIRAKU_NUM_WORKERS'?" in refusal(capsys, *words)
+    finally:
+        settings.cache_clear()
+    assert not Path(".hiraku").exists()
+
+
+@pytest.fixture
+def locked_server() -> Iterator[str]:
+    """The address of a tracking server that lets nobody in."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401, "You are not authenticated")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_words: object) -> None:
+            """Keep the test's output clean."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_wrong_login_of_the_tracking_server_is_said_before_any_work(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, locked_server: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:secret@{locked_server}")
+    error = refusal(capsys, "ingest", "smoke-text")
+    assert f"MLFLOW_TRACKING_URI is http://{locked_server}," in error
+    assert "401" in error
+    assert "MLFLOW_TRACKING_PASSWORD" in error
+    assert "secret" not in error
+    assert project.started() == []
+
+
+def test_a_verb_without_a_component_is_refused(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "The verb 'align' has no component in this version." in refusal(capsys, "align", RECIPE)
+    assert not Path(".hiraku").exists()
+
+
+def test_a_verb_that_a_recipe_has_no_section_for_is_refused(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("recipes/other.yaml").write_text(yaml.safe_dump(FOREIGN))
+    for verb in ("pretrain", "evaluate", "publish"):
+        error = refusal(capsys, verb, "other")
+        assert "'other' is somebody else's model, taken from path:x" in error
+        assert "hiraku package other" in error
+    path = Path("recipes") / f"{RECIPE}.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("publish")))
+    assert f"Add where it goes: publish: {{repository: ORGANISATION/{RECIPE}}}" in refusal(capsys, "publish", RECIPE)
+    assert not Path(".hiraku").exists()
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_shows_the_text_of_the_windows_that_the_trainer_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sentencepiece
+
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path)
+    section = Library().read("recipe", "tiny").pretrain
+    samples = modality("text").open_samples(
+        [(paths.payload("shard", "stories+letters"), 1.0)], "train", section.samples
+    )
+    plan = BatchPlan(len(samples), section.samples.batch_samples, section.seed)
+    number = plan.epoch_batches + 1
+    epoch, indices = plan.indices(number)
+    assert epoch == 1
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(paths.payload("fit", "letters") / "spiece.model"))
+    windows = samples.batch(indices, epoch)["input_ids"].tolist()
+    expected = [processor.decode([token for token in window if token != processor.eos_id()]) for window in windows]
+    texts = batch_texts("tiny", number)
+    assert [text.replace(END_MARK, "") for text in texts] == expected
+    assert any(END_MARK in text for text in texts)
+    assert run(["batch", "tiny", str(number)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith("sample ")] == "\n".join(texts).split("\n")
+    assert len([line for line in lines if line.startswith("sample ")]) == len(texts)
+
+
+def test_a_batch_of_no_recipe_and_one_before_the_first_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path)
+    assert "Did you mean 'tiny'?" in refusal(capsys, "batch", "tinny", "0")
+    assert "counted from 0, found -1" in refusal(capsys, "batch", "tiny", "-1")

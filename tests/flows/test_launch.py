@@ -1,5 +1,6 @@
 """Whoever is killed with -9, nothing is left a few seconds later, and the next run ends with the same bytes."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from components.checkpoints import Checkpoints
 from components.lifeline import SHELLS
 from components.outcomes import Outcome, write_outcome
-from flows.launch import _clear_scratch, _launched, launch
+from flows.launch import Launched, _clear_scratch, _launched, launch
 from tests.flows.conftest import Project
 
 ADDRESS = "dvc.yaml:ingest-smoke-text"
@@ -21,8 +22,8 @@ CHECKPOINT = Path(".hiraku/toy/ingest-smoke-text")
 PATIENCE_SECONDS = 120.0
 
 
-def start() -> "subprocess.Popen[str]":
-    words = [sys.executable, str(Path(__file__).with_name("launching.py")), "ingest", "smoke-text", ADDRESS]
+def start(verb: str = "ingest") -> "subprocess.Popen[str]":
+    words = [sys.executable, str(Path(__file__).with_name("launching.py")), verb, "smoke-text", ADDRESS]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -145,7 +146,50 @@ def test_partial_work_goes_when_its_result_is_recorded_and_not_before(
 
 def test_a_stage_that_was_asked_to_end_has_stopped_unless_its_launcher_was_killed() -> None:
     own = Outcome("stopped", "Stopped by SIGTERM after step 4.")
-    assert _launched(own, 70, "it ended with exit code 1", 1.0).outcome == own
-    assert _launched(own, 143, "", 1.0).outcome == own
-    assert _launched(None, 143, "", 1.0).outcome.kind == "stopped"
-    assert _launched(own, -signal.SIGKILL, "", 1.0).outcome.kind == "failed"
+    assert _launched(own, 70, "it ended with exit code 1") == Launched(own, "ran", has_spoken=True)
+    assert _launched(own, 143, "") == Launched(own, "ran", has_spoken=True)
+    assert _launched(None, 143, "").outcome.kind == "stopped"
+    assert _launched(own, -signal.SIGKILL, "").outcome.kind == "failed"
+    assert not _launched(None, 70, "it was killed").has_spoken
+    assert not _launched(own, 75, "another process is at it").has_spoken
+
+
+def test_a_listener_that_is_gone_does_not_stop_a_stage_that_says_more_than_a_pipe_holds(project: Project) -> None:
+    project.write_graph(ingest="1 && yes | head -c 300000")
+    flow = start()
+    at_work(project)
+    assert flow.stdout is not None
+    flow.stdout.close()
+    try:
+        flow.wait(PATIENCE_SECONDS)
+    finally:
+        flow.kill()
+    assert project.bytes_of("ingest", "smoke-text") == "ingest smoke-text 1.0 raw"
+
+
+@pytest.mark.parametrize(("verb", "ends"), [("ingest", "comes to its end"), ("pretrain", "saves its checkpoint")])
+def test_an_interruption_says_what_is_waited_for(slow: Project, verb: str, ends: str) -> None:
+    flow = start(verb)
+    stage = at_work(slow)
+    flow.send_signal(signal.SIGINT)
+    said = flow.communicate(timeout=PATIENCE_SECONDS)[0]
+    assert f"Stopping: {verb} smoke-text {ends}; Ctrl-C again ends it at once." in said
+    assert is_gone(stage)
+
+
+def test_a_stage_of_a_flow_ends_with_it_even_if_a_person_wants_stages_to_live_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIRAKU_OUTLIVE_PARENT", "1")
+    project.write_graph(ingest="600 > /dev/null")  # a line into the pipe of a dead flow would end it anyway
+    flow = start()
+    stage = at_work(project)
+    launcher = ancestors(stage)[0]
+    flow.kill()
+    flow.communicate()
+    try:
+        wait_until(lambda: is_gone(stage) and is_gone(launcher), "the stage works on")
+    finally:
+        for process in (stage, launcher):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()

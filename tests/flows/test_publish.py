@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from components import paths
+from components import paths, tracking
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 from components.publish import publish
+from components.register import register
 from tests.flows.conftest import RECIPE, Project
 from tests.flows.hub_server import TOKEN, Hub, serving
 
@@ -27,12 +29,22 @@ def write_package(files: dict[str, bytes]) -> None:
             (folder / "transformers" / name).write_bytes(data)
 
 
+def release(files: dict[str, bytes]) -> None:
+    """A package that is a version of the registry."""
+    write_package(files)
+    run = tracking.Release(RECIPE, "tests")
+    register(RECIPE, run)
+    run.close("FINISHED")
+
+
 @pytest.fixture
-def hub(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that this environment names, and a package to publish."""
+def hub(project: Project, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that this environment names, and a registered package to publish."""
     from huggingface_hub import constants
 
-    write_package(FILES)
+    tracking.HOME.mkdir(parents=True)
+    shutil.copy(empty_database, tracking.HOME / "mlflow.db")
+    release(FILES)
     # Other tests may have imported the library, which reads its settings then.
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -71,7 +83,7 @@ def test_publishing_again_sends_nothing_and_a_new_package_replaces_what_is_gone(
     again = publish(RECIPE, lambda _line: None)
     assert (again["is_new"], again["commit"]) == (False, first["commit"])
     assert not any("/commit/" in call for call in hub.calls)
-    write_package({"config.json": b"{}\n", "generation_config.json": b"{}\n"})
+    release({"config.json": b"{}\n", "generation_config.json": b"{}\n"})
     assert publish(RECIPE, lambda _line: None)["is_new"] is True
     assert set(hub.repositories[REPOSITORY][-1]) == {".gitattributes", "config.json", "generation_config.json"}
 
@@ -81,6 +93,52 @@ def test_bytes_that_come_back_otherwise_are_refused_without_a_receipt(hub: Hub) 
     with pytest.raises(Refused, match=r"config\.json has other bytes"):
         publish(RECIPE, lambda _line: None)
     assert not paths.receipt("publish", RECIPE).exists()
+    hub.damages = ""
+    assert publish(RECIPE, lambda _line: None)["is_new"] is True
+
+
+def test_only_a_version_of_the_registry_is_published(hub: Hub) -> None:
+    write_package({"config.json": b"{} \n"})
+    with pytest.raises(Refused, match=f"Run: hiraku register {RECIPE}"):
+        publish(RECIPE, lambda _line: None)
+    assert hub.calls == []
+    release({"config.json": b"{} \n"})
+    assert publish(RECIPE, lambda _line: None)["version"] == "2"
+
+
+def test_a_registry_that_does_not_answer_is_said_and_does_not_stop_publishing(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.server import free_port
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:secret@127.0.0.1:{free_port()}")
+    said: list[str] = []
+    assert publish(RECIPE, said.append)["version"] == ""
+    assert "registry does not answer" in said[0]
+    assert "secret" not in "".join(said)
+
+
+def test_what_others_have_put_into_a_repository_is_not_deleted(hub: Hub) -> None:
+    theirs = {"config.json": b"theirs", "tokenizer.json": b"theirs"}
+    hub.add(REPOSITORY, "Upload model", theirs)
+    with pytest.raises(Refused, match="has 2 files, and its newest commit is 'Upload model'"):
+        publish(RECIPE, lambda _line: None)
+    assert hub.repositories[REPOSITORY] == [theirs]
+
+
+def test_an_edit_on_top_of_what_was_published_is_not_lost_and_the_receipt_need_not_be_there(hub: Hub) -> None:
+    publish(RECIPE, lambda _line: None)
+    shutil.rmtree(paths.receipt("publish", RECIPE).parent)
+    release({"config.json": b"{}\n"})
+    assert publish(RECIPE, lambda _line: None)["is_new"] is True
+    hub.add(REPOSITORY, "Mend the card", {"config.json": b"{}\n", "README.md": b"better"})
+    with pytest.raises(Refused, match="'Mend the card'"):
+        publish(RECIPE, lambda _line: None)
+
+
+def test_the_part_of_a_large_upload_is_known_as_ours(hub: Hub) -> None:
+    hub.add(REPOSITORY, f"hiraku publish {RECIPE} (part 2)", {"config.json": b"{}\n"})
+    assert publish(RECIPE, lambda _line: None)["is_new"] is True
 
 
 def test_a_wrong_token_is_answered_with_what_to_check_and_not_with_the_token(

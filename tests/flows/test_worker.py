@@ -91,7 +91,7 @@ def deploy(project: Project) -> UUID:
             client.create_flow_from_name("release"),
             name=project.folder.parent.name,
             work_pool_name=POOL,
-            entrypoint="flows.release.release_flow",
+            entrypoint="tests.flows.toy_flow.release_flow",
             job_variables={"working_dir": str(project.folder)},
         )
         return client.create_flow_run_from_deployment(deployment, parameters={"recipe": RECIPE}).id

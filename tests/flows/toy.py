@@ -1,7 +1,7 @@
 """The stages of the throw-away project: real processes that keep every rule of a stage in milliseconds.
 
-`python toy.py VERB NAME SECONDS [die|refuse]`: works in steps of 0.1 s, keeps the last step in a checkpoint, and
-leaves a state whose bytes depend on its input alone.
+`python toy.py VERB NAME SECONDS [die|refuse|hold]`: works in steps of 0.1 s, keeps the last step in a checkpoint, and
+leaves a state whose bytes depend on its input alone. With `hold` it ends when somebody has made the file `go`.
 """
 
 import os
@@ -17,7 +17,7 @@ from components.manifest import Manifest, writing
 from components.outcomes import Outcome, Refused, clear_outcome, write_outcome
 
 
-def work(verb: str, name: str, seconds: float) -> None:
+def work(verb: str, name: str, seconds: float, is_held: bool) -> None:
     """Count steps; go on from the checkpoint of a run that was stopped."""
     journal = Journal(verb, name)
     journal.parameters({"seconds": seconds, "deep": {"list": [1, 2]}})
@@ -30,6 +30,10 @@ def work(verb: str, name: str, seconds: float) -> None:
         time.sleep(0.1)
         journal.metrics(step, loss=1 / (step + 1))
         checkpoint.write_text(str(step + 1))
+    while is_held and not Path("go").exists():
+        time.sleep(0.1)
+        step += 1
+        journal.metrics(step, loss=1 / (step + 1))
     with writing(Manifest(verb, name, {f"components.{verb}": 1})) as folder:
         inside = folder / paths.PAYLOAD[verb]
         inside.mkdir(exist_ok=True)
@@ -54,7 +58,7 @@ def main() -> int:
     try:
         if "refuse" in how:
             raise Refused("The toy is refused. Change its command.")
-        work(verb, name, float(seconds))
+        work(verb, name, float(seconds), is_held="hold" in how)
     except Refused as error:
         write_outcome(verb, name, Outcome("refused", str(error), {"start": 0.0, "work": 0.0}))
         return 1
