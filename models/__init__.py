@@ -12,6 +12,7 @@ The files of a family:
     objectives.py  batch -> loss
     convert.py     network <-> folder of weights, and the layouts in which the family is released
     release.py     how a release is used and proven equal to its weights, with the libraries of its users only
+    cost.py        what a training takes, by arithmetic on its sections alone; see `models.cost`
 """
 
 from importlib import import_module

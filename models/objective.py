@@ -1,7 +1,6 @@
 """What a trainer asks of an objective; each family keeps its own in `objectives.py`."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -11,27 +10,36 @@ class Mismatch(ValueError):
     """Sections of a recipe that do not fit each other or their encoder; the message says what to change."""
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What an objective makes of a batch."""
+class Loss(NamedTuple):
+    """What an objective makes of a batch. A tuple, since a wrapper such as FSDP2 must find the tensors of an output."""
 
     total: "torch.Tensor"
     """What is minimised: a scalar, the mean over the batch's items."""
-    parts: dict[str, "torch.Tensor"] = field(default_factory=dict)
+    parts: dict[str, "torch.Tensor"] = {}
     """Detached scalars that a person wants to see beside it, means over the same items."""
 
 
 class Objective(Protocol):
-    """Batch -> loss."""
+    """Batch -> loss: a torch.nn.Module whose forward pass holds all that is computed from the network's parameters.
+
+    So a wrapper for several devices goes around the objective and gathers the parameters before they are read.
+    """
 
     item: str
     """What a loss is the mean over, in the plural: `tokens`."""
+
+    @property
+    def network(self) -> "torch.nn.Module":
+        """What is trained, a submodule of this name."""
 
     def __call__(self, batch: dict[str, "torch.Tensor"]) -> Loss:
         """The loss of a batch, differentiable."""
 
     def num_items(self, batch: dict[str, Any]) -> int:
         """How many items the mean is over. A step made of several micro-batches weighs them by it."""
+
+    def num_flops(self, batch: dict[str, Any]) -> int:
+        """Floating-point operations that forward and backward pass need for a batch, recomputation not counted."""
 
     def units(self, batch: dict[str, Any], encoder: Any) -> dict[str, int]:
         """How many items the batch has, and of what a person would count instead, such as characters."""

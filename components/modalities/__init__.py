@@ -6,7 +6,7 @@ A modality is a package with these names (a module is its own instance of the pr
     schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light
     reader       column -> function that turns a raw field into a clean value, or raises `Rejected`
     check        clean value -> one row of facts that `validate` puts expectations on
-    fit, open_encoder, encode, write_shards, open_samples, score: see `Modality`
+    fit, open_encoder, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -72,6 +72,9 @@ class Modality(Protocol):
 
     def open_samples(self, folders: list[tuple[Path, float]], split: str, spec: Any) -> Samples:
         """Open shards, each with its weight in a mixture, as samples of the size a recipe asks for."""
+
+    def describe(self, batch: dict[str, Any], encoder: Encoder) -> list[str]:
+        """What a batch of samples says to a person, one text a sample."""
 
     def score(
         self, task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]

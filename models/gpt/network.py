@@ -6,10 +6,27 @@ residual, a quarter of the head rotated, 50k vocabulary), so nothing is left to 
 
 from typing import Any
 
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PreTrainedModel,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.pytorch_utils import Conv1D
 
 from models.gpt.schema import GPT2, GPTNeoX, Samples
 from models.objective import Mismatch
+
+VARLEN = "varlen"
+"""What `varlen_attention` is called among transformers' attention functions."""
 
 
 def vocab_size(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> int:
@@ -100,8 +117,6 @@ def build(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> PreTrainedModel:
 
 def num_parameters(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> int:
     """Parameters, tied ones counted once, without allocating any."""
-    import torch
-
     with torch.device("meta"):
         network = build(section, facts)
     return sum(parameter.numel() for parameter in network.parameters())
@@ -125,3 +140,139 @@ def check(section: GPT2 | GPTNeoX, facts: dict[str, Any], samples: Samples) -> N
             f"the network has {found:,} parameters, expected {expected:,} (network.expected_num_parameters). "
             "Change the shape, or the expected number if the shape is meant."
         )
+
+
+def blocks(network: PreTrainedModel) -> list[nn.Module]:
+    """The layers, first to last."""
+    base = network.base_model
+    layers: Any = base.h if isinstance(network, GPT2LMHeadModel) else base.layers
+    return list(layers)
+
+
+def num_matrix_parameters(network: PreTrainedModel) -> int:
+    """Parameters that are multiplied with every token: matrices of the blocks and of the head.
+
+    Embeddings are looked up, biases added and norms scaled, so they do not count; a head tied to the embedding does.
+    """
+    matrices = [each for each in network.base_model.modules() if isinstance(each, nn.Linear | Conv1D)]
+    return sum(each.weight.numel() for each in matrices) + network.get_output_embeddings().weight.numel()
+
+
+# ---- forward pass ----------------------------------------------------------------------------------------------------
+
+
+def hidden_states(network: PreTrainedModel, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """What the head reads.
+
+    Args:
+        network: as `build` makes it, wrapped for several devices or not.
+        input_ids: int64, shape [samples, tokens].
+        position_ids: int64, shape [samples, tokens], counted from 0 in each document. Documents of a sample do not see
+            each other. None: a sample is one document.
+
+    Returns:
+        The last hidden states, shape [samples, tokens, hidden_size].
+    """
+    given: dict[str, Any] = {}
+    if position_ids is not None:
+        given["position_ids"] = position_ids
+        if takes_varlen(network, position_ids.device):
+            # It stays set: blocks that are computed again in the backward pass must find the same function.
+            if network.config._attn_implementation != VARLEN:  # noqa: SLF001 - transformers has no public name
+                network.set_attn_implementation(VARLEN)
+            given |= varlen_arguments(position_ids)
+    # Danger: without varlen_arguments, transformers keeps documents apart only if positions restart, no attention mask
+    # is given and no cache is used. Otherwise they see each other, and nothing says so.
+    return network.base_model(input_ids=input_ids, use_cache=False, **given).last_hidden_state
+
+
+def takes_varlen(network: PreTrainedModel, device: torch.device) -> bool:
+    """Whether `varlen_attn` of torch can compute this network's attention; transformers' dense mask always can.
+
+    It is FlashAttention-2 (Dao 2023) without dropout: for GPUs from compute capability 8.0 (Ampere) on, 16-bit types,
+    and heads of a multiple of 8 up to 256.
+    """
+    config, kind = network.config, device.type
+    if kind != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    dtype = network.get_input_embeddings().weight.dtype
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    dropout = config.attn_pdrop if isinstance(config, GPT2Config) else config.attention_dropout
+    head_size = config.hidden_size // config.num_attention_heads
+    return (
+        dtype in (torch.bfloat16, torch.float16)
+        and head_size % 8 == 0
+        and head_size <= 256
+        and not (network.training and dropout)
+    )
+
+
+def varlen_arguments(position_ids: Tensor) -> dict[str, Any]:
+    """What `varlen_attention` needs to know of a batch, once for all layers, under transformers' own names.
+
+    The number of documents comes from the device, which this waits for.
+
+    Args:
+        position_ids: int64, shape [samples, tokens], 0 where a document begins.
+
+    Returns:
+        `cu_seq_lens_q`: int32, shape [documents + 1], where each document begins in the tokens of all samples one after
+            another, and where the last one ends.
+        `max_length_q`: no document is longer.
+        `attention_mask`: stands for the mask that is not needed.
+    """
+    begins = position_ids == 0
+    begins[:, 0] = True
+    bounds = nn.functional.pad(begins.flatten().nonzero().flatten(), (0, 1), value=begins.numel())
+    return {
+        "cu_seq_lens_q": bounds.to(torch.int32),
+        "max_length_q": position_ids.shape[1],
+        # transformers takes a mask of four dimensions as it is, and builds no dense one [samples, 1, tokens, tokens].
+        "attention_mask": begins.new_zeros((1, 1, 1, 1)),
+    }
+
+
+def varlen_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int = 0,
+    **given: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within documents, as an attention function of transformers; without their bounds, sdpa.
+
+    Args:
+        module: the layer's attention.
+        query: shape [samples, heads, tokens, head_size]; keys and values likewise.
+        key: see query.
+        value: see query.
+        attention_mask: for sdpa only.
+        scaling: of the scores; None takes head_size ** -0.5.
+        cu_seq_lens_q: see `varlen_arguments`.
+        max_length_q: see `varlen_arguments`.
+        given: for sdpa only.
+
+    Returns:
+        Shape [samples, tokens, heads, head_size], and no weights.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **given)
+    samples, heads, tokens, head_size = query.shape
+    # Rotary embeddings leave queries and keys in fp32 under autocast; values are in the type to compute in.
+    queries, keys, values = (
+        each.transpose(1, 2).reshape(samples * tokens, heads, head_size).to(value.dtype) for each in (query, key, value)
+    )
+    bounds, longest = cu_seq_lens_q, max_length_q
+    causal = (-1, 0)  # varlen_attn's word for it
+    attended = varlen_attn(queries, keys, values, bounds, bounds, longest, longest, scale=scaling, window_size=causal)
+    assert isinstance(attended, Tensor)  # noqa: S101 - a tuple is returned where more was asked for
+    return attended.view(samples, tokens, heads, head_size), None
+
+
+AttentionInterface.register(VARLEN, varlen_attention)
+AttentionMaskInterface.register(VARLEN, sdpa_mask)

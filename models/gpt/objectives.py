@@ -4,8 +4,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.gpt.network import hidden_states, num_matrix_parameters
 from models.gpt.schema import NextToken
 from models.objective import Loss
 
@@ -14,39 +15,47 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 64 << 20
 """Logits that are held at once, in fp32; two or three tensors of this size live at a time."""
+GPU_CHUNK_BYTES = 512 << 20
+"""The same on a GPU. Each chunk adds to the gradient of the whole head, 12 bytes of memory traffic a parameter; with
+65,536 ids and 64 MiB, an H100 (3.35 TB/s, 990 TFLOP/s in bf16) would take longer for it than for the products."""
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of a linear head, a few rows of logits at a time.
 
     The gradient is taken in the forward pass: d loss / d logits = (softmax - one-hot) / rows, so logits of a whole
-    batch never exist and none are computed twice.
+    batch never exist and none are computed twice. Matrix products are in the type of autocast, else of the head; what
+    is summed over chunks is in fp32 or better.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """Hidden states [rows, width], head [vocabulary, width] and targets [rows] -> a scalar in fp32 or better."""
         needs_gradient = any(ctx.needs_input_grad)
-        num_rows = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+        kind = hidden.device.type
+        num_rows = max(1, (GPU_CHUNK_BYTES if kind == "cuda" else CHUNK_BYTES) // (4 * weight.shape[0]))
         scale = 1.0 / len(targets)
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        sum_dtype = torch.promote_types(weight.dtype, torch.float32)
+        # Autocast would convert the whole head anew for every chunk.
+        inputs, matrix = hidden.to(dtype), weight.to(dtype)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
+        if needs_gradient:
+            hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight, dtype=sum_dtype)
         for start in range(0, len(targets), num_rows):
             rows = slice(start, start + num_rows)
-            logits = torch.nn.functional.linear(hidden[rows], weight)
-            if logits.dtype in (torch.bfloat16, torch.float16):
-                logits = logits.float()
+            logits = nn.functional.linear(inputs[rows], matrix).to(sum_dtype)
             chosen = targets[rows].unsqueeze(1)
             log_normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
             total += (log_normaliser - logits.gather(1, chosen)).sum(dtype=torch.float64)
             if needs_gradient:
                 logits.sub_(log_normaliser).exp_()
                 logits.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=logits.dtype))
-                logits.mul_(scale)
-                hidden_gradient[rows] = torch.nn.functional.linear(logits, weight.t())
-                weight_gradient += torch.nn.functional.linear(logits.t(), hidden[rows].t())
+                gradient = logits.mul_(scale).to(dtype)
+                hidden_gradient[rows] = nn.functional.linear(gradient, matrix.t())
+                weight_gradient += nn.functional.linear(gradient.t(), inputs[rows].t())
         if needs_gradient:
-            ctx.save_for_backward(hidden_gradient, weight_gradient)
+            ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
         return (total * scale).to(torch.promote_types(hidden.dtype, torch.float32))
 
     @staticmethod
@@ -56,28 +65,44 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return hidden_gradient * gradients[0], weight_gradient * gradients[0], None
 
 
-class NextTokenLoss:
+class NextTokenLoss(nn.Module):
     """Cross-entropy of each token given those before it, in nats; the mean over all positions of a batch.
 
-    Documents that share a window see each other, as in GPT-NeoX's own packing.
+    Documents that share a window see each other, as in GPT-NeoX's own packing, unless a batch has `position_ids`. Then
+    a token is predicted from its own document alone: the end-of-text token stands at position 0 of the document that
+    it opens, so the prediction of a first token, from it, sees nothing of the document before and is trained too.
     """
 
     item = "tokens"
 
     def __init__(self, network: "PreTrainedModel") -> None:
+        super().__init__()
         self.network = network
 
-    def __call__(self, batch: dict[str, Tensor]) -> Loss:
-        """`input_ids` [samples, window_tokens + 1] -> loss."""
-        ids = batch["input_ids"]
-        hidden = self.network.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    def forward(self, batch: dict[str, Tensor]) -> Loss:
+        """`input_ids`, and `position_ids` or not, both int64 [samples, window_tokens + 1] -> loss."""
+        ids, positions = batch["input_ids"], batch.get("position_ids")
+        hidden = hidden_states(self.network, ids[:, :-1], None if positions is None else positions[:, :-1])
         weight = self.network.get_output_embeddings().weight
+        if not torch.is_grad_enabled():
+            weight = weight.detach()  # an autograd function asks only its inputs whether a gradient is needed
         targets = ids[:, 1:].reshape(-1)
         return Loss(ChunkedCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets))
 
     def num_items(self, batch: dict[str, Any]) -> int:
         """Tokens that are predicted."""
         return int(batch["input_ids"][:, 1:].numel())
+
+    def num_flops(self, batch: dict[str, Any]) -> int:
+        """Model FLOPs of forward and backward pass (Chowdhery et al. 2022, "PaLM", appendix B).
+
+        For each token, 6 for every parameter of a matrix, the head's among them, and 12 * layers * hidden_size * window
+        for the scores and sums of attention. That is attention's full square, as PaLM counts it, although half of it
+        is masked, and although isolated documents attend to less.
+        """
+        config, window_tokens = self.network.config, batch["input_ids"].shape[1] - 1
+        attention = 12 * config.num_hidden_layers * config.hidden_size * window_tokens
+        return int(self.num_items(batch) * (6 * num_matrix_parameters(self.network) + attention))
 
     def units(self, batch: dict[str, Any], encoder: Any) -> dict[str, int]:
         """Tokens that are predicted, and the characters and bytes of UTF-8 that they spell.

@@ -90,6 +90,8 @@ class Samples(Strict):
     """Input tokens per optimiser step, over all ranks."""
     micro_batch_tokens: Count
     """Input tokens per forward pass of one device."""
+    isolate_documents: bool = False
+    """Documents that share a window do not see each other, and each begins at position 0 with the end-of-text token."""
 
     @property
     def batch_samples(self) -> int:

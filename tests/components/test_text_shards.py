@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from components.modalities.text import shards
-from components.modalities.text.windows import TokenStream
+from components.modalities.text.windows import TokenStream, document_positions
 from components.outcomes import Refused
+from models.gpt.network import build
+from models.gpt.objectives import NextTokenLoss
+from models.gpt.schema import GPT2, GPTNeoX
 
 EOS = 2
 
@@ -22,8 +25,8 @@ class Alphabet:
         self.num_chars = 0
 
 
-def spec(window_tokens: int) -> SimpleNamespace:
-    return SimpleNamespace(window_tokens=window_tokens)
+def spec(window_tokens: int, isolate_documents: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(window_tokens=window_tokens, isolate_documents=isolate_documents)
 
 
 def write(folder, lengths, split="train", start=4, vocab_size=50_000):
@@ -191,6 +194,64 @@ def test_a_number_beyond_the_epoch_is_an_error(tmp_path):
         samples.batch(np.array([len(samples)]), 0)
 
 
+# ---- isolated documents ----------------------------------------------------------------------------------------------
+
+
+def test_positions_begin_anew_at_each_end_of_text():
+    ids = [[9, 8, EOS, 7, 6, 5, EOS, EOS, 4], [EOS, 9, 9, 9, 9, 9, 9, 9, EOS], [9, 9, 9, 9, 9, 9, 9, 9, 9]]
+    expected = [[0, 1, 0, 1, 2, 3, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7, 0], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
+    assert document_positions(np.array(ids), EOS).tolist() == expected
+
+
+def test_isolated_documents_come_with_positions_and_the_same_tokens(tmp_path):
+    write(tmp_path, [5, 0, 11, 3, 8, 20, 1, 1, 14])
+    plain = shards.open_samples([(tmp_path, 1.0)], "train", spec(10))
+    isolated = shards.open_samples([(tmp_path, 1.0)], "train", spec(10, isolate_documents=True))
+    for epoch in range(3):
+        batch = isolated.batch(np.arange(len(isolated)), epoch)
+        assert list(batch) == ["input_ids", "position_ids"]
+        assert torch.equal(batch["input_ids"], epoch_of(plain, epoch))
+        assert batch["position_ids"].dtype == torch.int64
+        assert batch["position_ids"].shape == batch["input_ids"].shape
+        for ids, positions in zip(batch["input_ids"].tolist(), batch["position_ids"].tolist(), strict=True):
+            begins = 0
+            for place, token in enumerate(ids):
+                begins = place if token == EOS else begins
+                assert positions[place] == place - begins
+
+
+def parts_of(ids: list[int]) -> list[list[int]]:
+    """The documents of a window, each from the end of text before it to the one after it."""
+    bounds = [0, *(place for place, token in enumerate(ids[:-1]) if token == EOS and place), len(ids) - 1]
+    return [ids[begin : end + 1] for begin, end in pairwise(bounds)]
+
+
+@pytest.mark.parametrize("make", [lambda **shape: GPT2(architecture="gpt2", **shape),
+                                  lambda **shape: GPTNeoX(architecture="gpt_neox", **shape)])  # fmt: skip
+def test_the_loss_of_isolated_documents_is_that_of_each_alone(tmp_path, make):
+    write(tmp_path, [5, 0, 11, 3, 8, 20, 1, 1, 14, 9], vocab_size=200)
+    torch.manual_seed(0)
+    shape = {"num_layers": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64, "max_positions": 24}
+    network = build(make(**shape), Alphabet(200).facts)
+    for parameter in network.parameters():  # differences of some size, as after training
+        parameter.data.mul_(3)
+    objective = NextTokenLoss(network)
+    found, leaking, alone = [], [], []
+    samples = shards.open_samples([(tmp_path, 1.0)], "train", spec(24, isolate_documents=True))
+    for number in range(len(samples)):
+        batch = samples.batch(np.array([number]), 0)
+        with torch.no_grad():
+            found.append(objective(batch).total.item())
+            leaking.append(objective({"input_ids": batch["input_ids"]}).total.item())
+            parts = [torch.tensor([part]) for part in parts_of(batch["input_ids"][0].tolist())]
+            losses = [objective({"input_ids": part}).total.item() * (part.shape[1] - 1) for part in parts]
+        assert sum(part.shape[1] - 1 for part in parts) == objective.num_items(batch) == 24
+        alone.append(sum(losses) / 24)
+    assert len(found) >= 3
+    assert found == pytest.approx(alone, abs=1e-5)
+    assert all(abs(first - second) > 1e-3 for first, second in zip(leaking, alone, strict=True))
+
+
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -234,4 +295,13 @@ def test_a_mixture_of_two_vocabularies_is_refused(tmp_path):
     write(tmp_path / "a", [100])
     write(tmp_path / "b", [100], vocab_size=8000)
     with pytest.raises(Refused, match="different vocabularies"):
+        shards.open_samples([(tmp_path / "a", 1.0), (tmp_path / "b", 1.0)], "train", spec(10))
+
+
+def test_a_mixture_of_two_ends_of_text_is_refused(tmp_path):
+    write(tmp_path / "a", [100])
+    write(tmp_path / "b", [100])
+    index = json.loads((tmp_path / "b" / "index.json").read_text())
+    (tmp_path / "b" / "index.json").write_text(json.dumps(index | {"eos": 3}))
+    with pytest.raises(Refused, match=r"'eos': 2.*'eos': 3"):
         shards.open_samples([(tmp_path / "a", 1.0), (tmp_path / "b", 1.0)], "train", spec(10))

@@ -24,28 +24,6 @@ def gpt_neox(**changes: Any) -> GPTNeoX:
     return GPTNeoX(architecture="gpt_neox", **(shape | changes))
 
 
-# Table 1 of arXiv 2404.01657, counted exactly: layers, width, heads, inner width, positions, vocabulary -> parameters.
-RELEASED = {
-    "japanese-gpt2-xsmall": (gpt2, 6, 512, 8, 2304, 1024, 32000, 37_398_016),
-    "japanese-gpt2-small": (gpt2, 12, 768, 12, 3072, 1024, 32000, 110_418_432),
-    "japanese-gpt2-medium": (gpt2, 24, 1024, 16, 4096, 1024, 32000, 336_128_000),
-    "japanese-gpt-1b": (gpt2, 24, 2048, 16, 8192, 1024, 44928, 1_302_712_320),
-    "japanese-gpt-neox-small": (gpt_neox, 12, 768, 12, 3072, 2048, 44416, 153_278_976),
-    "japanese-gpt-neox-3.6b": (gpt_neox, 36, 2816, 22, 11264, 2048, 32000, 3_607_245_312),
-    "bilingual-gpt-neox-4b": (gpt_neox, 36, 2816, 22, 11264, 2048, 65536, 3_796_120_064),
-}
-
-
-@pytest.mark.parametrize("name", RELEASED)
-def test_a_released_model_has_exactly_its_parameters(name: str) -> None:
-    make, layers, width, heads, inner, positions, vocabulary, expected = RELEASED[name]
-    section = make(
-        num_layers=layers, hidden_size=width, num_heads=heads, intermediate_size=inner, max_positions=positions
-    )
-    assert subject.num_parameters(section, FACTS | {"vocab_size": vocabulary}) == expected
-    assert schema.num_parameters(section, vocabulary) == expected
-
-
 @pytest.mark.parametrize("section", [gpt2(vocab_size=32128), gpt_neox(vocab_size=32128), gpt_neox(tied=True), gpt2()])
 def test_arithmetic_counts_the_parameters_that_the_network_has(section: GPT2 | GPTNeoX) -> None:
     assert schema.num_parameters(section, 32000) == subject.num_parameters(section, FACTS)

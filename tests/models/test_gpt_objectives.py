@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.gpt import objectives as subject
 from models.gpt.network import build
 from models.gpt.schema import GPT2, GPTNeoX, NextToken
+from models.objective import Loss
 
 FACTS = {"vocab_size": 500, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
 SHAPE = {"num_layers": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64, "max_positions": 24}
@@ -68,6 +71,57 @@ def test_without_gradients_the_loss_is_the_same() -> None:
     assert quick.item() == objective(batch_of(500)).total.item()
 
 
+def random_head(vocab_size: int, num_rows: int, width: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hidden states as after a norm, a head whose logits have a deviation of 0.8, and targets."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(num_rows, width, generator=generator).requires_grad_()
+    head = (0.1 * torch.randn(vocab_size, width, generator=generator)).requires_grad_()
+    return hidden, head, torch.randint(0, vocab_size, (num_rows,), generator=generator)
+
+
+def loss_and_gradients(loss: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return loss.detach(), *torch.autograd.grad(loss, inputs)
+
+
+@pytest.mark.parametrize(("vocab_size", "num_rows"), [(500, 700), (65_536, 300)])
+def test_in_fp32_chunks_give_the_plain_loss_and_gradients_to_a_millionth(vocab_size: int, num_rows: int) -> None:
+    hidden, head, targets = random_head(vocab_size, num_rows)
+    assert vocab_size * num_rows * 4 > subject.CHUNK_BYTES or vocab_size < 65_536  # else there is one chunk only
+    plain = torch.nn.functional.cross_entropy(hidden @ head.T, targets)
+    expected = loss_and_gradients(plain, (hidden, head))
+    found = loss_and_gradients(subject.ChunkedCrossEntropy.apply(hidden, head, targets), (hidden, head))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert float((ours - theirs).abs().max() / theirs.abs().max()) < 1e-6
+
+
+def test_under_autocast_chunks_are_as_near_the_truth_as_the_plain_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "CHUNK_BYTES", 4 * 8000 * 20)
+    hidden, head, targets = random_head(8000, 300)
+    truth = torch.nn.functional.cross_entropy(hidden.double() @ head.double().T, targets)
+    exact = loss_and_gradients(truth, (hidden, head))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = torch.nn.functional.cross_entropy(torch.nn.functional.linear(hidden, head), targets)
+        ours = subject.ChunkedCrossEntropy.apply(hidden, head, targets)
+    assert ours.dtype == torch.float32
+    for true, theirs, found in zip(
+        exact, loss_and_gradients(plain, (hidden, head)), loss_and_gradients(ours, (hidden, head)), strict=True
+    ):
+        assert found.dtype == torch.float32
+        assert float((found - true).norm()) < 1.1 * float((theirs - true).norm()) + 1e-6
+
+
+def test_a_head_in_bf16_sums_its_gradient_over_chunks_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The same token 4096 times: each chunk adds the same, and a sum in bf16 stands still after 256 of them.
+    monkeypatch.setattr(subject, "CHUNK_BYTES", 4 * 100 * 4)
+    hidden = torch.ones(4096, 8, dtype=torch.bfloat16)
+    head = torch.zeros(100, 8, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.zeros(4096, dtype=torch.int64)
+    loss, gradient = loss_and_gradients(subject.ChunkedCrossEntropy.apply(hidden, head, targets), (head,))
+    assert loss.item() == pytest.approx(math.log(100), rel=1e-6)
+    assert gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(gradient[0].float(), torch.full((8,), -0.99), rtol=1e-2, atol=0)
+
+
 def test_a_later_token_changes_no_earlier_loss() -> None:
     network = network_of("gpt2").eval()
     ids = batch_of(500)["input_ids"]
@@ -81,6 +135,52 @@ def test_a_later_token_changes_no_earlier_loss() -> None:
 
 def test_items_are_the_tokens_that_are_predicted() -> None:
     assert subject.NextTokenLoss(network_of("gpt2")).num_items(batch_of(500)) == 5 * 23
+
+
+@pytest.mark.parametrize("architecture", SECTIONS)
+def test_operations_are_those_that_torch_counts(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "CHUNK_BYTES", 4 * 500 * 7)
+    network = network_of(architecture)
+    network.set_attn_implementation("eager")  # computes the whole square
+    objective, batch = subject.NextTokenLoss(network), batch_of(500)
+    with FlopCounterMode(display=False) as counted:
+        objective(batch).total.backward()
+    assert objective.num_flops(batch) == counted.get_total_flops()
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        objective(batch)
+    assert objective.num_flops(batch) == 3 * counted.get_total_flops()  # without gradients, none is computed
+
+
+# Layers, width, heads, inner width, vocabulary, window -> GFLOP of a token.
+MEASURED = [
+    (6, 256, 4, 1024, 8_000, 256, 185.6 / 4096),  # worked out by hand for a batch of 4,096 tokens
+    (6, 512, 8, 2304, 32_000, 1024, 0.2587),  # this and the next: lightning.fabric's measure_flops on the meta device
+    (36, 2816, 22, 11264, 32_000, 1024, 22.34),
+]
+
+
+@pytest.mark.parametrize(("layers", "width", "heads", "inner", "vocabulary", "window", "expected"), MEASURED)
+def test_operations_of_known_shapes(
+    layers: int, width: int, heads: int, inner: int, vocabulary: int, window: int, expected: float
+) -> None:
+    shape = {"num_layers": layers, "hidden_size": width, "num_heads": heads, "intermediate_size": inner}
+    kind, name = (GPT2, "gpt2") if layers == 6 else (GPTNeoX, "gpt_neox")
+    with torch.device("meta"):
+        network = build(kind(architecture=name, max_positions=window, **shape), FACTS | {"vocab_size": vocabulary})
+        batch = {"input_ids": torch.zeros((16, window + 1), dtype=torch.int64)}
+    found = subject.NextTokenLoss(network).num_flops(batch)
+    assert found / (16 * window) / 1e9 == pytest.approx(expected, rel=5e-4)
+
+
+def test_a_wrapper_finds_the_network_and_the_tensors_of_a_loss() -> None:
+    network = network_of("gpt2")
+    objective = subject.objective(NextToken(kind="next-token"), network)
+    assert dict(objective.named_children()) == {"network": network}
+    loss = Loss(*(torch.tensor(value) for value in (1.0,)), parts={"one": torch.tensor(2.0)})
+    leaves, shape = tree_flatten(loss)
+    assert [leaf.item() for leaf in leaves] == [1.0, 2.0]
+    assert shape.unflatten(leaves) == loss
+    assert Loss(torch.tensor(1.0)).parts == {}
 
 
 class Letters:

@@ -60,6 +60,13 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> An
     return shards.open_samples(folders, split, spec)
 
 
+def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
+    """The text of each sample, ends of documents marked."""
+    from components.modalities.text import windows
+
+    return windows.describe(batch, encoder)
+
+
 def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:

@@ -137,7 +137,7 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> To
         folders: each with its weight: how many times an epoch reads its windows (0.5: half of them, the other half in
             the next epoch); splits other than `train` are read once.
         split: `train` moves the cut with every pass, so that windows differ; other splits are always cut alike.
-        spec: the recipe's `samples`, of which `window_tokens` is used.
+        spec: the recipe's `samples`, of which `window_tokens` and `isolate_documents` are used.
 
     Raises:
         Refused: shards are missing, cut or of different vocabularies, or hold less than one sample.
@@ -153,7 +153,10 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> To
                 f"{max(1, stream.num_tokens - 1)} or less, or {remedy}."
             )
         sources.append(Source(stream, weight, spec.window_tokens, moves=split == "train"))
-    sizes = {str(folder): source.stream.vocab_size for (folder, _), source in zip(folders, sources, strict=True)}
-    if len(set(sizes.values())) > 1:
-        raise Refused(f"The shards of a mixture have different vocabularies: {sizes}. Shard them with one encoder.")
-    return TokenSamples(sources)
+    streams = {str(folder): source.stream for (folder, _), source in zip(folders, sources, strict=True)}
+    vocabularies = {folder: {"ids": each.vocab_size, "eos": each.eos} for folder, each in streams.items()}
+    if any(each != vocabularies[str(folders[0][0])] for each in vocabularies.values()):
+        raise Refused(
+            f"The shards of a mixture have different vocabularies: {vocabularies}. Shard them with one encoder."
+        )
+    return TokenSamples(sources, spec.isolate_documents)

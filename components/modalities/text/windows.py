@@ -1,5 +1,6 @@
 """Windows of tokens: training samples cut from shards that are mapped into memory, each addressed by its number."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -72,6 +73,7 @@ class TokenStream:
         self.begins = self.ends - sizes
         self.num_tokens = int(sizes.sum())
         self.vocab_size: int = index["vocab_size"]
+        self.eos: int = index["eos"]
         self.size = size
         # Every window of a file, as a view without a copy; a file shorter than one has none to give.
         self.views = [np.lib.stride_tricks.sliding_window_view(file, min(size, len(file))) for file in self.files]
@@ -132,11 +134,29 @@ class Source:
         return self.stream.windows(starts)
 
 
+def document_positions(ids: np.ndarray, eos: int) -> np.ndarray:
+    """Where each token stands in its document, counted from the window's edge for one that began before it.
+
+    An end-of-text token stands at 0 of the document that follows, as in generation and scoring, which put it before a
+    text. So a document's first token is predicted from that token alone, its end from the document itself, and every
+    position of a window is trained on.
+
+    Args:
+        ids: shape [num_samples, num_tokens].
+        eos: the end-of-text token.
+
+    Returns:
+        int64, shape [num_samples, num_tokens].
+    """
+    places = np.arange(ids.shape[1], dtype=np.int64)
+    return places - np.maximum.accumulate(np.where(ids == eos, places, 0), axis=1)
+
+
 class TokenSamples:
     """Samples of a mixture, addressed by number; see `components.modalities.Samples`."""
 
-    def __init__(self, sources: list[Source]) -> None:
-        self.sources = sources
+    def __init__(self, sources: list[Source], isolate_documents: bool = False) -> None:
+        self.sources, self.isolate_documents = sources, isolate_documents
         self.ends = np.cumsum([source.num_samples for source in sources])
 
     def __len__(self) -> int:
@@ -151,7 +171,8 @@ class TokenSamples:
             epoch: decides where windows are cut and, for a weight that is no whole number, which of them are read.
 
         Returns:
-            `input_ids`: int64, shape [num_samples, window_tokens + 1].
+            `input_ids`: int64, shape [num_samples, window_tokens + 1]; if documents are isolated, `position_ids` of the
+            same type and shape, 0 where a document begins (see `document_positions`).
         """
         import torch
 
@@ -165,4 +186,21 @@ class TokenSamples:
             chosen = source_of == number
             begin = self.ends[number] - source.num_samples
             out[chosen] = source.samples(indices[chosen] - begin, epoch)
-        return {"input_ids": torch.from_numpy(out)}
+        batch = {"input_ids": torch.from_numpy(out)}
+        if self.isolate_documents:
+            batch["position_ids"] = torch.from_numpy(document_positions(out, self.sources[0].stream.eos))
+        return batch
+
+
+END_MARK = "\n──\n"
+"""Stands for the end of a document where a person reads samples."""
+
+
+def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
+    """The text of each sample, ends of documents marked by a line of their own."""
+    eos, texts = encoder.facts["eos"], []
+    for row in batch["input_ids"].tolist():
+        ends = [-1, *(place for place, token in enumerate(row) if token == eos), len(row)]
+        parts = [row[begin + 1 : end] for begin, end in itertools.pairwise(ends)]
+        texts.append(END_MARK.join(encoder.decode(part) for part in parts))
+    return texts
