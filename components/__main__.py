@@ -1,7 +1,7 @@
 """The process of one stage: `python -m components VERB NAME`, the command of every DVC stage.
 
-A process of its own, without Prefect in it: a crash or an out-of-memory kill never takes the orchestrator along, a rank
-started by Lightning never starts a second flow run, and a bare GPU machine needs no orchestrator.
+A process of its own, without Prefect in it: a crash or an out-of-memory kill never takes the orchestrator along, a
+second rank of a training never starts a second flow run, and a bare GPU machine needs no orchestrator.
 """
 
 import os
@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from components import ranks
 from components.settings import set_quiet_environment
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m components VERB NAME\nVERB is one of: {', '.join(PURE_VERBS)}\n")
         return 2
     verb, name = arguments
+    if not ranks.is_main():
+        return _join(verb, name)
     clear_outcome(verb, name)
     # Interpreter and imports are told apart from work.
     seconds = {"start": round(_process_age_seconds(), 2)}
@@ -39,6 +42,20 @@ def main(arguments: list[str]) -> int:
     if outcome.kind != "done":
         sys.stderr.write(f"{verb} {name}: {outcome.reason}\n")
     return 0 if outcome.kind == "done" else 1
+
+
+def _join(verb: str, name: str) -> int:
+    """Take part in a training as another rank than 0, which says for all how it ended."""
+    from components.lifeline import die_with_parent
+    from components.outcomes import Refused, Stopped
+
+    die_with_parent()
+    try:
+        getattr(import_module(f"components.{verb}"), verb)(name)
+    except (Refused, Stopped) as error:
+        sys.stderr.write(f"rank {ranks.rank()}: {error}\n")
+        return 1
+    return 0
 
 
 def _run(verb: str, name: str) -> "Outcome":

@@ -6,14 +6,16 @@ domains"). So a billion samples need no table, and any batch of any epoch is fou
 """
 
 import hashlib
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from components import ranks
 from components.lifeline import die_with_parent
 from components.modalities import Samples
 
@@ -84,33 +86,49 @@ class BatchPlan:
         return epoch, Permutation(self.num_samples, f"{self.seed}/{epoch}")(positions)
 
 
-class BatchStream(IterableDataset[dict[str, Any]]):
-    """Batches from a given number on, without end. Worker w of n yields every n-th, and the loader takes turns."""
+class BatchStream(IterableDataset[tuple[int, dict[str, Any]]]):
+    """Numbered batches from a given number on, without end, or one rank's share of each.
 
-    def __init__(self, samples: Samples, plan: BatchPlan, start: int) -> None:
-        self.samples, self.plan, self.start = samples, plan, start
+    Worker w of n yields every n-th, and the loader takes turns.
+    """
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        number, stride = (self.start + worker.id, worker.num_workers) if worker else (self.start, 1)
-        while True:
+    def __init__(self, samples: Samples, plan: BatchPlan, start: int, skipped: frozenset[int]) -> None:
+        self.samples, self.plan, self.start, self.skipped = samples, plan, start, skipped
+        self.share = slice(ranks.rank(), None, ranks.num_ranks())
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        numbers: Iterator[int] = itertools.filterfalse(self.skipped.__contains__, itertools.count(self.start))
+        if worker := get_worker_info():
+            numbers = itertools.islice(numbers, worker.id, None, worker.num_workers)
+        for number in numbers:
             epoch, indices = self.plan.indices(number)
-            yield self.samples.batch(indices, epoch)
-            number += stride
+            yield number, self.samples.batch(indices[self.share], epoch)
 
 
 def _start_worker(_: int) -> None:
     die_with_parent()
 
 
-def batch_loader(samples: Samples, plan: BatchPlan, start: int, num_workers: int, pin_memory: bool) -> DataLoader:
-    """An endless loader whose first batch is number `start`; the same batches for any number of workers."""
-    return DataLoader(
-        BatchStream(samples, plan, start),
-        batch_size=None,
-        num_workers=num_workers,
-        # A worker of a fork server is no child of this process, and would outlive its kill.
-        multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-    )
+class Feed:
+    """Where a training's batches come from; it can be set back, and leave out batches that did harm."""
+
+    def __init__(self, samples: Samples, plan: BatchPlan, num_workers: int, pin_memory: bool) -> None:
+        self.samples, self.plan, self.num_workers, self.pin_memory = samples, plan, num_workers, pin_memory
+        self.batches: Iterator[tuple[int, dict[str, Any]]] = iter(())
+
+    def go_to(self, number: int, skipped: Iterable[int]) -> None:
+        """Let the next batch be this number, or the first after it that is not skipped; for any number of workers."""
+        loader = DataLoader(
+            BatchStream(self.samples, self.plan, number, frozenset(skipped)),
+            batch_size=None,
+            num_workers=self.num_workers,
+            # A worker of a fork server is no child of this process, and would outlive its kill.
+            multiprocessing_context="fork" if self.num_workers and sys.platform == "linux" else None,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_start_worker,
+        )
+        self.batches = iter(loader)
+
+    def next(self) -> tuple[int, dict[str, Any]]:
+        """The next batch, behind its number; of several ranks each gets its share."""
+        return next(self.batches)

@@ -1,7 +1,6 @@
 """What this machine computes on."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,8 @@ from components.locks import held
 from components.outcomes import Refused
 from components.settings import settings
 
-GPU_LOCK = Path(tempfile.gettempdir()) / "hiraku-gpu.lock"
-"""One for all projects of a machine."""
+GPU_LOCK = Path("/tmp/hiraku-gpu.lock")  # noqa: S108 - one path for all users, whatever TMPDIR a job has of its own
+"""One for all projects and users of a machine. Not /var/lock, which only root can write to on some systems."""
 
 
 def uses_gpu() -> bool:
@@ -28,13 +27,30 @@ def uses_gpu() -> bool:
     return wanted != "cpu" and there
 
 
-def set_threads() -> None:
+def num_devices() -> int:
+    """Devices of this machine that a training may share: as many as the settings say, or every GPU, or one CPU.
+
+    Raises:
+        Refused: the settings want more GPUs than there are.
+    """
+    wanted = settings().num_devices
+    if not uses_gpu():
+        return wanted or 1
+    import torch
+
+    found = torch.cuda.device_count()
+    if wanted > found:
+        raise Refused(f"HIRAKU_NUM_DEVICES is {wanted}, but this machine has {found} GPUs. Lower or unset it.")
+    return wanted or found
+
+
+def set_threads(num_processes: int = 1) -> None:
     """Give torch as many threads as the settings say; by default one per core that this process may use."""
     import torch
 
     # Only Linux tells which cores a process may use.
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(settings().num_threads or num_cores)
+    torch.set_num_threads(settings().num_threads or max(1, num_cores // num_processes))
 
 
 @contextmanager
@@ -45,11 +61,12 @@ def gpu_held() -> Iterator[None]:
 
     Raises:
         Busy: another stage computes on them.
+        Refused: as `components.locks.lock`.
     """
     if not uses_gpu():
         yield
         return
-    with held(GPU_LOCK):
+    with held(GPU_LOCK, is_for_all=True):
         yield
 
 

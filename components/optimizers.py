@@ -1,10 +1,14 @@
-"""AdamW and its learning rate, from a recipe's sections."""
+"""AdamW, its learning rate and the average of its weights, from a recipe's sections."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from components.strategies import local
 
 
 def learning_rate(training: Any, step: int) -> float:
@@ -12,12 +16,11 @@ def learning_rate(training: Any, step: int) -> float:
     section, peak = training.learning_rate, training.optimizer.learning_rate
     if step <= section.warmup_steps:
         return peak * step / section.warmup_steps
-    way = (step - section.warmup_steps) / max(1, training.num_steps - section.warmup_steps)
-    share = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * way)),
-        "linear": 1 - way,
-        "constant": 1.0,
-    }[section.kind]
+    if section.kind == "constant":
+        return peak
+    fall_steps = section.decay_steps or training.num_steps - section.warmup_steps
+    way = max(0.0, 1 - (training.num_steps - step) / max(1, fall_steps))
+    share = 0.5 * (1 + math.cos(math.pi * way)) if section.kind == "cosine" else 1 - way
     return peak * (share + section.final_share * (1 - share))
 
 
@@ -31,3 +34,37 @@ def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:
     ]
     betas = (section.beta1, section.beta2)
     return torch.optim.AdamW(groups, lr=section.learning_rate, betas=betas, eps=section.epsilon, fused=True)
+
+
+class Ema:
+    """An exponential moving average of parameters, in their own precision and sharded as they are.
+
+    average <- decay x average + (1 - decay) x parameter, after each step; it begins with the first parameters.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = dict(network.named_parameters())
+        self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Follow a step."""
+        averages, parameters = ([local(each) for each in of.values()] for of in (self.averages, self.parameters))
+        torch._foreach_lerp_(averages, parameters, 1 - self.decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the network compute with the averages while the block runs."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, parameter in self.parameters.items():
+            kept = local(parameter).clone()
+            local(parameter).copy_(local(self.averages[name]))
+            local(self.averages[name]).copy_(kept)

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from components import paths
+from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.journal import Journal
@@ -54,6 +54,9 @@ def pretrain(name: str) -> None:
         key: value.model_dump() if hasattr(value, "model_dump") else value for key, value in facts["sections"].items()
     }
     checkpoints = Checkpoints("pretrain", name, fingerprint_of(facts))
+    if not ranks.is_main():
+        _train(recipe, checkpoints, facts["sections"])
+        return
     with checkpoints.held(), gpu_held():
         _pretrain(recipe, manifest, checkpoints, facts["sections"])
         # The last one stays until the result is recorded: a kill before that costs no training.
@@ -78,21 +81,25 @@ def _manifest(name: str, recipe: Recipe) -> Manifest:
     return Manifest(verb="pretrain", name=name, revisions=revisions, parents=parents)
 
 
-def _pretrain(recipe: Recipe, manifest: Manifest, checkpoints: Checkpoints, sections: dict[str, Any]) -> None:
+def _train(recipe: Recipe, checkpoints: Checkpoints, sections: dict[str, Any]) -> Any:
     from components.training import train
 
-    journal = Journal("pretrain", manifest.name)
+    journal = Journal("pretrain", checkpoints.name)
     journal.parameters(sections)
-    job = _job(recipe)
-    num_parameters = sum(parameter.numel() for parameter in job.network.parameters())
-    trained = train(job, checkpoints, journal)
+    return train(_job(recipe), checkpoints, journal)
+
+
+def _pretrain(recipe: Recipe, manifest: Manifest, checkpoints: Checkpoints, sections: dict[str, Any]) -> None:
+    trained = _train(recipe, checkpoints, sections)
     manifest.counts = {
-        "parameters": num_parameters,
+        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
         "steps": trained.num_steps,
-        job.objective.item: trained.num_items,
+        trained.item: trained.num_items,
+        "skipped_batches": len(trained.skipped),
     }
+    manifest.details = {"skipped_batches": trained.skipped}
     with writing(manifest) as folder:
-        part_of(recipe.family, "convert").save(job.network, folder / paths.PAYLOAD["pretrain"])
+        part_of(recipe.family, "convert").save(trained.network, folder / paths.PAYLOAD["pretrain"])
         _write_curve(trained.points, folder / CURVE_NAME)
         (folder / PREVIEWS_NAME).write_text("\n".join(trained.previews), encoding="utf-8")
 
@@ -113,12 +120,17 @@ def _job(recipe: Recipe) -> Any:
     folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
     train_samples = own.open_samples(folders, "train", section.samples)
     valid_samples = own.open_samples(folders, "valid", section.samples)
-    randomness.seed_everything(section.seed)
-    network = network_part.build(recipe.network, encoder.facts)
+
+    def build() -> Any:
+        randomness.seed_everything(section.seed)
+        return network_part.build(recipe.network, encoder.facts)
+
+    network = build()
     return Job(
         training=section,
-        network=network,
         objective=part_of(recipe.family, "objectives").objective(section.objective, network),
+        build=build,
+        blocks=network_part.blocks(network),
         train_samples=train_samples,
         valid_samples=valid_samples,
         encoder=encoder,
@@ -128,7 +140,7 @@ def _job(recipe: Recipe) -> Any:
 
 def _write_curve(points: list[dict[str, Any]], path: Path) -> None:
     """The journal's points without what differs from run to run: times, speeds, memory."""
-    varying = ("_per_second", "_bytes")
+    varying = ("_per_second", "_bytes", "_seconds", "_share")
     rows = []
     for point in points:
         metrics = {key: value for key, value in point["metrics"].items() if not key.endswith(varying)}

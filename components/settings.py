@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     """Loader processes. Batches are the same for any number."""
     num_threads: int = Field(default=0, ge=0)
     """Threads of torch on the CPU; 0 takes one per core."""
+    num_devices: int = Field(default=0, ge=0)
+    """Devices that a training with strategy `ddp` or `fsdp2` takes; 0 takes every GPU, or one process on a CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Blocks of a network by torch.compile. `auto` does so on a GPU; on a CPU it is slower than our loss in eager."""
+    profile_steps: int = Field(default=0, ge=0)
+    """Steps of a training that are profiled, from its third on; the trace stands in the run's journal."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to train on; `auto` takes a GPU when there is one."""
     progress: Literal["auto", "bar", "lines"] = "auto"
@@ -80,6 +86,9 @@ def quiet_environment() -> dict[str, str]:
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # MLflow's own 7 tries of 120 s hold every stage up for minutes when a server has fallen silent.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "GX_ANALYTICS_ENABLED": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -1,22 +1,25 @@
 """The trainer of every family: Lightning around an objective, resumed bit for bit from wherever it was killed.
 
-One batch of Lightning is one optimiser step: `training_step` cuts it into micro-batches itself. So the number of steps
-done is the global batch number, a checkpoint never falls between micro-batches, and the loss is the mean over the whole
-batch. Learning rates are a function of the step, the order of samples one of (seed, epoch, position); with weights,
-optimiser and generators in the checkpoint nothing else needs to be remembered.
+One batch is one optimiser step: `training_step` cuts it into micro-batches itself. So a checkpoint never falls between
+micro-batches, and the loss is the mean over the whole batch. Learning rates are a function of the step, random numbers
+one of (seed, step, rank), the order of samples one of (seed, epoch, position); with weights, moments and the number of
+the next batch in the checkpoint nothing else needs to be remembered. Checkpoints hold whole tensors, so any number of
+ranks goes on from those of any other.
+
+A step reads no number back from its device. What it left is looked at when something is to be logged, measured or
+saved; if a loss turns out bad, the training goes back to the last good checkpoint and leaves that batch out.
 
 It needs torch, lightning, numpy and the files beside it, so it runs on a bare GPU machine.
 """
 
+import itertools
 import logging
-import math
-import resource
 import signal
-import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,18 +29,24 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from components import randomness
-from components.batches import BatchPlan, batch_loader
+from components import randomness, ranks
+from components.batches import BatchPlan, Feed
+from components.blocks import Compiled, CompileError, recompute
 from components.checkpoints import Checkpoints
-from components.devices import bf16_instructions, set_threads, uses_gpu
+from components.devices import bf16_instructions, num_devices, set_threads, uses_gpu
+from components.guard import Guard, listed
 from components.journal import Journal
+from components.memory import explained
+from components.meters import Clock, peak_flops, peak_memory
 from components.modalities import Samples
-from components.optimizers import learning_rate, make_optimizer
+from components.optimizers import Ema, learning_rate, make_optimizer
 from components.outcomes import Refused, Stopped
+from components.profiling import Profiler
 from components.progress import Progress
 from components.settings import settings
 from components.stopping import StopSignal
-from models.objective import Objective
+from components.strategies import accumulating, is_sharded, load_optimizer, load_weights, make_strategy, shard, whole
+from models.objective import Loss, Objective
 
 CHECKPOINT_BYTES = 12
 """Bytes of a checkpoint for each parameter: the weight itself and AdamW's two moments, all in fp32."""
@@ -49,9 +58,12 @@ class Job:
 
     training: Any
     """The recipe's section, a `components.recipes.Training`."""
-    network: nn.Module
-    """On the CPU, with its initial weights; trained in place."""
     objective: Objective
+    """Around a network on the CPU with its initial weights."""
+    build: Callable[[], nn.Module]
+    """Makes that network again, with the same weights."""
+    blocks: list[nn.Module]
+    """The network's layers: what is compiled, computed again, or sharded as one."""
     train_samples: Samples
     valid_samples: Samples
     encoder: Any
@@ -62,10 +74,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished training leaves besides the weights."""
+    """What a finished training leaves."""
 
+    network: nn.Module
+    """Whole, with the weights to release: the last ones, or their average where the recipe keeps one."""
     num_steps: int
+    item: str
+    """What a loss is the mean over, in the plural."""
     num_items: int
+    skipped: list[int]
+    """Numbers of the batches that the guard left out."""
     points: list[dict[str, Any]]
     """The journal's points from the first step on, over all runs."""
     previews: list[str]
@@ -92,112 +110,191 @@ def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]
 class TrainingModule(pl.LightningModule):
     """An objective under Lightning: optimiser steps, and at their ends points, validation and checkpoints."""
 
-    def __init__(self, job: Job, checkpoints: Checkpoints, journal: Journal, progress: Progress) -> None:
+    def __init__(
+        self, job: Job, checkpoints: Checkpoints, found: tuple[int, dict[str, Any]] | None, journal: Journal,
+        progress: Progress,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
-        self.network = job.network
-        self.job, self.training_section = job, job.training
-        self.checkpoints, self.journal, self.progress = checkpoints, journal, progress
-        self.step, self.num_items, self.previews = 0, 0, list[str]()
-        self.generators: dict[str, Any] | None = None
-        self.optimizer_state: dict[str, Any] | None = None
+        self.objective = job.objective
+        self.job, self.section = job, job.training
+        self.checkpoints, self.found, self.journal, self.progress = checkpoints, found, journal, progress
+        self.step = self.first_step = found[0] if found else 0
+        self.num_items, self.previews = 0, list[str]()
+        self.guard, self.stop = Guard(self.section.guard), StopSignal()
+        self.pending: list[tuple[int, dict[str, Tensor], Tensor]] = []
         self.units = Counter[str]()
         for batch in valid_batches(job.training, job.valid_samples):
             self.units.update(job.objective.units(batch, job.encoder))
-        self.stop = StopSignal()
-        self.values: dict[str, float] = {}
+        self.profiler = Profiler(journal)
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        return self.objective.network
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
-    def resume(self, step: int, state: dict[str, Any]) -> None:
-        """Take up a checkpoint's state; call before `fit`."""
-        self.step, self.num_items, self.previews = step, state["num_items"], state["previews"]
-        self.network.load_state_dict(state["weights"])
-        self.optimizer_state, self.generators = state["optimizer"], state["generators"]
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how the training goes on, whole; of several ranks, all must ask for it."""
+        return {
+            "weights": whole(self.network.state_dict()),
+            "optimizer": whole(self._optimizer().state_dict()),
+            "average": whole(self.ema.averages) if self.ema else {},
+            "guard": self.guard.state(),
+            "next_batch": self.next_batch,
+            "num_items": self.num_items,
+            "points": self.journal.points,
+            "previews": self.previews,
+        }
+
+    def restore(self, step: int, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.step, self.num_items, self.previews = step, state["num_items"], list(state["previews"])
+        load_weights(self.network.state_dict(), state["weights"])
+        load_optimizer(self._optimizer(), state["optimizer"])
+        if self.ema:
+            load_weights(self.ema.averages, state["average"])
+        self.guard.restore(state["guard"])
         self.journal.rewrite(state["points"])
+        self._go_on_from(state["next_batch"])
+
+    def begin_again(self) -> None:
+        """Go back to step 0, when there is no checkpoint."""
+        self.step, self.num_items, self.previews = 0, 0, []
+        load_weights(self.network.state_dict(), self.job.build().state_dict())
+        self._optimizer().state.clear()
+        self._begin_average()
+        self.guard.restore({"losses": [], "skipped": []})
+        self.journal.rewrite([])
+        self._go_on_from(0)
+
+    def _begin_average(self) -> None:
+        decay = self.section.ema_decay
+        self.ema = Ema(self.network, decay) if decay else None
+
+    def _go_on_from(self, number: int) -> None:
+        self.next_batch = number
+        self.feed.go_to(number, self.guard.skipped)
+        self.pending = []
+        self._measure_from_here()
 
     def save(self) -> None:
         """Write a checkpoint of what is now."""
-        self.checkpoints.save(
-            self.step,
-            {
-                "weights": self.network.state_dict(),
-                "optimizer": self._optimizer().state_dict(),
-                "generators": randomness.capture(),
-                "num_items": self.num_items,
-                "points": self.journal.points,
-                "previews": self.previews,
-            },
-        )
+        state = self.state()
+        if ranks.is_main():
+            self.checkpoints.save(self.step, state)
+            if self.step == self.section.num_steps:
+                self.last = self.step, state
         self.saved_at = time.monotonic()
 
-    def _optimizer(self) -> LightningOptimizer:
+    def _optimizer(self) -> torch.optim.Optimizer:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)  # noqa: S101 - one is configured
-        return optimizer
+        return optimizer.optimizer
 
     # ---- Lightning's hooks -------------------------------------------------------------------------------------------
 
+    def configure_model(self) -> None:
+        """Split the network where the strategy wants it."""
+        if self.section.strategy == "fsdp2" and ranks.num_ranks() > 1 and not is_sharded(self.objective):
+            shard(self.objective, self.job.blocks, self.device_mesh, self.section.precision)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW, with the checkpoint's moments when there is one."""
-        optimizer = make_optimizer(self.training_section, self.network)
-        if self.optimizer_state is not None:
-            optimizer.load_state_dict(self.optimizer_state)
-            self.optimizer_state = None
-        return optimizer
+        """AdamW, whose rate each step sets."""
+        return make_optimizer(self.section, self.network)
 
     def on_train_start(self) -> None:
-        """From here on a signal waits for the end of its step; Lightning's own handlers would end within one."""
+        """Take up the checkpoint. From here on a signal waits for the end of its step."""
         self.stop.install()
-        self.saved_at = self.logged_at = time.monotonic()
-        self.items_since_log = 0
+        samples, plan = self.job.train_samples, batch_plan(self.job)
+        self.feed = Feed(samples, plan, settings().num_workers, self.device.type == "cuda")
+        self.clock = Clock(self.device)
+        self.peak = peak_flops(self.device, self.section.precision)
+        self.saved_at = time.monotonic()
+        self._begin_average()
+        if self.found:
+            self.restore(*self.found)
+            self.found = None
+        else:
+            self._go_on_from(0)
+        self.compiled = Compiled(self.job.blocks, self.device)
         self.network.train()
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """Put the generators in place at the first batch: starting the loader has drawn from them."""
-        if self.generators is not None:
-            randomness.restore(self.generators)
-            self.generators = None
-        elif self.step == 0:
-            randomness.seed_everything(self.training_section.seed)
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """One optimiser step over all micro-batches of a batch."""
-        optimizer = self._optimizer()
-        rate = learning_rate(self.training_section, self.step + 1)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        objective, num_items = self.job.objective, self.job.objective.num_items(batch)
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """One optimiser step over all micro-batches of the next batch; Lightning's own is a turn of its loop only."""
+        self.clock.mark("data")
+        randomness.seed_step(self.section.seed, self.step, ranks.rank())
+        number, ours = self.feed.next()
+        counts = float(self.objective.num_items(ours)), float(self.objective.num_flops(ours))
+        num_items, num_flops = map(int, ranks.add_up([*counts]))
+        parts = list(micro_batches(ours, self.section.samples.micro_batch_samples))
         sums: dict[str, Tensor] = {}
-        for part in micro_batches(batch, self.training_section.samples.micro_batch_samples):
-            loss = objective(part)
-            share = objective.num_items(part) / num_items
-            self.manual_backward(loss.total * share)
+        for place, part in enumerate(parts, start=1):
+            share = self.objective.num_items(part) / num_items
+            part = self.trainer.strategy.batch_to_device(part)
+            self.clock.mark("forward")
+            with accumulating(self.trainer.strategy, self.objective, place == len(parts)):
+                loss = self._forward(part)
+                self.clock.mark("backward")
+                # Ranks average their gradients, and each has only its share of the items.
+                self.manual_backward(loss.total * (share * ranks.num_ranks()))
+            self.clock.mark("data")
             for key, value in {"loss": loss.total.detach(), **loss.parts}.items():
                 sums[key] = sums.get(key, 0.0) + value * share
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.training_section.optimizer.clip_norm)
-        self.values = {key: float(value) for key, value in sums.items()}
-        self.values |= {"gradient_norm": float(norm), "learning_rate": rate}
-        self._refuse_non_finite()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        self.clock.mark("optimizer")
+        norm = self._update()
+        self.clock.mark("")
+        self.pending.append((number, sums, norm))
+        self.next_batch = number + 1
         self.step += 1
         self.num_items += num_items
         self.items_since_log += num_items
+        self.flops_since_log += num_flops
+
+    def _forward(self, part: dict[str, Tensor]) -> Loss:
+        """The loss of a micro-batch; compiled code that cannot be made is done without."""
+        try:
+            return self.objective(part)
+        except CompileError as error:
+            if not self.compiled.is_on:
+                raise
+            self.progress.say(f"torch.compile failed, going on without it: {str(error).splitlines()[0]}")
+            self.compiled.undo()
+            return self.objective(part)
+
+    def _update(self) -> Tensor:
+        optimizer = self._optimizer()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.section, self.step + 1)
+        norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.section.optimizer.clip_norm))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update()
+        return norm.detach()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Log, validate, save and stop, whatever is due."""
-        section, is_last = self.training_section, self.step == self.training_section.num_steps
-        if self.step % section.log_every_steps == 0 or self.step == 1 or is_last:
+        """Log, validate, save and stop, whatever is due, if the steps since the last look were good."""
+        section, is_last = self.section, self.step == self.section.num_steps
+        self.profiler.step(self.step - self.first_step)
+        is_logging = self.step % section.log_every_steps == 0 or self.step == 1 or is_last
+        is_validating = self.step % section.validate_every_steps == 0 or is_last
+        if (is_logging or is_validating) and not self._settle():
+            return
+        if is_logging:
             self._log()
         paused_at = time.monotonic()
-        if self.step % section.validate_every_steps == 0 or is_last:
+        if is_validating:
             self._validate()
-        is_due = time.monotonic() - self.saved_at >= settings().checkpoint_every_seconds
-        if is_due or is_last or self.stop.received:
+        is_due = ranks.is_main() and time.monotonic() - self.saved_at >= settings().checkpoint_every_seconds
+        is_due, is_stopping = map(bool, ranks.add_up([float(is_due), float(self.stop.received)]))
+        if is_due or is_stopping or is_last:
+            if not self._settle():
+                return
             self.save()
         self.logged_at += time.monotonic() - paused_at  # speed is that of training alone
-        if self.stop.received:
+        if is_last or is_stopping:
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
@@ -206,48 +303,126 @@ class TrainingModule(pl.LightningModule):
 
     # ---- the end of a step -------------------------------------------------------------------------------------------
 
-    def _refuse_non_finite(self) -> None:
-        bad = {key: value for key, value in self.values.items() if not math.isfinite(value)}
-        if bad:
-            found = ", ".join(f"{key} {value}" for key, value in bad.items())
+    def _settle(self) -> bool:
+        """Look at the steps since the last look; False if one was bad, and the training has gone back."""
+        keys = list(self.pending[0][1]) if self.pending else []
+        rows = [torch.stack([sums[key].float() for key in keys] + [norm.float()]) for _, sums, norm in self.pending]
+        found = torch.stack(rows).tolist() if rows else []
+        totals = ranks.add_up([value for row in found for value in row[:-1]])
+        for place, (number, _, _) in enumerate(self.pending):
+            values = dict(zip(keys, totals[place * len(keys) :], strict=False))
+            fault = self.guard.fault(values["loss"], found[place][-1])
+            if fault:
+                self._go_back(self.step - len(self.pending) + place + 1, number, fault)
+                return False
+            self.values = values | {"gradient_norm": found[place][-1]}
+        self.pending = []
+        return True
+
+    def _go_back(self, step: int, number: int, fault: str) -> None:
+        """Leave out a batch, and go on from the last good checkpoint.
+
+        Raises:
+            Refused: there are more bad batches than the recipe allows.
+        """
+        what = f"step {step:,} (batch number {number:,}) has {fault}"
+        is_allowed = self.guard.skip(number)
+        found = self.checkpoints.load()
+        if not is_allowed:
             raise Refused(
-                f"Step {self.step + 1} (batch number {self.step}) has {found}. The weights of step {self.step} are "
-                "untouched. Lower optimizer.learning_rate or lengthen learning_rate.warmup_steps; with precision bf16, "
-                "try fp32."
+                f"{what}. That is one more than guard.max_skipped_batches, {self.section.guard.max_skipped_batches}, "
+                f"allows: batches {listed(self.guard.skipped)} were bad. Lower optimizer.learning_rate or lengthen "
+                f"learning_rate.warmup_steps; with precision bf16, try fp32. Run: hiraku batch {self.checkpoints.name} "
+                f"{number} to see its text. "
+                + (f"The checkpoint of step {found[0]:,} is kept." if found else "No checkpoint was written yet.")
             )
+        if found:
+            self.restore(*found)
+        else:
+            self.begin_again()
+        self.progress.say(f"{what}: back to step {self.step:,}, and on without that batch")
+
+    def _measure_from_here(self) -> None:
+        self.clock.split()
+        self.logged_at, self.items_since_log, self.flops_since_log, self.logged_step = time.monotonic(), 0, 0, self.step
 
     def _log(self) -> None:
-        item = self.job.objective.item
-        speed = self.items_since_log / (time.monotonic() - self.logged_at)
-        self.values |= {f"{item}_per_second": speed, f"{item}_seen": self.num_items}
+        item, seconds = self.objective.item, time.monotonic() - self.logged_at
+        num_steps = max(1, self.step - self.logged_step)
+        speed, flops = self.items_since_log / seconds, self.flops_since_log / seconds
+        rate = learning_rate(self.section, self.step)
+        self.values |= {"learning_rate": rate, f"{item}_per_second": speed, f"{item}_seen": self.num_items}
+        self.values |= {f"{part}_seconds": value / num_steps for part, value in self.clock.split().items()}
+        # Those that lie behind: how far the training went back does not show in the curve.
+        num_skipped = sum(number < self.next_batch for number in self.guard.skipped)
+        self.values |= peak_memory() | {"flops_per_second": flops, "skipped_batches": num_skipped}
+        told = f"loss {self.values['loss']:.4f}  lr {rate:.2e}  {speed:,.0f} {item}/s"
+        if self.peak:
+            utilisation = flops / (self.peak * ranks.num_ranks())
+            self.values["utilisation_share"] = utilisation
+            told += f"  {utilisation:.0%} of peak"
         self.journal.metrics(self.step, **self.values)
-        self.logged_at, self.items_since_log = time.monotonic(), 0
-        loss, rate = self.values["loss"], self.values["learning_rate"]
-        self.progress.update(self.step, f"loss {loss:.4f}  lr {rate:.2e}  {speed:,.0f} {item}/s")
+        self.progress.update(self.step, told)
+        self._measure_from_here()
 
     def _validate(self) -> None:
-        """Measure the held-out loss and continue the preview's texts; no generator is moved by it."""
-        objective = self.job.objective
-        total, num_items = 0.0, 0
+        """Measure the held-out loss and continue the preview's texts; no weight is moved by it."""
         self.network.eval()
-        with torch.no_grad(), self.trainer.precision_plugin.val_step_context():
-            for batch in valid_batches(self.training_section, self.job.valid_samples):
-                items = objective.num_items(batch)
-                total += float(objective(self.trainer.strategy.batch_to_device(batch)).total) * items
-                num_items += items
-        loss = total / num_items
-        measures = {"loss": loss, **objective.measures(loss, self.units)}
+        with self.ema.in_place() if self.ema else nullcontext():
+            loss = self._held_out_loss()
+            measures = {"loss": loss, **self.objective.measures(loss, self.units)}
+            # Of a network in shares no rank alone can draw.
+            text = self.job.preview() if ranks.is_main() and not is_sharded(self.objective) else ""
+        self.network.train()
         self.journal.metrics(self.step, **{f"valid_{key}": value for key, value in measures.items()})
         told = "  ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in measures.items())
         self.progress.say(f"step {self.step:,}: valid {told}")
-        if text := self.job.preview():
+        if text:
             self.previews.append(f"## Step {self.step:,}\n\n{text}\n")
             self.journal.note("previews.md", "\n".join(reversed(self.previews)))
-        self.network.train()
+
+    def _held_out_loss(self) -> float:
+        """The mean over the held-out samples; each rank takes its share of them."""
+        total, num_items = 0.0, 0
+        batches = list(valid_batches(self.section, self.job.valid_samples))
+        rounds = -(-len(batches) // ranks.num_ranks())
+        context: AbstractContextManager[Any] = self.trainer.precision_plugin.val_step_context()
+        with torch.no_grad(), context:
+            for place in range(rounds):
+                turn = place * ranks.num_ranks() + ranks.rank()
+                # A rank without a batch goes along: a network in shares needs them all.
+                batch = batches[min(turn, len(batches) - 1)]
+                items = self.objective.num_items(batch) if turn < len(batches) else 0
+                total += float(self.objective(self.trainer.strategy.batch_to_device(batch)).total) * items
+                num_items += items
+        total, count = ranks.add_up([total, float(num_items)])
+        return total / count
 
 
-def make_trainer(training: Any, num_steps: int) -> pl.Trainer:
-    """Lightning with everything off that this module does itself; it makes `num_steps` optimiser steps.
+def batch_plan(job: Job) -> BatchPlan:
+    """Which samples stand in which batch."""
+    return BatchPlan(len(job.train_samples), job.training.samples.batch_samples, job.training.seed)
+
+
+def _refuse_what_cannot_be_shared(job: Job, count: int) -> None:
+    """Sizes that do not fit each other, before long work."""
+    batch, found = job.training.samples.batch_samples, len(job.train_samples)
+    if found < batch or not len(job.valid_samples):
+        raise Refused(
+            f"The shards give {found} samples to train on and {len(job.valid_samples)} to validate, expected at least "
+            f"{batch} (one batch) and 1. "
+            "Make the batch or the samples smaller (the recipe's section 'samples'), or add data."
+        )
+    if batch % count:
+        raise Refused(
+            f"A batch has {batch} samples, which {count} devices cannot share evenly. Make the batch a multiple of "
+            f"{count} samples (the recipe's section 'samples'), or set HIRAKU_NUM_DEVICES to a number that divides "
+            f"{batch}."
+        )
+
+
+def make_trainer(training: Any) -> pl.Trainer:
+    """Lightning with everything off that this module does itself; its loop ends when the module says so.
 
     Raises:
         Refused: the settings ask for a GPU and there is none.
@@ -256,12 +431,14 @@ def make_trainer(training: Any, num_steps: int) -> pl.Trainer:
     for harmless in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
         warnings.filterwarnings("ignore", message=harmless)
     on_gpu = uses_gpu()
-    set_threads()
+    set_threads(ranks.num_local_ranks())
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
+        devices=ranks.num_local_ranks(),
+        num_nodes=ranks.num_ranks() // ranks.num_local_ranks(),
+        strategy=make_strategy(training.strategy),
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
-        max_steps=num_steps,
+        max_steps=-1,
         max_epochs=-1,
         # On a GPU only: on a CPU every operation used here is deterministic, and the flag costs a fill of each tensor.
         deterministic=True if on_gpu else None,
@@ -276,39 +453,74 @@ def make_trainer(training: Any, num_steps: int) -> pl.Trainer:
     )
 
 
+class _Turns:
+    """What Lightning's loop counts; the module feeds itself, so that it can go back."""
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+
 def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
-    """Train a network in place, from the newest checkpoint if there is one. The caller holds the checkpoints.
+    """Train a network, from the newest checkpoint if there is one. The caller holds the checkpoints.
+
+    With a strategy for several devices, this process becomes rank 0 and starts the stage once more for each other one.
 
     Raises:
-        Refused: too few samples, no room for checkpoints, or a loss that is not finite.
+        Refused: too few samples, a batch that the ranks cannot share, no room for checkpoints, no memory for the first
+            step, or more bad batches than the recipe allows.
         Stopped: a signal asked for the end; the checkpoint of the last step is saved.
     """
     section = job.training
-    if len(job.train_samples) < section.samples.batch_samples or not len(job.valid_samples):
-        raise Refused(
-            f"The shards give {len(job.train_samples)} samples to train on and {len(job.valid_samples)} to validate, "
-            f"expected at least {section.samples.batch_samples} (one batch) and 1. "
-            "Make the batch or the samples smaller (the recipe's section 'samples'), or add data."
-        )
+    count = ranks.num_ranks() if ranks.are_given() or section.strategy == "single" else num_devices()
+    _refuse_what_cannot_be_shared(job, count)
     found = checkpoints.load()
-    if not found or found[0] < section.num_steps:
-        checkpoints.require_space(CHECKPOINT_BYTES * sum(each.numel() for each in job.network.parameters()))
-    plan = BatchPlan(len(job.train_samples), section.samples.batch_samples, section.seed)
-    with Progress(f"{checkpoints.verb} {checkpoints.name}", section.num_steps, found[0] if found else 0) as progress:
-        module = TrainingModule(job, checkpoints, journal, progress)
+    label = f"{checkpoints.verb} {checkpoints.name}"
+    with Progress(label, section.num_steps, found[0] if found else 0, is_silent=not ranks.is_main()) as progress:
         if found:
-            module.resume(*found)
-            progress.say(f"going on after step {module.step:,}, from {checkpoints.folder}")
-        if module.step < section.num_steps:
-            trainer = make_trainer(section, section.num_steps - module.step)
-            on_cpu = trainer.strategy.root_device.type == "cpu"
-            if on_cpu and section.precision == "bf16" and not bf16_instructions():
-                progress.say("bf16 is more than ten times slower than fp32 on this CPU: set precision: fp32")
-            loader = batch_loader(job.train_samples, plan, module.step, settings().num_workers, not on_cpu)
-            trainer.fit(module, train_dataloaders=loader)
-        if module.step < section.num_steps:
-            name = signal.Signals(module.stop.received).name
-            raise Stopped(f"Stopped by {name} after step {module.step:,}; the next run goes on from there.")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    journal.metrics(module.step, peak_memory_bytes=memory)
-    return Trained(module.step, module.num_items, journal.points, module.previews)
+            progress.say(f"going on after step {found[0]:,}, from {checkpoints.folder}")
+        if found is None or found[0] < section.num_steps:
+            if ranks.is_main():
+                num_parameters = sum(each.numel() for each in job.objective.network.parameters())
+                checkpoints.require_space((CHECKPOINT_BYTES + (4 if section.ema_decay else 0)) * num_parameters)
+            others = ranks.started(checkpoints.verb, checkpoints.name, count) if count > ranks.num_ranks() else None
+            with others or nullcontext():
+                found = _fit(TrainingModule(job, checkpoints, found, journal, progress))
+    step, state = found
+    journal.rewrite(state["points"])
+    network = job.build() if is_sharded(job.objective) else job.objective.network
+    load_weights(network.state_dict(), state["weights"])
+    if state["average"]:
+        load_weights(dict(network.named_parameters()), state["average"])
+    journal.metrics(step, **peak_memory())
+    return Trained(
+        network,
+        step,
+        job.objective.item,
+        state["num_items"],
+        sorted(state["guard"]["skipped"]),
+        journal.points,
+        state["previews"],
+    )
+
+
+def _fit(module: TrainingModule) -> tuple[int, dict[str, Any]]:
+    """Train to the last step; its number and state.
+
+    Raises:
+        SystemExit: this is not rank 0, and has nothing to give back.
+    """
+    section, progress = module.section, module.progress
+    trainer = make_trainer(section)
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if on_cpu and section.precision == "bf16" and not bf16_instructions():
+        progress.say("bf16 is more than ten times slower than fp32 on this CPU: set precision: fp32")
+    if section.activation_checkpointing:
+        recompute(module.job.blocks)
+    with explained(lambda: module.step == module.first_step):
+        trainer.fit(module, train_dataloaders=_Turns())
+    if module.step < section.num_steps:
+        name = signal.Signals(module.stop.received or signal.SIGTERM).name
+        raise Stopped(f"Stopped by {name} after step {module.step:,}; the next run goes on from there.")
+    if not ranks.is_main():
+        raise SystemExit(0)
+    return module.last

@@ -1,5 +1,7 @@
 """The trainer, against loops written out by hand."""
 
+import gzip
+import json
 import math
 import os
 import signal
@@ -13,13 +15,15 @@ import torch
 from components import randomness, training
 from components.batches import BatchPlan
 from components.checkpoints import Checkpoints
+from components.guard import Guard
 from components.journal import Journal
 from components.optimizers import learning_rate, make_optimizer
 from components.outcomes import Refused, Stopped
+from components.recipes import Guard as GuardSection
 from components.recipes import LearningRate, Optimizer, Training
 from components.settings import settings
-from components.training import Job, micro_batches, train
-from models.gpt.network import build
+from components.training import Job, batch_plan, micro_batches, train
+from models.gpt.network import blocks, build
 from models.gpt.objectives import NextTokenLoss
 from models.gpt.schema import GPT2, NextToken, Samples
 from models.objective import Loss
@@ -64,10 +68,13 @@ def section(micro_samples: int = 4, **changes: Any) -> Training:
 
 
 def job(part: Training, dropout: float = 0.0, preview: Callable[[], str] = lambda: "") -> Job:
-    randomness.seed_everything(part.seed)
-    network = build(GPT2(architecture="gpt2", dropout=dropout, **SHAPE), FACTS)
+    def made() -> torch.nn.Module:
+        randomness.seed_everything(part.seed)
+        return build(GPT2(architecture="gpt2", dropout=dropout, **SHAPE), FACTS)
+
+    network = made()
     windows = [Windows(num_samples=20, window_tokens=8, vocab_size=50) for _ in range(2)]
-    return Job(part, network, NextTokenLoss(network), windows[0], windows[1], Spelled(), preview)
+    return Job(part, NextTokenLoss(network), made, blocks(network), windows[0], windows[1], Spelled(), preview)
 
 
 def run(given: Job, name: str = "tiny") -> training.Trained:
@@ -77,7 +84,7 @@ def run(given: Job, name: str = "tiny") -> training.Trained:
 
 
 def weights(given: Job) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in given.network.state_dict().items()}
+    return {name: value.clone() for name, value in given.objective.network.state_dict().items()}
 
 
 def assert_equal_weights(first: Job, second: Job) -> None:
@@ -88,18 +95,18 @@ def assert_equal_weights(first: Job, second: Job) -> None:
 def by_hand(given: Job) -> list[float]:
     """A bare loop over whole batches, with torch's own loss."""
     part, plan, losses = given.training, BatchPlan(20, 8, given.training.seed), []
-    optimizer = make_optimizer(part, given.network)
-    given.network.train()
+    optimizer = make_optimizer(part, given.objective.network)
+    given.objective.network.train()
     for step in range(part.num_steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(part, step + 1)
         epoch, indices = plan.indices(step)
         ids = given.train_samples.batch(indices, epoch)["input_ids"]
-        logits = given.network(input_ids=ids[:, :-1], use_cache=False).logits
+        logits = given.objective.network(input_ids=ids[:, :-1], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.reshape(-1, 50), ids[:, 1:].reshape(-1))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(given.network.parameters(), part.optimizer.clip_norm)
+        torch.nn.utils.clip_grad_norm_(given.objective.network.parameters(), part.optimizer.clip_norm)
         optimizer.step()
         losses.append(loss.item())
     return losses
@@ -121,7 +128,7 @@ def test_it_trains_as_a_loop_by_hand_does_in_whole_batches_and_in_micro_batches(
 
 def test_the_learning_rate_follows_its_schedule_in_optimiser_steps() -> None:
     def rates(kind: str, **changes: Any) -> list[float]:
-        schedule = LearningRate(kind=kind, warmup_steps=2, final_share=0.1)
+        schedule = LearningRate(kind=kind, warmup_steps=2, **changes)
         part = section(num_steps=6, optimizer=Optimizer(learning_rate=1.0), learning_rate=schedule)
         return [learning_rate(part, step) for step in range(1, 7)]
 
@@ -129,12 +136,26 @@ def test_the_learning_rate_follows_its_schedule_in_optimiser_steps() -> None:
     assert rates("cosine") == pytest.approx([0.5, 1.0, *cosine])
     assert rates("linear") == pytest.approx([0.5, 1.0, 0.775, 0.55, 0.325, 0.1])
     assert rates("constant") == pytest.approx([0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
+    assert rates("wsd", decay_steps=2, final_share=0.2) == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.6, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ({"kind": "wsd"}, "'decay_steps' belongs to kind 'wsd', which needs it"),
+        ({"kind": "cosine", "decay_steps": 5}, "'decay_steps' belongs to kind 'wsd'"),
+        ({"kind": "constant", "final_share": 0.1}, "'final_share' does nothing with kind 'constant'"),
+    ],
+)
+def test_a_schedule_with_a_key_that_would_do_nothing_is_refused(section: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        LearningRate(**section)
 
 
 def test_only_matrices_and_embeddings_decay() -> None:
     given = job(section())
-    names = {parameter: name for name, parameter in given.network.named_parameters()}
-    decayed, kept = make_optimizer(given.training, given.network).param_groups
+    names = {parameter: name for name, parameter in given.objective.network.named_parameters()}
+    decayed, kept = make_optimizer(given.training, given.objective.network).param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
     assert {"transformer.wte.weight", "transformer.h.0.attn.c_attn.weight"} <= {names[p] for p in decayed["params"]}
     assert all("ln_" in names[each] or names[each].endswith("bias") for each in kept["params"])
@@ -201,25 +222,205 @@ def test_the_journal_of_a_resumed_run_repeats_no_step() -> None:
     assert {
         "pretrain/loss", "pretrain/gradient_norm", "pretrain/learning_rate", "pretrain/tokens_per_second",
         "pretrain/tokens_seen", "pretrain/valid_loss", "pretrain/valid_bits_per_character",
-        "pretrain/valid_bits_per_byte", "pretrain/peak_memory_bytes",
+        "pretrain/valid_bits_per_byte", "pretrain/peak_memory_bytes", "pretrain/utilisation_share",
     } <= keys  # fmt: skip
 
 
+# ---- the guard -------------------------------------------------------------------------------------------------------
+
+
+def breaking(given: Job, bad: dict[int, float]) -> Job:
+    """A job whose loss is multiplied in the batches of these numbers, recognised by their content."""
+    right, part, plan = given.objective.forward, given.training, batch_plan(given)
+    firsts = {}
+    for number, factor in bad.items():
+        epoch, indices = plan.indices(number)
+        firsts[tuple(given.train_samples.batch(indices, epoch)["input_ids"][0].tolist())] = factor
+
+    def broken(batch: dict[str, torch.Tensor]) -> Loss:
+        loss = right(batch)
+        factor = firsts.get(tuple(batch["input_ids"][0].tolist()), 1.0)
+        return Loss(loss.total * factor)
+
+    assert part.samples.micro_batch_samples == part.samples.batch_samples
+    given.objective.forward = broken
+    return given
+
+
+@pytest.mark.parametrize("every_seconds", ["0", "1000"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_is_refused_with_its_step_and_leaves_the_weights(value: float) -> None:
-    given = job(section())
-    right, count = given.objective, [0]
+def test_a_batch_that_breaks_the_loss_is_left_out_and_the_rest_is_trained_as_if_it_had_never_been(
+    value: float, every_seconds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", every_seconds)
+    settings.cache_clear()
+    part = section(8, num_steps=9, log_every_steps=2)
+    given = breaking(job(part, dropout=0.2), {4: value})
+    trained = run(given, f"broken-{value}-{every_seconds}")
+    assert trained.skipped == [4]
+    saved = 4 if every_seconds == "0" else 0
+    assert f"step 5 (batch number 4) has loss {value}: back to step {saved}" in capsys.readouterr().err
+    logged = [point for point in trained.points if "pretrain/loss" in point["metrics"]]
+    counts = {point["step"]: point["metrics"]["pretrain/skipped_batches"] for point in logged}
+    assert counts == {1: 0, 2: 0, 4: 0, 6: 1, 8: 1, 9: 1}
+    assert trained.num_items == 9 * 64
+    # The same by hand: batches 0 to 9 without number 4, the generators of steps 0 to 8.
+    loop = job(part, dropout=0.2)
+    optimizer = make_optimizer(part, loop.objective.network)
+    loop.objective.network.train()
+    for step, number in enumerate([0, 1, 2, 3, 5, 6, 7, 8, 9]):
+        randomness.seed_step(part.seed, step, 0)
+        epoch, indices = batch_plan(loop).indices(number)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(part, step + 1)
+        optimizer.zero_grad()
+        loop.objective(loop.train_samples.batch(indices, epoch)).total.backward()
+        torch.nn.utils.clip_grad_norm_(loop.objective.network.parameters(), part.optimizer.clip_norm)
+        optimizer.step()
+    for name, weight in weights(loop).items():
+        torch.testing.assert_close(weights(given)[name], weight, rtol=0, atol=0, msg=name)
 
-    class Breaking(NextTokenLoss):
-        def __call__(self, batch: dict[str, torch.Tensor]) -> Loss:
-            count[0] += 1
-            loss = right(batch)
-            return Loss(loss.total * value) if count[0] == 6 else loss  # two micro-batches a step: step 3
 
-    broken = Job(**{**vars(given), "objective": Breaking(given.network)})
-    with pytest.raises(Refused, match=r"Step 3 \(batch number 2\) has loss (nan|inf).*optimizer.learning_rate"):
-        run(broken, "broken")
-    assert all(torch.isfinite(value).all() for value in weights(broken).values())
+def test_a_spike_is_left_out_and_a_run_stopped_after_it_ends_with_the_same_bits() -> None:
+    part = section(8, num_steps=12, guard={"spike_ratio": 2.0, "window_steps": 3, "max_skipped_batches": 1})
+    whole = breaking(job(part), {6: 2.5})
+    trained = run(whole, "spike")
+    assert trained.skipped == [6]
+
+    def stop() -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ""
+
+    with pytest.raises(Stopped, match="after step 8"):
+        run(breaking(job(part, preview=counted(stop, 2)), {6: 2.5}), "spike-stopped")
+    resumed = breaking(job(part), {6: 2.5})
+    assert run(resumed, "spike-stopped").skipped == [6]
+    assert_equal_weights(whole, resumed)
+
+
+def counted(action: Callable[[], str], number: int) -> Callable[[], str]:
+    """An action that is taken at its call of this number only."""
+    calls = [0]
+
+    def wrapped() -> str:
+        calls[0] += 1
+        return action() if calls[0] == number else ""
+
+    return wrapped
+
+
+def test_more_bad_batches_than_allowed_are_refused_with_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
+    settings.cache_clear()
+    part = section(8, num_steps=9, guard={"max_skipped_batches": 1})
+    with pytest.raises(
+        Refused,
+        match=r"step 5 \(batch number 5\) has loss nan.*one more than guard.max_skipped_batches, 1, allows: batches 2, "
+        r"5 were bad.*optimizer.learning_rate.*hiraku batch refused 5.*The checkpoint of step 4 is kept",
+    ):
+        run(breaking(job(part), {2: math.nan, 5: math.nan}), "refused")
+
+
+def test_no_spike_is_seen_before_the_window_is_full_or_where_the_recipe_wants_none() -> None:
+    early, never = Guard(GuardSection(window_steps=3)), Guard(GuardSection(window_steps=3, spike_ratio=None))
+    assert [early.fault(loss, 1.0) for loss in (1.0, 9.0, 2.0)] == ["", "", ""]
+    assert early.fault(7.9, 1.0) == ""
+    assert early.fault(13.0, 1.0) == "loss 13.0000, 2.1 times the mean of the 3 steps before"
+    assert [never.fault(loss, 1.0) for loss in (1.0, 1.0, 1.0, 50.0)] == [""] * 4
+    assert never.fault(1.0, math.inf) == "gradient norm inf"
+
+
+# ---- averages, memory, figures ---------------------------------------------------------------------------------------
+
+
+def test_the_average_of_the_weights_is_the_one_of_the_formula_and_is_what_is_released() -> None:
+    part, decay = section(8, num_steps=3), 0.5
+    steps = []
+    for num_steps in (1, 2, 3):
+        given = job(section(8, num_steps=num_steps, learning_rate=LearningRate(kind="constant")))
+        run(given, f"plain-{num_steps}")
+        steps.append(weights(given))
+    first = weights(job(part))
+    expected = {
+        name: 0.125 * first[name] + 0.125 * steps[0][name] + 0.25 * steps[1][name] + 0.5 * steps[2][name]
+        for name in first
+    }
+    averaged = job(section(8, num_steps=3, learning_rate=LearningRate(kind="constant"), ema_decay=decay))
+    trained = run(averaged, "averaged")
+    for name, value in trained.network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
+    # Again from the finished checkpoint, whose plain weights are others.
+    again = run(job(section(8, num_steps=3, learning_rate=LearningRate(kind="constant"), ema_decay=decay)), "averaged")
+    assert all(torch.equal(again.network.state_dict()[name], value) for name, value in weights(averaged).items())
+
+
+def test_activations_that_are_computed_again_change_no_bit() -> None:
+    kept, again = job(section(), dropout=0.2), job(section(activation_checkpointing=True), dropout=0.2)
+    run(kept, "kept")
+    run(again, "again")
+    assert_equal_weights(kept, again)
+
+
+def test_blocks_that_cannot_be_compiled_are_computed_in_eager(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HIRAKU_COMPILE", "on")
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    settings.cache_clear()
+    torch._dynamo.reset()
+    with torch._inductor.config.patch("cpp.cxx", ("/no/such/compiler",)):
+        given, eager = job(section()), job(section())
+        run(given, "compiled")
+    monkeypatch.setenv("HIRAKU_COMPILE", "off")
+    settings.cache_clear()
+    run(eager, "eager")
+    assert "torch.compile failed, going on without it" in capsys.readouterr().err
+    assert_equal_weights(given, eager)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_memory_that_runs_out_is_explained_and_the_checkpoint_is_kept(step: int) -> None:
+    part = section(8)
+    given, right, calls = job(part), None, [0]
+    right = given.objective.forward
+
+    def greedy(batch: dict[str, torch.Tensor]) -> Loss:
+        calls[0] += 1
+        if calls[0] == step:
+            torch.empty(1 << 50, dtype=torch.uint8)  # a pebibyte: torch's own allocator says no
+        return right(batch)
+
+    given.objective.forward = greedy
+    kind, words = (Refused, "not enough memory for one step") if step == 1 else (MemoryError, "Memory ran out")
+    with pytest.raises(kind, match=rf"{words}.*micro_batch_tokens.*activation_checkpointing.*fsdp2"):
+        run(given, f"greedy-{step}")
+    again = job(part)
+    assert run(again, f"greedy-{step}").num_steps == 6
+
+
+def test_a_profile_on_demand_stands_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIRAKU_PROFILE_STEPS", "2")
+    settings.cache_clear()
+    run(job(section()), "profiled")
+    folder = Path("artifacts/journals/pretrain/profiled")
+    assert "aten::addmm" in (folder / "profile.txt").read_text()
+    with gzip.open(folder / "trace.json.gz") as trace:
+        names = {event.get("name") for event in json.load(trace)["traceEvents"]}
+    assert "ProfilerStep#0" not in names
+    assert "aten::addmm" in names
+
+
+def test_the_time_of_a_step_is_split_and_its_flops_are_those_of_the_objective() -> None:
+    given = job(section(log_every_steps=3))
+    points = run(given, "split").points
+    metrics = next(point["metrics"] for point in points if point["step"] == 6 and "pretrain/loss" in point["metrics"])
+    parts = [metrics[f"pretrain/{part}_seconds"] for part in ("data", "forward", "backward", "optimizer")]
+    assert all(part > 0 for part in parts)
+    speed = metrics["pretrain/tokens_per_second"]
+    assert sum(parts) <= 64 / speed * 1.05
+    flops = given.objective.num_flops(given.train_samples.batch([0], 0)) / 8
+    assert metrics["pretrain/flops_per_second"] == pytest.approx(speed * flops, rel=1e-6)
+    assert 0 < metrics["pretrain/utilisation_share"] < 1
 
 
 def test_too_few_samples_are_refused_before_any_step() -> None:
@@ -255,18 +456,16 @@ def test_bf16_on_a_cpu_without_it_is_named_as_slow(
     assert "more than ten times slower than fp32 on this CPU" in capsys.readouterr().err
 
 
-def test_generators_come_back_to_where_they_were() -> None:
+def test_a_step_draws_the_same_numbers_whenever_it_comes_and_other_ones_than_every_other() -> None:
     import random
 
     import numpy as np
 
-    def draw() -> list[float]:
+    def draw(*place: int) -> list[float]:
+        randomness.seed_step(*place)
         return [torch.rand(1).item(), np.random.rand(), random.random(), np.random.randn()]
 
-    randomness.seed_everything(5)
-    np.random.randn()  # leaves half a pair behind, which is state too
-    states = randomness.capture()
-    first = draw()
-    assert draw() != first
-    randomness.restore(states)
-    assert draw() == first
+    first = draw(5, 7, 0)
+    assert draw(5, 7, 0) == first
+    for other in ((6, 7, 0), (5, 8, 0), (5, 7, 1)):
+        assert not set(draw(*other)) & set(first)

@@ -1,0 +1,33 @@
+"""What stands in a batch of a training, for a person who wonders why it did harm."""
+
+from components import paths
+from components.modalities import modality
+from components.outcomes import Refused
+from components.recipes import Library
+from models import part_of
+
+
+def batch_texts(name: str, number: int) -> list[str]:
+    """One text for each sample of a recipe's batch, in the order in which they are trained on.
+
+    Args:
+        name: a recipe whose shards are made.
+        number: as the trainer counts: from 0 over all epochs.
+
+    Raises:
+        Refused: there is no such recipe or batch, or its shards are not made.
+    """
+    from components.batches import BatchPlan
+
+    recipe = Library().read("recipe", name)
+    section = getattr(recipe, "pretrain", None) or getattr(recipe, "align", None)
+    if section is None:
+        raise Refused(f"Recipe '{name}' trains nothing, so it has no batches. Run: hiraku recipes")
+    if number < 0:
+        raise Refused(f"Batches are counted from 0, found {number}.")
+    own = modality(part_of(recipe.family, "schema").MODALITY)
+    encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
+    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    samples = own.open_samples(folders, "train", section.samples)
+    epoch, indices = BatchPlan(len(samples), section.samples.batch_samples, section.seed).indices(number)
+    return own.describe(samples.batch(indices, epoch), encoder)

@@ -1,0 +1,35 @@
+"""What can be done to each layer of a network without changing what it computes."""
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from components.settings import settings
+
+CompileError = torch._dynamo.exc.TorchDynamoException  # noqa: SLF001 - documented, but exported nowhere else
+
+
+def recompute(blocks: list[nn.Module]) -> None:
+    """Let each block keep its inputs only, and compute its activations again in the backward pass."""
+    for block in blocks:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+
+
+class Compiled:
+    """Blocks that torch compiles when they are first used, where the settings want it."""
+
+    def __init__(self, blocks: list[nn.Module], device: torch.device) -> None:
+        wanted = settings().compile
+        self.is_on = wanted == "on" or (wanted == "auto" and device.type != "cpu")
+        self.before: list[tuple[Any, Any]] = [(block, block.forward) for block in blocks if self.is_on]
+        for block, forward in self.before:
+            block.forward = torch.compile(forward)
+
+    def undo(self) -> None:
+        """Compute as before."""
+        self.is_on = False
+        for block, forward in self.before:
+            block.forward = forward
