@@ -12,23 +12,22 @@ from typing import Any, Literal
 import psutil
 from packaging.version import Version
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from components import cost as planning
 from components import paths, tracking
-from components.devices import bf16_instructions
+from components.devices import bf16_instructions, num_devices, uses_gpu
 from components.graph import plan
 from components.outcomes import Refused
 from components.recipes import Library
-from flows import server, workspace
-from models import part_of
+from components.wording import shown
+from flows import collect, estimate, server, workspace
 
 Level = Literal["good", "note", "bad"]
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 FASTAPI_LIMIT = Version("0.151")
 """Prefect 3.8 dies with fastapi 0.155 and later; no resolver notices."""
-STATES_PER_WEIGHT = 12
-"""Four-byte numbers on disk for each weight: weights in a state and in a package (2), and two checkpoints of weights
-with both moments of AdamW and the one being written (9), rounded up."""
 COPIES_OF_RAW = 4
 """Raw files, records, shards, and the remote's copy of them, in multiples of the raw bytes."""
 MAX_BYTES_SHARE = 0.9
@@ -51,9 +50,35 @@ def examine(recipe: str | None = None) -> list[Finding]:
     """
     library = Library()
     section = library.read("recipe", recipe) if recipe else None
-    findings = [*_python(), *_processor(section), *_memory(), *_accelerator(), *_project()]
-    findings += [*_disk(library, recipe), *_servers()]
-    return findings
+    settings = _settings()
+    findings = [*settings, *_python(), *_processor(section), *_memory(), *_accelerator(), *_project()]
+    if settings[0].level != "bad":
+        findings += _training(library, recipe)
+    return [*findings, *_disk(library, recipe), *_servers()]
+
+
+def consult(recipe: str | None, num_trial_items: int | None, console: Console) -> int:
+    """Look at everything, print it, and for a recipe what its training takes; 1 if something stands in the way.
+
+    Args:
+        recipe: a name, or none.
+        num_trial_items: of one optimiser step to take with the recipe's network on random numbers; None takes none.
+        console: receives it.
+
+    Raises:
+        Refused: no such recipe, or a trial without one or with less memory than it needs.
+    """
+    if num_trial_items is not None and recipe is None:
+        raise Refused("A trial step needs a recipe's network. Name the recipe: hiraku doctor RECIPE --step TOKENS")
+    code = print_findings(examine(recipe), console)
+    if recipe is not None:
+        library = Library()
+        console.print()
+        estimate.print_estimate(library, recipe, console)
+        if num_trial_items is not None:
+            console.print()
+            estimate.print_trial(library, recipe, num_trial_items, console)
+    return code
 
 
 def print_findings(findings: list[Finding], console: Console) -> int:
@@ -61,12 +86,20 @@ def print_findings(findings: list[Finding], console: Console) -> int:
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
         colour = COLOURS[finding.level]
-        table.add_row(f"[{colour}]{finding.level}[/]", finding.topic, finding.text)
+        table.add_row(f"[{colour}]{finding.level}[/]", escape(finding.topic), escape(finding.text))
     console.print(table)
     return int(any(finding.level == "bad" for finding in findings))
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
+
+
+def _settings() -> list[Finding]:
+    try:
+        num_devices()  # reads them all
+    except Refused as error:
+        return [Finding("bad", "settings", str(error))]
+    return [Finding("good", "settings", "every HIRAKU_ variable is known, and this machine has what they ask for")]
 
 
 def _python() -> Iterator[Finding]:
@@ -117,6 +150,41 @@ def _accelerator() -> Iterator[Finding]:
         yield Finding("good", "GPU", f"{found.name}, {_gigabytes(found.total_memory)}: precision {precision}")
 
 
+def _training(library: Library, recipe: str | None) -> Iterator[Finding]:
+    """Whether a recipe's training fits this machine's memory."""
+    on_gpu = uses_gpu()
+    cost = planning.cost_of(library, recipe, on_gpu) if recipe else None
+    if recipe is None or cost is None:
+        return
+    training = planning.training_of(library.read("recipe", recipe))
+    count = 1 if training.strategy == "single" else num_devices()
+    found = planning.held(cost, training, training.strategy, count, training.activation_checkpointing)
+    there = _memory_there(on_gpu) / (1 if on_gpu else count)  # processes of a CPU share its memory
+    device = "each GPU" if on_gpu and count > 1 else "the GPU" if on_gpu else "the CPU"
+    text = f"{recipe} needs about {_gigabytes(found.total)} on {device}, {_gigabytes(there)} are there"
+    if found.total < there * planning.MEMORY_SHARE:
+        yield Finding("good", "training", text)
+        return
+    ways = []
+    if found.total - found.activations - found.loss < there * planning.MEMORY_SHARE:
+        ways.append("a smaller samples.micro_batch_tokens")
+    if not training.activation_checkpointing:
+        less = planning.held(cost, training, training.strategy, count, recompute=True).total
+        ways.append(f"activation_checkpointing: true ({_gigabytes(less)})")
+    enough = planning.devices_needed(cost, training, there) if on_gpu else None
+    ways.append(f"strategy: fsdp2 on {enough} such GPUs" if enough else "another machine (see the table below)")
+    yield Finding("bad", "training", f"{text}. Ways out: {', '.join(ways)}")
+
+
+def _memory_there(on_gpu: bool) -> int:
+    """Bytes of one GPU, or those of the machine that are free."""
+    import torch
+
+    if on_gpu:
+        return min(torch.cuda.get_device_properties(each).total_memory for each in range(torch.cuda.device_count()))
+    return int(psutil.virtual_memory().available)
+
+
 # ---- the project -----------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +204,11 @@ def _project() -> Iterator[Finding]:
             yield Finding("good", "DVC remote", str(repo.config["core"]["remote"]))
         else:
             yield Finding("note", "DVC remote", "does not answer, so results stay on this machine")
-    stale = workspace.stale_graph()
+    try:
+        stale = workspace.stale_graph()
+    except Refused as error:
+        yield Finding("bad", "recipes", str(error))
+        return
     if stale:
         yield Finding("note", "graph", f"{', '.join(map(str, stale))} is rendered at the next run, or by: hiraku graph")
 
@@ -150,6 +222,9 @@ def _disk(library: Library, recipe: str | None) -> Iterator[Finding]:
         return
     needed = needed_bytes(library, recipe)
     text = f"{recipe} needs about {_gigabytes(needed)}, {_gigabytes(free)} are free"
+    absent = collect.missing(library, plan(library, recipe))
+    if absent:
+        text += f"; raw data of {', '.join(absent)} are not here: add {COPIES_OF_RAW} times their size"
     is_enough = needed < free * MAX_BYTES_SHARE
     yield Finding(
         "good" if is_enough else "bad", "disk", text if is_enough else f"{text}. Free some, or move .dvc/cache"
@@ -158,18 +233,14 @@ def _disk(library: Library, recipe: str | None) -> Iterator[Finding]:
 
 def needed_bytes(library: Library, recipe: str) -> int:
     """A projection of what a recipe will take on disk beyond its raw data: states, checkpoints, package."""
-    section = library.read("recipe", recipe)
     raw = 0
     for stage in plan(library, recipe):
         if stage.verb == "ingest":
             sources = getattr(library.read("corpus", stage.name).source, "paths", [])
             raw += sum(_size(paths.DATA / each) for each in sources)
-    weights = 0
-    if getattr(section, "pretrain", None) or getattr(section, "align", None):
-        encoder = library.read("encoder", section.encoder)
-        facts = {"vocab_size": getattr(encoder, "vocab_size", 0), "unk": 0, "bos": 1, "eos": 2, "pad": 3}
-        weights = part_of(section.family, "network").num_parameters(section.network, facts)
-    return weights * 4 * STATES_PER_WEIGHT + raw * COPIES_OF_RAW
+    cost = planning.cost_of(library, recipe, on_gpu=False)
+    states = planning.disk_bytes(cost, planning.training_of(library.read("recipe", recipe))) if cost else 0
+    return states + raw * COPIES_OF_RAW
 
 
 def _size(path: Path) -> int:
@@ -202,4 +273,4 @@ def _server(name: str, require: Callable[[], None], url: str | None) -> Finding:
         require()
     except Refused as error:
         return Finding("bad", name, str(error))
-    return Finding("good", name, f"{url} answers")
+    return Finding("good", name, f"{shown(url)} answers")

@@ -1,0 +1,126 @@
+"""What a training takes on devices: a family's own figures, divided as a strategy divides them."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from components.checkpoints import KEPT
+from components.recipes import Library, Recipe
+from models import part_of
+from models.cost import Cost
+
+MEMORY_SHARE = 0.9
+"""Of a device's memory that a training may plan with; the rest goes to its libraries and to gaps."""
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that one device holds at the peak of a step."""
+
+    weights: int
+    """In fp32."""
+    gradients: int
+    """In fp32; of a network in shares, its own and, while micro-batches add up, those of the whole network."""
+    moments: int
+    """AdamW's two, in fp32."""
+    average: int
+    """Of the weights, where the recipe keeps one."""
+    gathered: int
+    """What a network in shares brings together: two layers, what lies outside of them, and one layer's gradients."""
+    activations: int
+    loss: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(getattr(self, each.name) for each in fields(self))
+
+
+def training_of(recipe: Recipe) -> Any:
+    """The section of a recipe's training, whichever it has."""
+    return recipe.pretrain or recipe.align
+
+
+def cost_of(library: Library, name: str, on_gpu: bool) -> Cost | None:
+    """What the training of a recipe asks for; None if it trains nothing, or its family has no such arithmetic.
+
+    Raises:
+        Refused: no such recipe.
+    """
+    recipe = library.read("recipe", name)
+    if not isinstance(recipe, Recipe):
+        return None
+    try:
+        part = part_of(recipe.family, "cost")
+    except ModuleNotFoundError:
+        return None
+    encoder = library.read("encoder", recipe.encoder)
+    found: Cost = part.training_cost(recipe.network, training_of(recipe), encoder, on_gpu)
+    return found
+
+
+def held(cost: Cost, training: Any, strategy: str, num_devices: int, recompute: bool) -> Held:
+    """What one of several devices holds at the peak of a step.
+
+    Args:
+        cost: of its family.
+        training: the recipe's section.
+        strategy: `single` and `ddp` hold the whole network, `fsdp2` a share of it.
+        num_devices: that share a batch.
+        recompute: whether activations are computed again.
+    """
+    total, number = cost.num_parameters, 2 if training.precision == "bf16" else 4
+    is_shared = strategy == "fsdp2" and num_devices > 1
+    share = -(-total // num_devices) if is_shared else total
+    micro_batches = -(-cost.batch_items // (cost.micro_batch_items * num_devices))
+    return Held(
+        weights=4 * share,
+        # torch reduces a network's gradients after the last micro-batch only, and adds them up whole before.
+        gradients=4 * share + (4 * total if is_shared and micro_batches > 1 else 0),
+        moments=8 * share,
+        average=4 * share if training.ema_decay else 0,
+        gathered=number * (cost.outer_parameters + 3 * cost.block_parameters) if is_shared else 0,
+        activations=cost.recomputing_activation_bytes if recompute else cost.activation_bytes,
+        loss=cost.loss_bytes,
+    )
+
+
+def devices_needed(cost: Cost, training: Any, memory_bytes: float) -> int | None:
+    """The fewest devices of such a memory, a power of two up to 64, on which a recipe trains as it is; None if none."""
+    for count in (1, 2, 4, 8, 16, 32, 64):
+        if held(cost, training, "fsdp2", count, training.activation_checkpointing).total < memory_bytes * MEMORY_SHARE:
+            return count
+    return None
+
+
+def checkpoint_bytes(cost: Cost, training: Any) -> int:
+    """One checkpoint: weights, both moments and the average, in fp32."""
+    return cost.num_parameters * (16 if training.ema_decay else 12)
+
+
+def disk_bytes(cost: Cost, training: Any) -> int:
+    """Checkpoints, with the one being written, and the weights in a state and in a package."""
+    return (KEPT + 1) * checkpoint_bytes(cost, training) + 2 * 4 * cost.num_parameters
+
+
+def shard_bytes(cost: Cost, training: Any, vocab_size: int) -> int:
+    """Shards of all that a training reads, if it reads nothing twice: 2 bytes an id, or 4 from 65,536 ids on."""
+    return training.num_steps * cost.batch_items * (2 if vocab_size < 1 << 16 else 4)
+
+
+def total_flops(cost: Cost, training: Any) -> float:
+    """Forward and backward passes of a whole training; activations computed again not counted."""
+    return training.num_steps * cost.step_flops
+
+
+def seconds(cost: Cost, training: Any, flops_per_second: float, num_devices: int) -> float:
+    """How long a training takes.
+
+    Args:
+        cost: of its family.
+        training: the recipe's section.
+        flops_per_second: what one device really computes: its peak, times the share of it that is reached.
+        num_devices: that share a batch.
+    """
+    again = cost.recomputed_flops if training.activation_checkpointing else 0.0
+    return training.num_steps * (cost.step_flops + again) / (flops_per_second * num_devices)

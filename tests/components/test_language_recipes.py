@@ -1,0 +1,104 @@
+"""The seven language models of arXiv 2404.01657: their recipes agree with what their sources state."""
+
+import math
+from typing import Any
+
+import pytest
+
+from components.cost import cost_of
+from components.graph import plan
+from components.recipes import Library
+from components.trial import one_step
+from models.gpt import network, schema
+from tests.conftest import ROOT
+
+# Parameters of the released weights, counted from their configurations; tied ones once, buffers not at all.
+RELEASED = {
+    "japanese-gpt2-xsmall": 37_398_016,
+    "japanese-gpt2-small": 110_418_432,
+    "japanese-gpt2-medium": 336_128_000,
+    "japanese-gpt-1b": 1_302_712_320,
+    "japanese-gpt-neox-small": 153_278_976,
+    "japanese-gpt-neox-3.6b": 3_607_245_312,
+    "bilingual-gpt-neox-4b": 3_796_120_064,
+}
+# rinnakk/japanese-pretrained-models: windows of an update on 8 GPUs, micro-batches in all and of one update, peak rate.
+PUBLISHED = {
+    "japanese-gpt2-xsmall": (480, 1.6e6, 3, 7e-4),
+    "japanese-gpt2-small": (512, 4e6, 8, 6e-4),
+    "japanese-gpt2-medium": (480, 1.3e7, 20, 3e-4),
+}
+# Billions of tokens on the cards of the released models.
+TOKENS = {"japanese-gpt-neox-3.6b": 312.5, "bilingual-gpt-neox-4b": 524}
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    monkeypatch.chdir(ROOT)
+    return Library()
+
+
+def facts_of(library: Library, recipe: Any) -> dict[str, int]:
+    vocab_size = library.read("encoder", recipe.encoder).vocab_size
+    return {"vocab_size": vocab_size, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_recipe_has_exactly_the_released_parameters(library: Library, name: str) -> None:
+    recipe = library.read("recipe", name)
+    facts = facts_of(library, recipe)
+    assert recipe.network.expected_num_parameters == RELEASED[name]
+    assert schema.num_parameters(recipe.network, facts["vocab_size"]) == RELEASED[name]
+    assert network.num_parameters(recipe.network, facts) == RELEASED[name]  # on the meta device
+    cost = cost_of(library, name, on_gpu=True)
+    assert cost is not None
+    assert cost.num_parameters == RELEASED[name]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_recipe_goes_from_raw_files_to_a_package_without_a_contradiction(library: Library, name: str) -> None:
+    stages = plan(library, name)
+    verbs = [stage.verb for stage in stages]
+    assert verbs[-1] == "package"
+    assert {"ingest", "validate", "fit", "shard", "pretrain", "evaluate"} <= set(verbs)
+    for corpus in {stage.name for stage in stages if stage.verb == "ingest"}:
+        section = library.read("corpus", corpus)
+        assert f"hiraku collect {corpus} --from" in " ".join(section.description.split())
+        assert section.source.paths == [corpus]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_the_sources_state_of_a_training_is_in_the_recipe(library: Library, name: str) -> None:
+    training = library.read("recipe", name).pretrain
+    windows, micro_batches, accumulated, rate = PUBLISHED[name]
+    assert training.samples.window_tokens == 1024
+    assert training.samples.batch_samples == windows
+    assert training.num_steps == int(micro_batches / accumulated)
+    # The published schedule counts micro-batches, of which 2,000 warm up.
+    assert training.learning_rate.warmup_steps == math.ceil(2000 / accumulated)
+    assert (training.learning_rate.kind, training.learning_rate.final_share) == ("linear", 0)
+    assert (training.optimizer.learning_rate, training.optimizer.weight_decay) == (rate, 0.01)
+    assert training.samples.micro_batch_samples * 8 * 2 <= windows  # 8 GPUs still have several turns
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_recipe_reads_as_many_tokens_as_its_card_says(library: Library, name: str) -> None:
+    training = library.read("recipe", name).pretrain
+    assert training.num_steps * training.samples.batch_tokens / 1e9 == pytest.approx(TOKENS[name], rel=1e-3)
+
+
+def test_a_batch_is_whole_micro_batches_on_one_two_four_and_eight_devices(library: Library) -> None:
+    for name in RELEASED:
+        samples = library.read("recipe", name).pretrain.samples
+        assert samples.batch_tokens // samples.micro_batch_tokens % 8 == 0, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["japanese-gpt2-xsmall", "japanese-gpt2-small", "japanese-gpt-neox-small"])
+def test_the_real_network_takes_one_optimiser_step(library: Library, name: str) -> None:
+    done = one_step(library, name, 64)
+    vocab_size = library.read("encoder", library.read("recipe", name).encoder).vocab_size
+    assert done.loss == pytest.approx(math.log(vocab_size), abs=0.3)
+    assert done.is_finite
+    assert done.num_moved == done.num_tensors
+    assert done.estimated_bytes < 4e9
