@@ -1,0 +1,52 @@
+"""Side by side with peers and baselines, written to `benchmarks/results/`.
+
+Without a word: everything, as `make bench` does.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import cyclopts
+
+from benchmarks import cross_entropy_memory, ngram, training_speed
+from benchmarks.report import Result, result_table, save
+from components.outcomes import Refused
+from components.settings import set_quiet_environment
+
+app = cyclopts.App(name="python -m benchmarks", help=__doc__, help_format="plaintext")
+
+
+def saved(measure: Callable[..., Result]) -> Callable[..., None]:
+    """The command of a benchmark: measure, print the rows, write the result."""
+
+    @wraps(measure)
+    def command(*arguments: Any, **options: Any) -> None:
+        result = measure(*arguments, **options)
+        print(result_table([result]))
+        print("\n".join(result.notes))
+        print(f"Written: {save(result)}", flush=True)
+
+    return command
+
+
+app.command(saved(training_speed.measure), name=training_speed.NAME)
+app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
+app.command(ngram.main, name=ngram.NAME)
+
+
+@app.default
+def everything() -> None:
+    """Every benchmark that needs nothing but this project and its demo, with the defaults of each."""
+    ngram.main("demo-text", order=[5, 8], recipe="gpt-demo", save_as="demo-ngram")
+    saved(cross_entropy_memory.measure)()
+    saved(training_speed.measure)()
+
+
+if __name__ == "__main__":
+    set_quiet_environment()
+    try:
+        app()
+    except Refused as refused:
+        sys.exit(str(refused))

@@ -1,0 +1,158 @@
+"""The peer of training_speed: transformers' Trainer on the same network, windows, optimiser and learning rates.
+
+    python transformers_trainer.py FOLDER PRECISION DEVICE OUTCOME
+
+FOLDER holds what `benchmarks.training_speed` wrote: `work.json`, `initial/` (weights), `train.npy` and `valid.npy`
+(windows of tokens, in the order in which they are to be read, each with one token more than the network is given).
+OUTCOME is the JSON file to write. Imports nothing of ours.
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, __version__
+
+
+class Windows(torch.utils.data.Dataset):
+    """Windows [number, window_tokens + 1] as what a causal model of transformers is given."""
+
+    def __init__(self, path: Path) -> None:
+        self.windows = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        window = self.windows[number].astype(np.int64)
+        # Without labels that are shifted already, the last position of each window would predict nothing.
+        return {"input_ids": window[:-1], "labels": window[1:], "shift_labels": window[1:]}
+
+
+class Clock(TrainerCallback):
+    """The process's CPU time and the wall clock, in seconds, at the ends of steps, validation and checkpoint."""
+
+    def __init__(self, warmup_steps: int) -> None:
+        self.warmup_steps = warmup_steps
+        self.readings: dict[str, tuple[float, float]] = {}
+
+    def read(self, name: str) -> None:
+        """Remember when something ended."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.readings[name] = (time.process_time(), time.perf_counter())
+
+    def between(self, begin: str, end: str) -> list[float]:
+        """Seconds of CPU time and of the wall clock."""
+        return [after - before for before, after in zip(self.readings[begin], self.readings[end], strict=True)]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - Trainer's
+        """The end of an optimiser step."""
+        if state.global_step == self.warmup_steps:
+            self.read("warm")
+        if state.global_step == state.max_steps:
+            self.read("done")
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        """The end of a validation."""
+        self.read("validated")
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """The end of a checkpoint."""
+        self.read("saved")
+
+
+class FollowingTrainer(Trainer):
+    """transformers' Trainer with given learning rates, which keeps the first and the last step's loss."""
+
+    rates: list[float]
+    losses: list[torch.Tensor]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # noqa: ARG002 - Trainer's
+        """The rates of the file, step by step."""
+        rates, peak, followed = self.rates, self.args.learning_rate, optimizer or self.optimizer
+        assert followed is not None
+        self.lr_scheduler = LambdaLR(followed, lambda step: rates[min(step, len(rates) - 1)] / peak)
+        return self.lr_scheduler
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Trainer's own step."""
+        loss = super().training_step(*args, **kwargs)
+        self.losses = [*self.losses[:1], loss]
+        return loss
+
+
+def arguments(work: dict[str, Any], precision: str, device: str, folder: str) -> TrainingArguments:
+    """Trainer's own defaults, but for what both sides share."""
+    optimizer = work["optimizer"]
+    return TrainingArguments(
+        output_dir=folder,
+        max_steps=work["num_steps"],
+        per_device_train_batch_size=work["batch_windows"],
+        per_device_eval_batch_size=work["batch_windows"],
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        learning_rate=optimizer["learning_rate"],
+        adam_beta1=optimizer["beta1"],
+        adam_beta2=optimizer["beta2"],
+        adam_epsilon=optimizer["epsilon"],
+        weight_decay=optimizer["weight_decay"],
+        max_grad_norm=optimizer["clip_norm"],
+        logging_steps=work["log_every_steps"],
+        logging_first_step=True,
+        eval_strategy="steps",
+        eval_steps=work["num_steps"],
+        save_strategy="steps",
+        save_steps=work["num_steps"],
+        bf16=precision == "bf16",
+        use_cpu=device == "cpu",
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def peak_memory() -> int:
+    """Bytes; on Linux its own figure for this process, since getrusage begins with that of the one which started it."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    lines = status.read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def main(folder: Path, precision: str, device: str, outcome: Path) -> None:
+    """Train once and write what was measured."""
+    work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
+    clock = Clock(work["warmup_steps"])
+    with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
+        trainer = FollowingTrainer(
+            model=AutoModelForCausalLM.from_pretrained(folder / "initial"),
+            args=arguments(work, precision, device, checkpoints),
+            train_dataset=Windows(folder / "train.npy"),
+            eval_dataset=Windows(folder / "valid.npy"),
+            callbacks=[clock],
+        )
+        trainer.rates, trainer.losses = work["learning_rates"], []
+        trainer.train()
+    found = {
+        "steady": clock.between("warm", "done"),
+        "validation": clock.between("done", "validated"),
+        "checkpoint": clock.between("validated", "saved"),
+        "first_loss": float(trainer.losses[0]),
+        "last_loss": float(trainer.losses[-1]),
+        "valid_loss": next(row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row),
+        "peak_memory_bytes": peak_memory(),
+        "name": f"transformers Trainer {__version__}",
+    }
+    outcome.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))
