@@ -32,10 +32,9 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## the baseline beside the demo's held-out bits: a character n-gram model on the same documents
-	$(BIN)/hiraku evaluate gpt-demo
-	$(BIN)/python -m benchmarks.ngram demo-text --order 5 8 --max-documents 200
-	cat artifacts/evaluated/gpt-demo/scores/scores.json
+bench: $(READY)  ## beside peers and baselines, each in an environment of its own: benchmarks/results/
+	$(BIN)/hiraku release gpt-demo
+	$(BIN)/python -m benchmarks
 
 lock:  ## resolve pyproject.toml again; the lock names no index
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock

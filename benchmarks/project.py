@@ -200,7 +200,7 @@ def _write_for_peer(shape: Shape, schedule: Schedule) -> None:
     from components.modalities.text import open_encoder, open_samples
     from components.optimizers import learning_rate
     from components.recipes import Library
-    from components.training import valid_batches
+    from components.training_module import valid_batches
     from models.gpt import convert, network
 
     recipe = Library().read("recipe", "fp32")

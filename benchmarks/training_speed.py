@@ -25,8 +25,8 @@ from benchmarks.report import Result
 from components.devices import bf16_instructions
 from components.markdown import number
 from components.outcomes import Refused
-from components.recipes import Training
 from components.settings import Settings
+from components.training_schema import Training
 
 NAME = "training-speed"
 Device = Literal["cpu", "gpu"]

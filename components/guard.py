@@ -13,7 +13,7 @@ class Guard:
     """
 
     def __init__(self, section: Any) -> None:
-        """Take a `components.recipes.Guard`."""
+        """Take a `components.training_schema.Guard`."""
         self.section = section
         self.losses: list[float] = []
         self.skipped: list[int] = []

@@ -107,7 +107,7 @@ def _pretrain(recipe: Recipe, manifest: Manifest, checkpoints: Checkpoints, sect
 def _job(recipe: Recipe) -> Any:
     """Open everything that training needs, cheapest first, so that what does not fit is refused before long work."""
     from components import randomness
-    from components.training import Job
+    from components.training_module import Job
 
     section = recipe.pretrain
     own = modality(part_of(recipe.family, "schema").MODALITY)

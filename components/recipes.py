@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_mode
 from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
+from components.training_schema import Training
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
-from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, ShardsRef, Strict, TaskRef
+from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict, TaskRef
 
 FOLDERS = {"recipe": "", "corpus": "corpora", "encoder": "encoders", "task": "tasks"}
 FIXED_COLUMNS = ("id", "split", "licence", "source")
@@ -85,87 +86,6 @@ class Corpus(Strict):
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------
-
-
-class WeightedShards(Strict):
-    """Shards and their weight in a mixture."""
-
-    shards: ShardsRef
-    weight: float = Field(default=1.0, gt=0)
-    """How many times an epoch reads them: 1 is once, 2 twice, 0.5 half of them, another half each epoch."""
-
-
-class Optimizer(Strict):
-    """AdamW with decoupled weight decay; biases and norms are never decayed."""
-
-    learning_rate: float = Field(gt=0)
-    """The peak of the schedule."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.95, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
-    """The gradient's norm over all parameters is clipped to this."""
-
-
-class LearningRate(Strict):
-    """How the learning rate moves, counted in optimiser steps."""
-
-    kind: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
-    """After a linear warm-up. `wsd` (warm-up, stable, decay: Hu et al. 2024, MiniCPM) stays at the peak until the last
-    `decay_steps`, over which it falls linearly."""
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_steps: int | None = Field(default=None, ge=1)
-    """Of `wsd` alone."""
-    final_share: float = Field(default=0.1, ge=0, le=1)
-    """The last step's rate as a share of the peak; 1 for `constant`."""
-
-    @model_validator(mode="after")
-    def keys_fit_the_kind(self) -> "LearningRate":
-        """A key that would do nothing is a mistake."""
-        if (self.decay_steps is not None) != (self.kind == "wsd"):
-            raise ValueError("'decay_steps' belongs to kind 'wsd', which needs it")
-        if self.kind == "constant" and "final_share" in self.model_fields_set:
-            raise ValueError("'final_share' does nothing with kind 'constant': remove it, or choose another kind")
-        return self
-
-
-class Guard(Strict):
-    """What the trainer does about a step that goes wrong: back to the last good checkpoint, without that batch."""
-
-    spike_ratio: float | None = Field(default=2.0, gt=1)
-    """A loss above this many times the mean of the window is a spike; None lets every finite loss pass."""
-    window_steps: int = Field(default=100, ge=1)
-    """Good steps that the mean is taken over; before there are so many, only a loss that is not finite is bad."""
-    max_skipped_batches: int = Field(default=10, ge=0)
-    """One bad batch more refuses the training."""
-
-
-class Training(Strict):
-    """What a trainer needs besides the objective, in every family."""
-
-    shards: list[WeightedShards] = Field(min_length=1)
-    num_steps: int = Field(ge=1)
-    """Optimiser steps."""
-    optimizer: Optimizer
-    learning_rate: LearningRate = LearningRate()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    strategy: Literal["single", "ddp", "fsdp2"] = "single"
-    """One device, or several that share a batch: each holds the whole network (`ddp`), or a share of its weights,
-    gradients and moments (`fsdp2`). How many there are belongs to the machine: HIRAKU_NUM_DEVICES."""
-    activation_checkpointing: bool = False
-    """Compute each block's activations again in the backward pass instead of keeping them."""
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Keep an exponential moving average of the weights, and validate and release that."""
-    guard: Guard = Guard()
-    seed: int = 0
-    validate_every_steps: int = Field(default=200, ge=1)
-    valid_samples: int = Field(default=256, ge=1)
-    """Samples of the valid split that each validation reads, the same ones every time."""
-    log_every_steps: int = Field(default=10, ge=1)
-    objective: Any
-    samples: Any
-    preview: Any
 
 
 class Evaluate(Strict):

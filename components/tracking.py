@@ -5,7 +5,6 @@ Without `MLFLOW_TRACKING_URI` everything goes to SQLite under `.hiraku/mlflow/`,
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -19,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-import psutil
-
+from components import processes
 from components.outcomes import Refused
 from components.settings import STATE
 from components.wording import shown
@@ -104,80 +102,12 @@ def _experiment(name: str) -> str:
     return str(client().create_experiment(name, artifact_location=place))
 
 
-# ---- who is alive ---------------------------------------------------------------------------------------------------
-
-
-def process_tags() -> dict[str, str]:
-    """What tells later whether the process that holds a run still lives."""
-    return {"hiraku.host": socket.gethostname(), "hiraku.process": process_mark()}
-
-
-def process_mark() -> str:
-    """What names this process so that its machine can find it again: MACHINE/BOOT/NAMESPACE/PID@BIRTH."""
-    return "/".join([*_place(), f"{os.getpid()}@{_birth(psutil.Process())}"])
-
-
-def is_dead(mark: str) -> bool:
-    """Whether the process of a mark has certainly ended; nothing is certain of one that cannot be seen from here.
-
-    A dead process that nobody has reaped yet, as in a container without an init, has ended.
-    """
-    parts, (machine, boot, namespace) = mark.split("/"), _place()
-    if len(parts) != 4 or parts[0] != machine:
-        return False
-    if parts[1] != boot:  # this machine has been started anew since
-        return True
-    return parts[2] == namespace and not _lives(parts[3])
-
-
-def _place() -> tuple[str, str, str]:
-    """The machine, its last start, and the namespace of our process ids; outside Linux the last two are unknown.
-
-    Machines made from one image may share a name, and containers on the host's network share the host's: each has
-    process ids of its own.
-    """
-    # systemd asks to keep the id itself from a network: machine-id(5).
-    own = hashlib.sha256(b"hiraku" + _line("/etc/machine-id").encode()).hexdigest()[:8]
-    try:
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        namespace = ""
-    return f"{socket.gethostname()}-{own}", _line("/proc/sys/kernel/random/boot_id"), namespace
-
-
-def _line(path: str) -> str:
-    """What a small file of the system says; empty where there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def _birth(process: psutil.Process) -> str:
-    """When a process started: Linux counts ticks since its own start, so setting the clock moves nothing."""
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return f"{process.create_time():.2f}"
-    return stat.rpartition(")")[2].split()[19]  # starttime, field 22 of proc_pid_stat(5)
-
-
-def _lives(process: str) -> bool:
-    """Whether `PID@BIRTH` is a process here and now; process ids are used again."""
-    pid, _, birth = process.partition("@")
-    try:
-        found = psutil.Process(int(pid))
-        return found.status() != psutil.STATUS_ZOMBIE and _birth(found) == birth
-    except (psutil.Error, ValueError):
-        return False
-
-
 def sweep() -> int:
     """Mark runs as killed, in every experiment, that count as running though their process on this machine is gone."""
     places = [each.experiment_id for each in _all(client().search_experiments)]
     ours = f"attributes.status = 'RUNNING' and tags.`hiraku.host` = '{socket.gethostname()}'"
     running = list(_all(partial(client().search_runs, places, ours)))
-    dead = [run for run in running if is_dead(run.data.tags.get("hiraku.process", ""))]
+    dead = [run for run in running if processes.is_dead(run.data.tags.get("hiraku.process", ""))]
     for run in dead:
         close_run(run.info.run_id, "KILLED")
     return len(dead)
@@ -219,7 +149,7 @@ class Release:
         """The id of the run, made when it is first asked for."""
         if not self.run_id:
             kind = "release" if self.verb == "release" else "verb"
-            tags = {tag_key(k): v for k, v in {"hiraku.kind": kind, **process_tags(), **self.tags}.items()}
+            tags = {tag_key(k): v for k, v in {"hiraku.kind": kind, **processes.tags(), **self.tags}.items()}
             run = client().create_run(_experiment(self.experiment), tags=tags, run_name=f"{self.verb} {self.name}")
             self.run_id = str(run.info.run_id)
         return self.run_id
@@ -259,7 +189,7 @@ def resumable_run(run_id: str) -> "Run | None":
 def open_stage_run(release: Release, verb: str, name: str, tags: dict[str, str], resume: str = "") -> str:
     """A run nested under a release; `resume` names one to go on with if that can be."""
     parent = release.open()
-    tags = {"mlflow.parentRunId": parent, "verb": verb, "name": name, **process_tags(), **tags}
+    tags = {"mlflow.parentRunId": parent, "verb": verb, "name": name, **processes.tags(), **tags}
     run = resumable_run(resume) if resume else None
     if run is not None:
         client().update_run(run.info.run_id, status="RUNNING")

@@ -110,4 +110,4 @@ def _require_login() -> None:
             f"MLFLOW_TRACKING_URI is {shown(tracking.tracking_uri())}, which does not answer as a tracking server "
             f"should: {one_line(shown(error))}. Check the address, MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD (mlflow/README.md)."
-        ) from error
+        ) from None  # the library's own words may hold the password of an address

@@ -28,7 +28,7 @@ from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from components import tracking
+from components import processes, tracking
 from components.settings import set_quiet_environment
 from components.wording import one_line, shown
 from flows import server, workspace
@@ -208,7 +208,7 @@ def _drain() -> None:
 
 
 def _process_mark() -> str:
-    return f"{MARK}{tracking.process_mark()}"
+    return f"{MARK}{processes.mark()}"
 
 
 def _mark_run() -> None:
@@ -233,4 +233,4 @@ def _is_mark(tag: str) -> bool:
 
 
 def _is_dead(tag: str) -> bool:
-    return _is_mark(tag) and tracking.is_dead(tag.removeprefix(MARK))
+    return _is_mark(tag) and processes.is_dead(tag.removeprefix(MARK))

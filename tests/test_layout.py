@@ -51,7 +51,7 @@ def test_a_verb_names_module_function_and_stage_alike() -> None:
             assert [name for name in functions if not name.startswith("_")] == [verb]
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for key, stage in stages.items():
-        verb, name = stage["cmd"].split()[3:]
+        verb, name = stage["cmd"].splitlines()[0].split()[3:5]
         assert key == f"{verb}-{name}"
         assert stage["outs"] == [f"artifacts/{VERBS[verb]}/{name}"]
 

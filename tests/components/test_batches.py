@@ -1,13 +1,12 @@
 """The batch plan and the stream of batches."""
 
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from components.batches import BatchPlan, Permutation, batch_loader
+from components.batches import BatchPlan, Feed, Permutation
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 255, 256, 257, 1000, 65_537])
@@ -89,8 +88,9 @@ class Numbers:
 
 
 def read(start: int, num_workers: int, count: int) -> list[tuple[list[int], int]]:
-    loader = batch_loader(Numbers(), BatchPlan(50, 8, seed=3), start, num_workers, pin_memory=False)
-    return [(batch["numbers"].tolist(), int(batch["epoch"])) for batch in islice(iter(loader), count)]
+    feed = Feed(Numbers(), BatchPlan(50, 8, seed=3), num_workers, pin_memory=False)
+    feed.go_to(start, ())
+    return [(batch["numbers"].tolist(), int(batch["epoch"])) for _, batch in (feed.next() for _ in range(count))]
 
 
 def test_the_stream_is_the_plan_whatever_the_number_of_workers() -> None:
@@ -100,3 +100,24 @@ def test_the_stream_is_the_plan_whatever_the_number_of_workers() -> None:
     assert read(0, num_workers=0, count=20) == expected
     assert read(0, num_workers=2, count=20) == expected
     assert read(5, num_workers=3, count=15) == expected[5:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_skipped_batches_are_left_out_and_the_others_keep_their_numbers(num_workers: int) -> None:
+    feed = Feed(Numbers(), BatchPlan(50, 8, seed=3), num_workers, pin_memory=False)
+    feed.go_to(3, [4, 6])
+    assert [feed.next()[0] for _ in range(4)] == [3, 5, 7, 8]
+    feed.go_to(3, [])
+    assert [feed.next()[0] for _ in range(2)] == [3, 4]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_the_shares_of_the_ranks_are_the_batch(num_ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(num_ranks))
+    shares = []
+    for rank in range(num_ranks):
+        monkeypatch.setenv("RANK", str(rank))
+        ((numbers, _),) = read(7, num_workers=0, count=1)
+        shares.append(numbers)
+    whole = BatchPlan(50, 8, seed=3).indices(7)[1].tolist()
+    assert [shares[place % num_ranks][place // num_ranks] for place in range(8)] == whole

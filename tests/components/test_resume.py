@@ -22,9 +22,9 @@ from tests.components.small_pretraining import (
 )
 
 NUM_STEPS = 30
-STEP_EVENTS = 8_000
-"""Calls and returns of a step of the tiny network without its checkpoint; with a validation five times as many."""
-SAVE_EVENTS = 75_000
+STEP_EVENTS = 17_000
+"""Calls and returns of a step of the tiny network without its checkpoint; with a validation three times as many."""
+SAVE_EVENTS = 50_000
 """Those of a checkpoint."""
 
 # Processes of their own that share one import of torch, transformers and lightning.

@@ -1,16 +1,13 @@
 """Runs, points and versions on the embedded tracking server."""
 
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from components import paths, tracking
+from components import paths, processes, tracking
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 from components.register import register
@@ -78,7 +75,7 @@ def test_parameters_are_flattened_and_logging_them_twice_changes_nothing(place: 
 
 
 def test_only_runs_of_dead_processes_are_swept_wherever_they_stand(place: Path) -> None:
-    gone = tracking.process_mark().rpartition("/")[0] + "/1@0"
+    gone = processes.mark().rpartition("/")[0] + "/1@0"
     living = tracking.Release("living", "language").open()
     dead = [tracking.Release("dead", experiment).open() for experiment in ("language", "stages")]
     elsewhere = tracking.Release("elsewhere", "language").open()
@@ -133,36 +130,6 @@ def write_package(text: str) -> str:
         (folder / "transformers").mkdir()
         (folder / "transformers" / "config.json").write_text(text)
     return manifest.payload_hash
-
-
-def test_a_process_is_told_dead_only_where_it_could_be_seen() -> None:
-    machine, boot, namespace, process = tracking.process_mark().split("/")
-    pid, _, birth = process.partition("@")
-    assert not tracking.is_dead(f"{machine}/{boot}/{namespace}/{process}")
-    # Its number belongs to another process by now.
-    assert tracking.is_dead(f"{machine}/{boot}/{namespace}/{pid}@{birth}1")
-    assert tracking.is_dead(f"{machine}/another boot/{namespace}/1@0")
-    # Another container on the host's network, another machine, something else.
-    assert not tracking.is_dead(f"{machine}/{boot}/pid:[1]/1@0")
-    assert not tracking.is_dead(f"another/{boot}/{namespace}/1@0")
-    assert not tracking.is_dead("")
-
-
-def test_a_dead_process_that_nobody_has_reaped_does_not_live() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from components import tracking; print(tracking.process_mark(), flush=True); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    mark = process.stdout.readline().strip()
-    assert not tracking.is_dead(mark)
-    process.kill()
-    # Waits without reaping.
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert tracking.is_dead(mark)
-    process.communicate()
 
 
 def test_a_package_is_registered_once_and_a_changed_one_is_the_next_version(place: Path) -> None:

@@ -19,10 +19,11 @@ from components.guard import Guard
 from components.journal import Journal
 from components.optimizers import learning_rate, make_optimizer
 from components.outcomes import Refused, Stopped
-from components.recipes import Guard as GuardSection
-from components.recipes import LearningRate, Optimizer, Training
 from components.settings import settings
-from components.training import Job, batch_plan, micro_batches, train
+from components.training import train
+from components.training_module import Job, batch_plan, micro_batches, valid_batches
+from components.training_schema import Guard as GuardSection
+from components.training_schema import LearningRate, Optimizer, Training
 from models.gpt.network import blocks, build
 from models.gpt.objectives import NextTokenLoss
 from models.gpt.schema import GPT2, NextToken, Samples
@@ -292,7 +293,7 @@ def test_a_spike_is_left_out_and_a_run_stopped_after_it_ends_with_the_same_bits(
         return ""
 
     with pytest.raises(Stopped, match="after step 8"):
-        run(breaking(job(part, preview=counted(stop, 2)), {6: 2.5}), "spike-stopped")
+        run(breaking(job(part, preview=counted(stop, 3)), {6: 2.5}), "spike-stopped")
     resumed = breaking(job(part), {6: 2.5})
     assert run(resumed, "spike-stopped").skipped == [6]
     assert_equal_weights(whole, resumed)
@@ -433,7 +434,7 @@ def test_too_few_samples_are_refused_before_any_step() -> None:
 @pytest.mark.parametrize(("wanted", "numbers"), [(5, [0, 4, 8, 12, 16]), (6, [0, 3, 6, 10, 13, 16]), (99, range(20))])
 def test_held_out_samples_are_spread_over_all_there_are(wanted: int, numbers: list[int]) -> None:
     samples = Windows(num_samples=20, window_tokens=8, vocab_size=50)
-    batches = list(training.valid_batches(section(valid_samples=wanted), samples))
+    batches = list(valid_batches(section(valid_samples=wanted), samples))
     assert [len(batch["input_ids"]) for batch in batches[:-1]] == [4] * (len(batches) - 1)
     found = torch.cat([batch["input_ids"] for batch in batches])
     assert torch.equal(found, samples.batch(list(numbers), 0)["input_ids"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components import paths, tracking
+from components import paths, processes, tracking
 from components.manifest import Manifest, writing
 from components.outcomes import Busy, Refused
 from flows import mirror, server, workspace
@@ -126,7 +126,7 @@ def test_runs_whose_process_is_gone_are_swept_at_the_next_start(project: Project
     from prefect.client.orchestration import get_client
     from prefect.states import Running
 
-    gone = tracking.process_mark().rpartition("/")[0] + "/1@0"
+    gone = processes.mark().rpartition("/")[0] + "/1@0"
     # Another experiment than the one that the next flow's runs stand in.
     run_id = tracking.Release("ghost", "language", {"hiraku.process": gone}).open()
     with get_client(sync_client=True) as client:

@@ -77,6 +77,8 @@ def _options(encoder: SentencePiece) -> dict[str, Any]:
         "max_sentencepiece_length": encoder.max_piece_chars,
         "user_defined_symbols": encoder.symbols,
         "num_threads": encoder.num_threads,
+        # Its log tells what it read. The level is one of the process, which others may have changed.
+        "minloglevel": 0,
         "normalization_rule_name": "identity",
         "add_dummy_prefix": False,
         "remove_extra_whitespaces": False,
