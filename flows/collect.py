@@ -39,12 +39,28 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
     """Refuse raw data that is missing and that neither a generator nor `data.dvc` can bring.
 
     Raises:
-        Refused: the message names the command that brings them.
+        Refused: the message names every such corpus, and the commands that bring them.
     """
-    for name in missing(library, stages):
-        corpus = library.read("corpus", name)
-        if not getattr(corpus.source, "generator", None) and not workspace.DATA_FILE.is_file():
-            raise Refused(_absent(name, [path for path in raw_paths(corpus) if not path.exists()]))
+    corpora = {name: library.read("corpus", name) for name in missing(library, stages)}
+    brought = {name: each for name, each in corpora.items() if not getattr(each.source, "generator", None)}
+    if not brought:
+        return
+    known: set[Path] = set()
+    if workspace.DATA_FILE.is_file():
+        with workspace.open_repo() as repo:
+            known = workspace.listed_data(repo) or set()
+    lacking = {name: [path for path in _lacking(corpus) if not _holds(known, path)] for name, corpus in brought.items()}
+    if told := [_absent(name, missed) for name, missed in lacking.items() if missed]:
+        raise Refused("\n".join(told))
+
+
+def _lacking(corpus: Corpus) -> list[Path]:
+    return [path for path in raw_paths(corpus) if not path.exists()]
+
+
+def _holds(known: set[Path], path: Path) -> bool:
+    """Whether a path, or anything below it, is among some files."""
+    return any(path == each or path in each.parents for each in known)
 
 
 def _absent(name: str, lacking: list[Path]) -> str:
@@ -63,11 +79,10 @@ def complete(library: Library, name: str, repo: Any, say: Say) -> None:
     if generator:
         _generate(generator, name, say)
         return
-    lacking = [path for path in raw_paths(corpus) if not path.exists()]
+    lacking = _lacking(corpus)
     if workspace.pull(repo, lacking):
         say(f"Raw data of {name} came from the DVC remote.")
-    still = [path for path in lacking if not path.exists()]
-    if still:
+    if still := _lacking(corpus):
         raise Refused(_absent(name, still))
 
 
@@ -93,9 +108,9 @@ def collect(name: str, source: Path | None, say: Say) -> None:
         _copy(name, source, targets, say)
     elif generator:
         _generate(generator, name, say)
-    elif still := [path.as_posix() for path in targets if not path.exists()]:
+    elif still := _lacking(corpus):
         raise Refused(
-            f"Corpus '{name}' has no generator and {', '.join(still)} is not here. "
+            f"Corpus '{name}' has no generator and {', '.join(map(str, still))} is not here. "
             f"Say where the files are: hiraku collect {name} --from FOLDER"
         )
     _record(library, targets, say)
@@ -163,7 +178,7 @@ def _record(library: Library, targets: list[Path], say: Say) -> None:
     with workspace.open_repo() as repo:
         if not workspace.DATA_FILE.is_file():
             workspace.DATA_FILE.write_text(EMPTY_DATA_FILE, encoding="utf-8")
-        elif not workspace.knows_data(repo):
+        elif workspace.listed_data(repo) is None:
             _restore_list(library, repo, say)
         workspace.add(repo, targets)
     say(f"{workspace.DATA_FILE} records {', '.join(path.as_posix() for path in targets)}.")

@@ -278,8 +278,8 @@ def pull(repo: "Repo", targets: list[Path]) -> bool:
     return True
 
 
-def knows_data(repo: "Repo") -> bool:
-    """Whether the list of files that `data.dvc` stands for is in the cache or the remote.
+def listed_data(repo: "Repo") -> set[Path] | None:
+    """The files that `data.dvc` stands for; None if neither the cache nor the remote has their list.
 
     Raises:
         Refused: another process holds DVC's lock, or `data.dvc` is broken.
@@ -292,11 +292,12 @@ def knows_data(repo: "Repo") -> bool:
         with lock_repo(repo):
             out = _stage(repo, str(DATA_FILE)).outs[0]
             if not out.hash_info:
-                return True
+                return set()
             try:
-                return out.get_dir_cache() is not None
+                tree = out.get_dir_cache()
             except (DvcException, OSError):
-                return False
+                return None
+            return None if tree is None else {Path(out.def_path, *key) for key, _, _ in tree}
     except LockError as error:
         raise Refused(
             f"Another process holds DVC's lock of this project (.dvc/tmp/lock), so {DATA_FILE} cannot be read now. "

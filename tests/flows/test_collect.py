@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.graph import Stage
 from components.outcomes import Refused
 from components.recipes import Library
 from flows import workspace
@@ -150,3 +151,20 @@ def test_raw_data_that_are_gone_come_back_from_the_remote(project: Project, outs
     with workspace.open_repo() as repo:
         module.complete(library, "smoke-text", repo, quiet)
     assert Path("data/smoke/deep/c.txt").read_text() == "c\n"
+
+
+def test_all_raw_data_that_nobody_can_bring_are_named_at_once(project: Project, outside: Path) -> None:
+    from flows import collect as module
+
+    text = yaml.safe_load(Path("recipes/corpora/smoke-text.yaml").read_text())
+    for name in ("second", "third"):
+        corpus = text | {"source": {"kind": "files", "paths": [name]}}
+        Path(f"recipes/corpora/{name}.yaml").write_text(yaml.safe_dump(corpus))
+    stages = [Stage("ingest", name, (), (), ()) for name in ("smoke-text", "second", "third")]
+    collect("smoke-text", outside, quiet)
+    with pytest.raises(Refused) as refusal:
+        module.require_obtainable(Library(), stages)
+    assert str(refusal.value).splitlines() == [
+        f"Corpus '{name}' reads data/{name}, which is not here. Bring it: hiraku collect {name} --from FOLDER"
+        for name in ("second", "third")
+    ]
