@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.figures import Row
-from benchmarks.machine import describe, forget_peak_memory, memory, one_core, peak_memory
+from benchmarks.machine import describe, memory, one_core
 from benchmarks.project import Shape
 from benchmarks.report import Result
 from components.markdown import number
+from components.meters import forget_peak_memory, peak_process_memory
 from components.outcomes import Refused
 
 NAME = "cross-entropy-memory"
@@ -94,7 +95,7 @@ def take_step(loss: str, shape: Shape) -> Step:
     total.backward()
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()
-    return Step(before, peak_memory(), float(total.detach()), float(norm))
+    return Step(before, peak_process_memory(), float(total.detach()), float(norm))
 
 
 def _in_fresh_process(loss: str, shape: Shape) -> Step:

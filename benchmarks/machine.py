@@ -2,8 +2,6 @@
 
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ import psutil
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16")
 """Those that decide how fast matrices are multiplied, as Linux names them for x86 and ARM."""
 LIBRARIES = ("torch", "lightning", "transformers")
-ON_LINUX = platform.system() == "Linux"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PEAK_SIZE = {"cpu": 1536, "gpu": 8192}
 """Rows and columns of the square matrices whose product is the measured peak."""
@@ -98,27 +95,6 @@ def measured_peak(precision: str, device: str) -> float:
     return 2 * size**3 / best
 
 
-def forget_peak_memory() -> None:
-    """Let `peak_memory` count from here on, where the system can."""
-    if ON_LINUX:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # man 5 proc: resets the peak
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held at once, in bytes.
-
-    Linux's own figure for the process: the one of getrusage begins with that of the process which started it.
-    """
-    if ON_LINUX:
-        return _status_bytes("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def memory() -> int:
     """The memory that this process holds now, in bytes."""
     return int(psutil.Process().memory_info().rss)
-
-
-def _status_bytes(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

@@ -22,9 +22,10 @@ import cyclopts
 
 from benchmarks.figures import Row, Spread
 from benchmarks.kneser_ney import KneserNey
-from benchmarks.machine import describe, peak_memory
+from benchmarks.machine import describe
 from benchmarks.report import Result, save
 from components import paths
+from components.meters import peak_process_memory
 from components.modalities.text.scoring import first_by_hash
 from components.outcomes import Refused
 from components.recipes import Library
@@ -191,7 +192,7 @@ def main(
         words = [*sources, "--order", *map(str, order)]
         words += [word for key, value in chosen.items() if value is not None for word in (f"--{key}", str(value))]
         command = f"python -m benchmarks {NAME} {' '.join(words)}"
-        measured = {"sizes": sizes, "scores": list(map(asdict, scores)), "peak_memory_bytes": peak_memory()}
+        measured = {"sizes": sizes, "scores": list(map(asdict, scores)), "peak_memory_bytes": peak_process_memory()}
         rows = [_row(", ".join(sources), score, ours) for score in scores]
         save(Result(save_as, command, rows, [_note(sizes)], describe(), measured))
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.machine import peak_memory
 from components.checkpoints import Checkpoints
 from components.journal import Journal
+from components.meters import peak_process_memory
 
 Reading = tuple[float, float]
 """CPU time of this process and the wall clock, in seconds."""
@@ -101,7 +101,7 @@ def run(folder: Path, precision: str, device: str, outcome: Path) -> None:
         with watch.watching():
             pretrain(precision)
     found = watch.found(work["warmup_steps"], work["num_steps"])
-    found |= {"peak_memory_bytes": peak_memory(), "name": "Hiraku"}
+    found |= {"peak_memory_bytes": peak_process_memory(), "name": "Hiraku"}
     outcome.write_text(json.dumps(found), encoding="utf-8")
 
 

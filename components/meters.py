@@ -1,10 +1,12 @@
 """Where a training's time goes, and how much of the machine it uses."""
 
+import contextlib
 import resource
 import sys
 import time
 from collections import Counter
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from components.peaks import gpu_peak_flops
 PROBE_SIZE = 1024
 """Rows and columns of the matrices that a CPU's peak is measured with: 2.1 GFLOP each, out of every cache."""
 PROBES = 4
+ON_LINUX = sys.platform == "linux"
 
 
 class Clock:
@@ -68,10 +71,29 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     return 2 * PROBE_SIZE**3 / best
 
 
+def forget_peak_memory() -> None:
+    """Let the peaks count from here on, where the system can."""
+    if ON_LINUX:
+        with contextlib.suppress(OSError):  # not every container may
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc_pid_clear_refs(5)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_process_memory() -> int:
+    """The most bytes of the machine's memory that this process has held at once.
+
+    Linux's own figure for the process: the one of getrusage begins with that of the process which started it.
+    """
+    if ON_LINUX:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def peak_memory() -> dict[str, int]:
     """The most bytes that this process has held so far: of the machine's memory, and of a GPU's."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    found = {"peak_memory_bytes": peak_process_memory()}
     if torch.cuda.is_available():
         found["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
     return found

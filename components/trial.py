@@ -75,11 +75,12 @@ def _step(recipe: Recipe, training: Any, encoder: Any, on_gpu: bool, estimate: i
     import torch
 
     from components.blocks import recompute
-    from components.meters import peak_memory
+    from components.meters import forget_peak_memory, peak_memory
     from components.optimizers import make_optimizer
     from components.randomness import seed_everything
 
     set_threads()
+    forget_peak_memory()
     before = 0 if on_gpu else psutil.Process().memory_info().rss
     device = torch.device("cuda" if on_gpu else "cpu")
     seed_everything(training.seed)

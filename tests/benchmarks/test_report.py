@@ -1,11 +1,10 @@
 """Results survive their files, and the page says what the files say."""
 
 import json
-import sys
 
 from benchmarks import report
 from benchmarks.figures import Row, Spread
-from benchmarks.machine import describe, forget_peak_memory, memory, peak_memory
+from benchmarks.machine import describe
 from tests.conftest import ROOT
 
 MACHINE = {
@@ -65,14 +64,3 @@ def test_this_machine_can_be_described_in_one_line():
     assert "\n" not in words
     assert f"{machine['num_cores']} cores" in words
     assert "torch 2." in words
-
-
-def test_peak_memory_counts_what_was_held_for_a_moment():
-    forget_peak_memory()
-    before = memory()
-    held = bytearray(64 << 20)
-    del held
-    assert peak_memory() >= before + (60 << 20)
-    if sys.platform == "linux":
-        forget_peak_memory()
-        assert peak_memory() < before + (60 << 20)
