@@ -34,7 +34,8 @@ format: $(READY)
 
 bench: $(READY)  ## beside peers and baselines, each in an environment of its own: benchmarks/results/
 	$(BIN)/hiraku release gpt-demo
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks all
 
 lock:  ## resolve pyproject.toml again; the lock names no index
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile benchmarks/peers/transformers.in --constraint requirements.lock --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file benchmarks/peers/transformers.lock

@@ -1,7 +1,4 @@
-"""Side by side with peers and baselines, written to `benchmarks/results/`.
-
-Without a word: everything, as `make bench` does.
-"""
+"""Side by side with peers and baselines, written to `benchmarks/results/`."""
 
 import sys
 from collections.abc import Callable
@@ -36,9 +33,9 @@ app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 
-@app.default
+@app.command(name="all")
 def everything() -> None:
-    """Every benchmark that needs nothing but this project and its demo, with the defaults of each."""
+    """Every benchmark that needs nothing but this project and its demo, as `make bench` does, with their defaults."""
     ngram.main("demo-text", order=[5, 8], recipe="gpt-demo", save_as="demo-ngram")
     saved(cross_entropy_memory.measure)()
     saved(training_speed.measure)()

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.figures import Row
 from benchmarks.machine import describe, memory, one_core
 from benchmarks.project import Shape
-from benchmarks.report import Result
+from benchmarks.report import Result, require_repeats
 from components.markdown import number
 from components.meters import forget_peak_memory, peak_process_memory
 from components.outcomes import Refused
@@ -136,6 +136,7 @@ def measure(*, repeats: int = 3) -> Result:
     Args:
         repeats: fresh processes for each loss.
     """
+    require_repeats(repeats)
     with one_core():
         steps = compare(SHAPE, repeats)
     ours, rows = steps["ours"], []

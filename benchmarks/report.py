@@ -8,10 +8,11 @@ from typing import Any
 
 from benchmarks.figures import Row, Spread
 from components.markdown import fenced, number, table
+from components.outcomes import Refused
 
 RESULTS = Path("benchmarks/results")
 PAGE_NAME = "README.md"
-HEADER = ("benchmark", "figure", "Hiraku", "peer", "of the peer", "ratio", "wanted")
+HEADER = ("benchmark", "figure", "Hiraku", "peer", "peer's figure", "ratio", "wanted")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,16 @@ class Result:
     """`benchmarks.machine.describe()`; None where nobody wrote it down."""
     measured: Any = None
     """Everything that was measured, in plain types."""
+
+
+def require_repeats(repeats: int) -> None:
+    """Refuse to measure nothing.
+
+    Raises:
+        Refused: fewer than one measurement is asked for.
+    """
+    if repeats < 1:
+        raise Refused(f"--repeats is {repeats}, expected at least 1.")
 
 
 def save(result: Result, folder: Path = RESULTS) -> Path:

@@ -89,7 +89,7 @@ class Checkpoints:
                 torch.save({"fingerprint": self.fingerprint, "step": step, "state": state}, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            torch.load(partial, map_location="cpu", weights_only=True)
+            torch.load(partial, map_location="cpu", weights_only=True, mmap=True)  # its tensors need no second memory
             place = self.folder / f"step-{step:010d}-{file_hash(partial)[:HASH_LENGTH]}.ckpt"
             partial.replace(place)
         except (OSError, RuntimeError) as error:
@@ -121,7 +121,7 @@ class Checkpoints:
             ) from cause
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest checkpoint that is whole: (steps done, state on the CPU); None if there is none.
+        """The newest checkpoint that is whole: (steps done, state on the CPU, to be copied); None if there is none.
 
         A broken one is set aside with a word on standard error, and the one before it is taken, if there is one.
 
@@ -137,7 +137,7 @@ class Checkpoints:
                 sys.stderr.write(f"{path} is damaged: its bytes are not those that were saved. {instead}\n")
                 path.replace(path.with_suffix(".damaged"))
                 continue
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # once for all ranks
             if content["fingerprint"] != self.fingerprint:
                 raise Refused(
                     f"{path} belongs to another training: fingerprint {content['fingerprint'][:12]}, expected "
@@ -197,6 +197,11 @@ def clear(root: Path) -> dict[Path, int]:
 
 def _lock_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")  # a suffix would replace what follows a dot in the name
+
+
+def checkpoint_bytes(num_parameters: int, training: Any) -> int:
+    """Bytes of one checkpoint: weights, AdamW's two moments and the average if there is one, all in fp32."""
+    return num_parameters * (16 if training.ema_decay else 12)
 
 
 def size_of(state: Any) -> int:

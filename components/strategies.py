@@ -60,19 +60,33 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(value: Any) -> Any:
-    """Nested containers with every tensor whole, those in shares on the CPU; of several ranks, all must call it."""
+    """Nested containers with every tensor whole; of several ranks, all must call it.
+
+    Tensors in shares are brought together on the CPU of rank 0, which writes checkpoints; the others get nothing of
+    them, since the memory of a machine holds such a state once.
+    """
     if isinstance(value, dict):
         return {key: whole(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [whole(each) for each in value]
-    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    gathered = value.full_tensor()
+    return gathered.cpu() if ranks.is_main() else None
+
+
+def clip_gradients(network: nn.Module, max_norm: float) -> Tensor:
+    """Scale gradients down to a norm over all parameters and ranks; the norm before that, shape []."""
+    norm = nn.utils.clip_grad_norm_(network.parameters(), max_norm).detach()
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def _like(tensor: Tensor, found: Tensor) -> Tensor:
-    """A whole tensor, which every rank has, laid out as another one is."""
+    """A copy of a whole tensor, which every rank has, laid out as another one is; the first may lie in a file."""
     if not isinstance(tensor, DTensor):
-        return found
-    return distribute_tensor(found.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)
+        return found.clone()
+    there = found.to(tensor.device, copy=True)
+    return distribute_tensor(there, tensor.device_mesh, tensor.placements, src_data_rank=None)
 
 
 def load_weights(tensors: dict[str, Tensor], found: dict[str, Tensor]) -> None:

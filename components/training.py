@@ -17,7 +17,7 @@ from torch import nn
 
 from components import ranks
 from components.blocks import recompute
-from components.checkpoints import Checkpoints
+from components.checkpoints import Checkpoints, checkpoint_bytes
 from components.devices import bf16_instructions, num_devices, set_threads, uses_gpu
 from components.journal import Journal
 from components.memory import explained
@@ -26,9 +26,6 @@ from components.outcomes import Refused, Stopped
 from components.progress import Progress
 from components.strategies import is_sharded, load_weights, make_strategy
 from components.training_module import Job, TrainingModule
-
-CHECKPOINT_BYTES = 12
-"""Bytes of a checkpoint for each parameter: the weight itself and AdamW's two moments, all in fp32."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
         if found is None or found[0] < section.num_steps:
             if ranks.is_main():
                 num_parameters = sum(each.numel() for each in job.objective.network.parameters())
-                checkpoints.require_space((CHECKPOINT_BYTES + (4 if section.ema_decay else 0)) * num_parameters)
+                checkpoints.require_space(checkpoint_bytes(num_parameters, section))
             others = ranks.started(checkpoints.verb, checkpoints.name, count) if count > ranks.num_ranks() else None
             with others or nullcontext():
                 found = _fit(TrainingModule(job, checkpoints, found, journal, progress))

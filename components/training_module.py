@@ -37,7 +37,7 @@ from components.profiling import Profiler
 from components.progress import Progress
 from components.settings import settings
 from components.stopping import StopSignal
-from components.strategies import accumulating, is_sharded, load_optimizer, load_weights, shard, whole
+from components.strategies import accumulating, clip_gradients, is_sharded, load_optimizer, load_weights, shard, whole
 from models.objective import Loss, Objective
 
 
@@ -244,12 +244,12 @@ class TrainingModule(pl.LightningModule):
         optimizer = self._optimizer()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.section, self.step + 1)
-        norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.section.optimizer.clip_norm))
+        norm = clip_gradients(self.network, self.section.optimizer.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update()
-        return norm.detach()
+        return norm
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Log, validate, save and stop, whatever is due, if the steps since the last look were good."""
@@ -302,7 +302,7 @@ class TrainingModule(pl.LightningModule):
         Raises:
             Refused: there are more bad batches than the recipe allows.
         """
-        what = f"step {step:,} (batch number {number:,}) has {fault}"
+        what = f"step {step:,} (batch number {number}) has {fault}"
         is_allowed = self.guard.skip(number)
         found = self.checkpoints.load()
         if not is_allowed:

@@ -20,7 +20,7 @@ def python_of(peer: str) -> Path:
     """
     lock, place = PEERS / f"{peer}.lock", ENVIRONMENTS / peer
     made_from, python = place / lock.name, place / "bin" / "python"
-    if made_from.is_file() and made_from.read_bytes() == lock.read_bytes():
+    if python.exists() and made_from.is_file() and made_from.read_bytes() == lock.read_bytes():
         return python
     uv = str(Path(sys.executable).with_name("uv"))
     print(f"Making {place} from {lock.name}", flush=True)

@@ -113,6 +113,7 @@ def arguments(work: dict[str, Any], precision: str, device: str, folder: str) ->
         save_steps=work["num_steps"],
         bf16=precision == "bf16",
         use_cpu=device == "cpu",
+        torch_compile=device != "cpu",  # as Hiraku's default
         disable_tqdm=True,
         report_to="none",
     )

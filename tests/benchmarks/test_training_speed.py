@@ -1,7 +1,6 @@
 """The arithmetic of training speed by hand, and both sides in miniature."""
 
 import json
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,6 +21,7 @@ from benchmarks.training_speed import (
     result_of,
 )
 from components.outcomes import Refused
+from tests.conftest import ROOT
 
 TINY = Shape(1, 32, 2, 64, vocab_size=300, window_tokens=16, batch_windows=4)
 OURS = Run("Hiraku", (20.0, 40.0), (10.0, 20.0), (3.0, 3.0), 10.4, 8.0, 8.1, 1_000_000)
@@ -144,9 +144,11 @@ def _plain_loss(folder, windows):
 
 @pytest.mark.slow
 def test_both_sides_in_miniature_do_the_same_work(tmp_path):
-    pytest.importorskip("accelerate", reason="the peer's environment has it")
+    peer = ROOT / ".bench" / "transformers" / "bin" / "python"
+    if not peer.exists():
+        pytest.skip("the peer's environment is made by `make bench`")
     schedule = Schedule(num_steps=10, warmup_steps=1, valid_windows=8, learning_rate=0.01)
-    comparison = compare("tiny", TINY, schedule, "fp32", "cpu", 1, sys.executable)
+    comparison = compare("tiny", TINY, schedule, "fp32", "cpu", 1, peer)
     assert comparison.ours[0].last_loss < comparison.ours[0].first_loss - 0.01
     result = result_of([comparison], "none", [])
     assert [row.peer.split()[0] for row in result.rows] == ["transformers"] * 4
@@ -157,3 +159,21 @@ def test_a_first_measured_step_that_is_not_seen_is_refused():
     for warmup_steps in (0, 5, 20):
         with pytest.raises(Refused, match="expected 1 or a multiple of 10"):
             measure(num_steps=20, warmup_steps=warmup_steps)
+
+
+def test_the_recorded_command_of_a_gpu_is_one_that_can_be_given():
+    from benchmarks.__main__ import app
+
+    result = result_of([_comparison("gpu")], "python -m benchmarks training-speed --device gpu --shapes 37M 1.3B", [])
+    _, bound, _ = app.parse_args(result.command.split()[3:], exit_on_error=False, print_error=False)
+    assert bound.arguments["shapes"] == ("37M", "1.3B")
+
+
+def test_a_benchmark_with_a_misspelt_name_gets_the_nearest_one(capsys):
+    from cyclopts import CycloptsError
+
+    from benchmarks.__main__ import app
+
+    with pytest.raises(CycloptsError):
+        app(["training-sped"], exit_on_error=False)
+    assert "training-speed" in capsys.readouterr().err
