@@ -3,8 +3,8 @@
 Memory follows Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", section 4.1:
 the tensors that a layer keeps for its backward pass are listed one by one. It differs from their 34 bytes for each
 token and unit of width in what this trainer does otherwise: attention (sdpa) keeps no scores, the residual stream and
-so the inputs of norms are fp32 under autocast, autocast keeps a copy of each matrix in bf16, transformers' own
-activations keep what each of their steps needs, and the loss never holds all logits.
+so the inputs of norms are fp32 under autocast, autocast keeps a copy of each matrix in bf16, and the loss never holds
+all logits.
 """
 
 from typing import Any
@@ -12,31 +12,29 @@ from typing import Any
 from models.cost import Cost
 from models.gpt.schema import GPT2, GPTNeoX, num_parameters
 
-CHUNK_BYTES = {False: 64 << 20, True: 512 << 20}
+CHUNK_BYTES = {False: 24 << 20, True: 512 << 20}
 """Logits of the loss held at once, on a GPU or not; as in `objectives.py`, which needs torch."""
 LOGITS_COPIES = 3
 """Tensors of that size that live at a time."""
 
-# Tensors as wide as the MLP that each activation keeps, its output among them, as transformers writes it out in steps.
-EAGER_ACTIVATION_TENSORS = {"gelu": 2, "gelu_new": 5, "gelu_fast": 8}
-COMPILED_ACTIVATION_TENSORS = 2
-"""torch.compile keeps input and output; blocks are compiled on a GPU unless HIRAKU_COMPILE says otherwise."""
+ACTIVATION_TENSORS = 2
+"""Tensors as wide as the MLP that an activation in one kernel keeps: its input, and its output for the next matrix."""
 
-NARROW = 768
-"""Networks narrower than this do not fill a GPU."""
-UTILISATION_SHARES = {True: 0.25, False: 0.4}
-"""Narrow or not; our estimate. MosaicML's llm-foundry published 43 to 63 % on A100 and 35 to 46 % on H100 for 125M to
-2.7B parameters in bf16; a width of 512 is bound by memory and launches."""
+UTILISATION_SHARES = {768: 0.4, 512: 0.25}
+"""Widths, widest first, and the share of a GPU's peak that is assumed from each on; our estimate. MosaicML's
+llm-foundry published 43 to 63 % on A100 and 35 to 46 % on H100 for 125M to 2.7B parameters in bf16; a width of 512 is
+bound by memory and launches, and a smaller one by launches alone."""
 
 
-def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: bool) -> Cost:
+def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:
     """What a recipe's training section asks for.
 
     Args:
         network: the recipe's section of the network.
         training: its section of the training.
         encoder: the section of its encoder.
-        on_gpu: whether blocks are compiled and attention keeps no scores under dropout, as on a GPU.
+        on_gpu: whether attention keeps no scores under dropout, and masks are truth values, as on a GPU.
+        is_compiled: whether layers are compiled, as by default on a GPU.
     """
     samples, rows = training.samples, network.vocab_size or encoder.vocab_size
     width, layers, window = network.hidden_size, network.num_layers, samples.window_tokens
@@ -45,7 +43,11 @@ def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: 
     block = matrices + 9 * width + network.intermediate_size  # four norm vectors, and the biases of four matrices
     tokens = samples.micro_batch_tokens
     number = 2 if training.precision == "bf16" else 4
-    layer = tokens * _layer_token_bytes(network, training, on_gpu) + (2 * matrices if number == 2 else 0)
+    copy = 2 * matrices if number == 2 else 0
+    layer = tokens * _layer_token_bytes(network, training, on_gpu) + copy
+    # Autocast keeps its copies until the forward pass ends, of layers that are computed again too; compiled ones make
+    # theirs inside.
+    cached = 0 if is_compiled else copy * (layers - 1)
     # The last norm's input and its output's gradient, which the loss takes in its forward pass, in fp32; a mask.
     outer = tokens * (2 * 4 * width + _mask_bytes(network, on_gpu))
     return Cost(
@@ -59,12 +61,12 @@ def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: 
         step_flops=samples.batch_tokens * (6 * (layers * matrices + rows * width) + 12 * layers * width * window),
         recomputed_flops=samples.batch_tokens * layers * (2 * matrices + 4 * width * window),
         activation_bytes=layers * layer + outer,
-        recomputing_activation_bytes=layers * tokens * 4 * width + layer + outer,
+        recomputing_activation_bytes=layers * tokens * 4 * width + layer + cached + outer,
         # The head's gradient in fp32 twice, while it is scaled; a copy of the head in bf16; logits.
         loss_bytes=2 * 4 * rows * width
         + (2 * rows * width if number == 2 else 0)
         + LOGITS_COPIES * min(CHUNK_BYTES[on_gpu], 4 * rows * tokens),
-        utilisation_share=UTILISATION_SHARES[width < NARROW],
+        utilisation_share=next((share for least, share in UTILISATION_SHARES.items() if width >= least), None),
     )
 
 
@@ -75,10 +77,9 @@ def _layer_token_bytes(network: GPT2 | GPTNeoX, training: Any, on_gpu: bool) -> 
     wide = 2 + 3 + 1
     if isinstance(network, GPTNeoX):
         wide += 3  # rotated queries and keys, and a copy of what attention gives, in the order of tokens
-    inner = COMPILED_ACTIVATION_TENSORS if on_gpu else EAGER_ACTIVATION_TENSORS[network.activation]
     norms = 2 * 4 * width  # their inputs
     moments = 4 * (4 + network.num_heads)  # mean and deviation of two norms, the scores' normaliser of each head
-    kept = norms + number * (wide * width + inner * network.intermediate_size) + moments
+    kept = norms + number * (wide * width + ACTIVATION_TENSORS * network.intermediate_size) + moments
     kept += 2 * _mask_bytes(network, on_gpu)
     window = training.samples.window_tokens
     if network.dropout and not on_gpu:

@@ -18,6 +18,7 @@ from transformers import (
     GPTNeoXForCausalLM,
     PreTrainedModel,
 )
+from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
@@ -112,7 +113,13 @@ def build(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> PreTrainedModel:
         Mismatch: see `vocab_size`.
     """
     config = configuration(section, facts)
-    return GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config)
+    network = GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config)
+    for block in blocks(network):
+        # transformers writes the tanh form of GELU out in eight operations and keeps what each of them needs.
+        layer: Any = block.mlp
+        if isinstance(layer.act, NewGELUActivation | FastGELUActivation):
+            layer.act = nn.GELU(approximate="tanh")
+    return network
 
 
 def num_parameters(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> int:

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from models.gpt.network import hidden_states, num_matrix_parameters
 from models.gpt.schema import NextToken
 from models.objective import Loss
+from models.products import linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHUNK_BYTES = 64 << 20
-"""Logits that are held at once, in fp32; two or three tensors of this size live at a time."""
+CHUNK_BYTES = 24 << 20
+"""Logits that are held at once, in fp32; two or three tensors of this size live at a time. glibc gives memory of 32 MiB
+and more back at once, and taking it again costs as much as the arithmetic."""
 GPU_CHUNK_BYTES = 512 << 20
 """The same on a GPU. Each chunk adds to the gradient of the whole head, 12 bytes of memory traffic a parameter; with
 65,536 ids and 64 MiB, an H100 (3.35 TB/s, 990 TFLOP/s in bf16) would take longer for it than for the products."""
@@ -24,8 +26,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of a linear head, a few rows of logits at a time.
 
     The gradient is taken in the forward pass: d loss / d logits = (softmax - one-hot) / rows, so logits of a whole
-    batch never exist and none are computed twice. Matrix products are in the type of autocast, else of the head; what
-    is summed over chunks is in fp32 or better.
+    batch never exist and none are computed twice; the division is left to what has no column per id. Matrix products
+    are in the type of autocast, else of the head; what is summed over chunks is in fp32 or better.
     """
 
     @staticmethod
@@ -34,7 +36,6 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         needs_gradient = any(ctx.needs_input_grad)
         kind = hidden.device.type
         num_rows = max(1, (GPU_CHUNK_BYTES if kind == "cuda" else CHUNK_BYTES) // (4 * weight.shape[0]))
-        scale = 1.0 / len(targets)
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         sum_dtype = torch.promote_types(weight.dtype, torch.float32)
         # Autocast would convert the whole head anew for every chunk.
@@ -44,25 +45,33 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight, dtype=sum_dtype)
         for start in range(0, len(targets), num_rows):
             rows = slice(start, start + num_rows)
-            logits = nn.functional.linear(inputs[rows], matrix).to(sum_dtype)
+            logits = linear(inputs[rows], matrix)
             chosen = targets[rows].unsqueeze(1)
-            log_normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-            total += (log_normaliser - logits.gather(1, chosen)).sum(dtype=torch.float64)
+            log_shares = torch.log_softmax(logits, dim=1, dtype=sum_dtype)
+            del logits
+            total -= log_shares.gather(1, chosen).sum(dtype=torch.float64)
             if needs_gradient:
-                logits.sub_(log_normaliser).exp_()
-                logits.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=logits.dtype))
-                gradient = logits.mul_(scale).to(dtype)
-                hidden_gradient[rows] = nn.functional.linear(gradient, matrix.t())
-                weight_gradient += nn.functional.linear(gradient.t(), inputs[rows].t())
+                shares = log_shares.exp_()
+                # In one dimension, where torch's deterministic way on a GPU waits for nothing.
+                places = torch.arange(len(shares), device=shares.device) * shares.shape[1] + targets[rows]
+                shares.view(-1).scatter_add_(0, places, shares.new_full((), -1.0).expand(len(places)))
+                gradient = shares.to(dtype)
+                hidden_gradient[rows] = linear(gradient, matrix.t())
+                if dtype == sum_dtype:
+                    torch.addmm(weight_gradient, gradient.t(), inputs[rows], out=weight_gradient)
+                else:
+                    weight_gradient += linear(gradient.t(), inputs[rows].t())
         if needs_gradient:
+            ctx.num_targets = len(targets)
             ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
-        return (total * scale).to(torch.promote_types(hidden.dtype, torch.float32))
+        return (total / len(targets)).to(torch.promote_types(hidden.dtype, torch.float32))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         """Scale what `forward` has computed."""
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * gradients[0], weight_gradient * gradients[0], None
+        factor = gradients[0] / ctx.num_targets
+        return hidden_gradient * factor, weight_gradient * factor, None
 
 
 class NextTokenLoss(nn.Module):
@@ -78,6 +87,7 @@ class NextTokenLoss(nn.Module):
     def __init__(self, network: "PreTrainedModel") -> None:
         super().__init__()
         self.network = network
+        self.num_matrix_parameters = num_matrix_parameters(network)
 
     def forward(self, batch: dict[str, Tensor]) -> Loss:
         """`input_ids`, and `position_ids` or not, both int64 [samples, window_tokens + 1] -> loss."""
@@ -102,7 +112,7 @@ class NextTokenLoss(nn.Module):
         """
         config, window_tokens = self.network.config, batch["input_ids"].shape[1] - 1
         attention = 12 * config.num_hidden_layers * config.hidden_size * window_tokens
-        return int(self.num_items(batch) * (6 * num_matrix_parameters(self.network) + attention))
+        return int(self.num_items(batch) * (6 * self.num_matrix_parameters + attention))
 
     def units(self, batch: dict[str, Any], encoder: Any) -> dict[str, int]:
         """Tokens that are predicted, and the characters and bytes of UTF-8 that they spell.

@@ -205,4 +205,11 @@ def _check_training(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[st
             f"{key}.learning_rate.warmup_steps is {warmup_steps}, but {key}.num_steps is {training.num_steps}, so the "
             f"peak is never reached. Lower the first to {training.num_steps} or less, or raise the second."
         )
+    decay_steps = training.learning_rate.decay_steps or 0
+    if decay_steps and warmup_steps + decay_steps > training.num_steps:
+        problems.append(
+            f"{key}.learning_rate.decay_steps is {decay_steps} after {warmup_steps} warmup_steps, but {key}.num_steps "
+            f"is {training.num_steps}, so the rate would jump. Lower the first to "
+            f"{max(1, training.num_steps - warmup_steps)} or less, or raise the last."
+        )
     return problems

@@ -91,7 +91,8 @@ def test_in_fp32_chunks_give_the_plain_loss_and_gradients_to_a_millionth(vocab_s
     expected = loss_and_gradients(plain, (hidden, head))
     found = loss_and_gradients(subject.ChunkedCrossEntropy.apply(hidden, head, targets), (hidden, head))
     for ours, theirs in zip(found, expected, strict=True):
-        assert float((ours - theirs).abs().max() / theirs.abs().max()) < 1e-6
+        assert float((ours - theirs).abs().max()) < 1e-6
+        assert float((ours - theirs).abs().max() / theirs.abs().max()) < 2e-6  # either is that far from the truth
 
 
 def test_under_autocast_chunks_are_as_near_the_truth_as_the_plain_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +141,7 @@ def test_items_are_the_tokens_that_are_predicted() -> None:
 @pytest.mark.parametrize("architecture", SECTIONS)
 def test_operations_are_those_that_torch_counts(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "CHUNK_BYTES", 4 * 500 * 7)
+    monkeypatch.setattr("models.products.prefers_onednn", lambda: False)  # torch counts none of its operations
     network = network_of(architecture)
     network.set_attn_implementation("eager")  # computes the whole square
     objective, batch = subject.NextTokenLoss(network), batch_of(500)
