@@ -196,11 +196,10 @@ def _write_shards(shape: Shape, schedule: Schedule) -> None:
 def _write_for_peer(shape: Shape, schedule: Schedule) -> None:
     """The work of the fp32 recipe, which is that of the other: first weights, windows in their order, rates."""
     from components import paths, randomness
-    from components.batches import BatchPlan
+    from components.batches import BatchPlan, valid_batches
     from components.modalities.text import open_encoder, open_samples
     from components.optimizers import learning_rate
     from components.recipes import Library
-    from components.training_module import valid_batches
     from models.gpt import convert, network
 
     recipe = Library().read("recipe", "fp32")

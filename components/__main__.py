@@ -47,15 +47,27 @@ def main(arguments: list[str]) -> int:
 def _join(verb: str, name: str) -> int:
     """Take part in a training as another rank than 0, which says for all how it ended."""
     from components.lifeline import die_with_parent
-    from components.outcomes import Refused, Stopped
+    from components.outcomes import Outcome, Refused, Stopped
 
     die_with_parent()
     try:
         getattr(import_module(f"components.{verb}"), verb)(name)
-    except (Refused, Stopped) as error:
-        sys.stderr.write(f"rank {ranks.rank()}: {error}\n")
-        return 1
+    except Stopped:
+        return 0  # rank 0 stops after the same step, and may still be writing its checkpoint
+    except Refused as error:
+        return _leave(verb, name, Outcome("refused", str(error)))
+    except Exception as error:
+        traceback.print_exc()
+        return _leave(verb, name, Outcome("failed", f"{type(error).__name__}: {error}"))
     return 0
+
+
+def _leave(verb: str, name: str, outcome: "Outcome") -> int:
+    """Tell rank 0 how this rank ended."""
+    from components.outcomes import write_outcome
+
+    write_outcome(verb, ranks.outcome_name(name, ranks.rank()), outcome)
+    return 1
 
 
 def _run(verb: str, name: str) -> "Outcome":

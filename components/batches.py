@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from components import ranks
@@ -84,6 +85,24 @@ class BatchPlan:
         epoch, place = divmod(number, self.epoch_batches)
         positions = np.arange(place * self.batch_samples, (place + 1) * self.batch_samples)
         return epoch, Permutation(self.num_samples, f"{self.seed}/{epoch}")(positions)
+
+
+def micro_batches(batch: dict[str, Tensor], num_samples: int) -> Iterator[dict[str, Tensor]]:
+    """A batch in parts of so many samples, the last one with what is left."""
+    total = len(next(iter(batch.values())))
+    for start in range(0, total, num_samples):
+        yield {key: value[start : start + num_samples] for key, value in batch.items()}
+
+
+def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]]:
+    """The held-out samples of every validation, the same ones each time, as micro-batches.
+
+    Spread evenly over all there are, so that each part of a mixture has its share.
+    """
+    size, count = training.samples.micro_batch_samples, min(training.valid_samples, len(samples))
+    numbers = np.arange(count) * len(samples) // count
+    for start in range(0, count, size):
+        yield samples.batch(numbers[start : start + size], 0)
 
 
 class BatchStream(IterableDataset[tuple[int, dict[str, Any]]]):

@@ -18,15 +18,21 @@ def recompute(blocks: list[nn.Module]) -> None:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
+def _while_training(block: nn.Module, forward: Any) -> Any:
+    """A compiled forward for training; generation with its growing cache would be compiled anew for every layer."""
+    compiled = torch.compile(forward)
+    return lambda *args, **kwargs: (compiled if block.training else forward)(*args, **kwargs)
+
+
 class Compiled:
-    """Blocks that torch compiles when they are first used, where the settings want it."""
+    """Blocks that torch compiles when they are first trained, where the settings want it."""
 
     def __init__(self, blocks: list[nn.Module], device: torch.device) -> None:
         wanted = settings().compile
         self.is_on = wanted == "on" or (wanted == "auto" and device.type != "cpu")
         self.before: list[tuple[Any, Any]] = [(block, block.forward) for block in blocks if self.is_on]
         for block, forward in self.before:
-            block.forward = torch.compile(forward)
+            block.forward = _while_training(block, forward)
 
     def undo(self) -> None:
         """Compute as before."""

@@ -135,7 +135,8 @@ class Checkpoints:
             if not file_hash(path).startswith(path.stem.rpartition("-")[2]):
                 instead = "Taking the one before." if files[number:] else "None is before it: training from step 0."
                 sys.stderr.write(f"{path} is damaged: its bytes are not those that were saved. {instead}\n")
-                path.replace(path.with_suffix(".damaged"))
+                with suppress(FileNotFoundError):  # another rank did so
+                    path.replace(path.with_suffix(".damaged"))
                 continue
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # once for all ranks
             if content["fingerprint"] != self.fingerprint:
@@ -145,6 +146,12 @@ class Checkpoints:
                 )
             return content["step"], content["state"]
         return None
+
+    def set_newest_aside(self) -> None:
+        """Load the one before from now on, if there is one."""
+        files = self.files()
+        if len(files) > 1:
+            files[0].replace(files[0].with_suffix(".suspect"))
 
     def keep_last(self) -> None:
         """Drop all but the newest, once what it led to stands in its place. Call while they are held."""

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from components.checkpoints import KEPT
+from components.checkpoints import KEPT, checkpoint_bytes
 from components.recipes import Library, Recipe
-from models import part_of
+from models import has_part, part_of
 from models.cost import Cost
 
 MEMORY_SHARE = 0.9
@@ -36,26 +36,29 @@ class Held:
         return sum(getattr(self, each.name) for each in fields(self))
 
 
-def training_of(recipe: Recipe) -> Any:
-    """The section of a recipe's training, whichever it has."""
-    return recipe.pretrain or recipe.align
+def training_of(recipe: Any) -> Any:
+    """The section of a recipe's training, whichever it has; None of somebody else's model, or of no recipe."""
+    return getattr(recipe, "pretrain", None) or getattr(recipe, "align", None)
 
 
-def cost_of(library: Library, name: str, on_gpu: bool) -> Cost | None:
+def cost_of(library: Library, name: str, on_gpu: bool, is_compiled: bool) -> Cost | None:
     """What the training of a recipe asks for; None if it trains nothing, or its family has no such arithmetic.
+
+    Args:
+        library: holds the recipe.
+        name: the recipe.
+        on_gpu: where it trains.
+        is_compiled: whether its layers are compiled there.
 
     Raises:
         Refused: no such recipe.
     """
     recipe = library.read("recipe", name)
-    if not isinstance(recipe, Recipe):
-        return None
-    try:
-        part = part_of(recipe.family, "cost")
-    except ModuleNotFoundError:
+    if not isinstance(recipe, Recipe) or not has_part(recipe.family, "cost"):
         return None
     encoder = library.read("encoder", recipe.encoder)
-    found: Cost = part.training_cost(recipe.network, training_of(recipe), encoder, on_gpu)
+    part = part_of(recipe.family, "cost")
+    found: Cost = part.training_cost(recipe.network, training_of(recipe), encoder, on_gpu, is_compiled)
     return found
 
 
@@ -93,24 +96,32 @@ def devices_needed(cost: Cost, training: Any, memory_bytes: float) -> int | None
     return None
 
 
-def checkpoint_bytes(cost: Cost, training: Any) -> int:
-    """One checkpoint: weights, both moments and the average, in fp32."""
-    return cost.num_parameters * (16 if training.ema_decay else 12)
+def host_bytes(cost: Cost, training: Any, strategy: str) -> int:
+    """The machine's memory that rank 0 takes, beside its GPU's, while a checkpoint is written.
+
+    What lies in shares is brought together there, whole; a network that each device holds is written tensor by tensor.
+    """
+    return checkpoint_bytes(cost.num_parameters, training) if strategy == "fsdp2" else 0
 
 
 def disk_bytes(cost: Cost, training: Any) -> int:
     """Checkpoints, with the one being written, and the weights in a state and in a package."""
-    return (KEPT + 1) * checkpoint_bytes(cost, training) + 2 * 4 * cost.num_parameters
+    return (KEPT + 1) * checkpoint_bytes(cost.num_parameters, training) + 2 * 4 * cost.num_parameters
 
 
 def shard_bytes(cost: Cost, training: Any, vocab_size: int) -> int:
-    """Shards of all that a training reads, if it reads nothing twice: 2 bytes an id, or 4 from 65,536 ids on."""
+    """Shards of all that a training reads, at most, since it may read them twice: 2 bytes an id, 4 from 65,536 on."""
     return training.num_steps * cost.batch_items * (2 if vocab_size < 1 << 16 else 4)
 
 
 def total_flops(cost: Cost, training: Any) -> float:
     """Forward and backward passes of a whole training; activations computed again not counted."""
     return training.num_steps * cost.step_flops
+
+
+def recomputed_flops(cost: Cost, training: Any) -> float:
+    """What a whole training computes again, if the recipe says so."""
+    return training.num_steps * cost.recomputed_flops if training.activation_checkpointing else 0.0
 
 
 def seconds(cost: Cost, training: Any, flops_per_second: float, num_devices: int) -> float:
@@ -122,5 +133,5 @@ def seconds(cost: Cost, training: Any, flops_per_second: float, num_devices: int
         flops_per_second: what one device really computes: its peak, times the share of it that is reached.
         num_devices: that share a batch.
     """
-    again = cost.recomputed_flops if training.activation_checkpointing else 0.0
-    return training.num_steps * (cost.step_flops + again) / (flops_per_second * num_devices)
+    flops = total_flops(cost, training) + recomputed_flops(cost, training)
+    return flops / (flops_per_second * num_devices)

@@ -44,6 +44,12 @@ def num_devices() -> int:
     return wanted or found
 
 
+def compiles_layers(on_gpu: bool) -> bool:
+    """Whether the settings want layers compiled there; `components.blocks.Compiled` does it."""
+    wanted = settings().compile
+    return wanted == "on" or (wanted == "auto" and on_gpu)
+
+
 def set_threads(num_processes: int = 1) -> None:
     """Give torch as many threads as the settings say; by default one per core that this process may use."""
     import torch

@@ -23,8 +23,8 @@ from models import FAMILIES, part_of
 GRAPH_NAME = "dvc.yaml"
 HEADER = "# Rendered from recipes/ by `hiraku graph`, and committed like a lock file: edit the recipes, not this.\n"
 
-# The keys of a YAML file that a verb reads. `description` and `publish` reach no stage, so editing them makes nothing
-# stale; encoders and tasks are read whole.
+# The keys of a YAML file that a verb reads. `description`, `expected_gigabytes` and `publish` reach no stage: an edit
+# there makes nothing stale; encoders and tasks are read whole.
 READS = {
     "ingest": ("licence", "source", "columns", "splits", "min_records", "max_reject_share"),
     "validate": ("language", "licence", "columns", "splits", "min_records", "allowed_licences"),

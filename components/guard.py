@@ -48,5 +48,5 @@ class Guard:
 
 
 def listed(numbers: Iterable[int]) -> str:
-    """Batch numbers for a person: `12, 40, 41`."""
-    return ", ".join(f"{number:,}" for number in numbers)
+    """Batch numbers for a person, as `hiraku batch` takes them: `12, 1040, 1041`."""
+    return ", ".join(map(str, numbers))

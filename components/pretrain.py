@@ -13,6 +13,7 @@ from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
 from components.recipes import Library, Recipe
+from components.training_schema import deciding
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
@@ -33,7 +34,7 @@ def pretrain(name: str) -> None:
 
     Raises:
         Refused: the recipe is no base model, its sections and encoder do not fit each other, its shards are older than
-            their encoder, or the loss is not finite.
+            their encoder, or more steps go wrong than the guard allows.
         Busy: another process trains it.
         Stopped: a signal asked for the end; the next run goes on from there.
     """
@@ -45,20 +46,19 @@ def pretrain(name: str) -> None:
             f"Recipe '{name}' has no section 'pretrain', so there is nothing to train. Run: hiraku {verb} {name}"
         )
     manifest = _manifest(name, recipe)
+    sections = {key: getattr(recipe, key) for key in SECTIONS}
+    sections = {key: each.model_dump() if hasattr(each, "model_dump") else each for key, each in sections.items()}
     facts = {
-        "sections": {key: getattr(recipe, key) for key in SECTIONS},
+        "sections": sections | {"pretrain": deciding(sections["pretrain"])},
         "parents": manifest.parents,
         "revisions": manifest.revisions,
     }
-    facts["sections"] = {
-        key: value.model_dump() if hasattr(value, "model_dump") else value for key, value in facts["sections"].items()
-    }
     checkpoints = Checkpoints("pretrain", name, fingerprint_of(facts))
     if not ranks.is_main():
-        _train(recipe, checkpoints, facts["sections"])
+        _train(recipe, checkpoints, sections)
         return
     with checkpoints.held(), gpu_held():
-        _pretrain(recipe, manifest, checkpoints, facts["sections"])
+        _pretrain(recipe, manifest, checkpoints, sections)
         # The last one stays until the result is recorded: a kill before that costs no training.
         checkpoints.keep_last()
         leave_scratch(checkpoints.folder)

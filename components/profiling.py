@@ -24,12 +24,19 @@ class Profiler:
 
     def step(self, num_done: int) -> None:
         """After each step: how many this run has done."""
-        if self.num_steps and num_done == FIRST_STEP:
+        if self.num_steps and num_done == FIRST_STEP and self.profile is None:
             self.profile = torch.profiler.profile(profile_memory=True)
             self.profile.start()
-        elif self.profile is not None and num_done == FIRST_STEP + self.num_steps:
-            self.profile.stop()
-            self.profile.export_chrome_trace(str(self.journal.folder / TRACE_NAME))
-            key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-            self.journal.note(TABLE_NAME, self.profile.key_averages().table(sort_by=key, row_limit=NUM_ROWS))
-            self.profile = None
+        elif self.profile is not None and num_done >= FIRST_STEP + self.num_steps:
+            self.finish()
+
+    def finish(self) -> None:
+        """Leave what was recorded, if a training ends or goes back before its time; nothing is recorded after."""
+        self.num_steps = 0
+        if self.profile is None:
+            return
+        self.profile.stop()
+        self.profile.export_chrome_trace(str(self.journal.folder / TRACE_NAME))
+        key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        self.journal.note(TABLE_NAME, self.profile.key_averages().table(sort_by=key, row_limit=NUM_ROWS))
+        self.profile = None

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from components.outcomes import Outcome, Refused, Stopped, write_outcome
+from components.lifeline import bound_environment
+from components.outcomes import Outcome, Refused, Stopped, clear_outcome, read_outcome, write_outcome
 from components.wording import ending
 
 GRACE_SECONDS = 10.0
@@ -71,11 +73,22 @@ def add_up(values: list[float]) -> list[float]:
     return total.tolist()
 
 
+def values(own: float) -> list[float]:
+    """What each rank gives, in their order; all must ask."""
+    return add_up([own if number == rank() else 0.0 for number in range(num_ranks())])
+
+
+def outcome_name(name: str, number: int) -> str:
+    """Under what name another rank than 0 leaves its outcome."""
+    return f"{name}.rank{number}"
+
+
 @contextmanager
 def started(verb: str, name: str, count: int) -> Iterator[None]:
     """Run the block as rank 0 of `count` processes of this machine; the others run the same stage.
 
     Raises:
+        Refused: another rank was refused something; in its words.
         RuntimeError: another rank ended before its time; it says how.
     """
     with socket.socket() as probe:
@@ -91,9 +104,10 @@ def started(verb: str, name: str, count: int) -> Iterator[None]:
     except (Refused, Stopped):
         raise
     except Exception as error:
-        if reason := others.reason(wait_seconds=1.0):
-            raise RuntimeError(reason) from error
-        raise
+        found = others.failure(GRACE_SECONDS)
+        if found is None:
+            raise
+        raise (Refused if found.kind == "refused" else RuntimeError)(found.reason) from error
     finally:
         others.end()
         leave()
@@ -123,25 +137,35 @@ class _Others:
         command = [sys.executable, "-m", "components", verb, name]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         for number in range(1, count):
-            environment = os.environ | shared | {"RANK": f"{number}", "LOCAL_RANK": f"{number}"}
+            clear_outcome(verb, outcome_name(name, number))
+            environment = bound_environment() | shared | {"RANK": f"{number}", "LOCAL_RANK": f"{number}"}
             self.processes[number] = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
 
-    def reason(self, wait_seconds: float = 0.0) -> str:
-        """How a rank ended before its time; empty if none did."""
-        self.is_over.wait(wait_seconds)
-        for number, process in self.processes.items():
-            if process.poll():
-                return f"Rank {number} of {self.verb} {self.name} {ending(process.returncode)}."
-        return ""
+    def failure(self, wait_seconds: float = 0.0) -> Outcome | None:
+        """How a rank ended before its time; None if none did.
+
+        Args:
+            wait_seconds: the longest to wait for it; whoever notices first that a connection is lost is not the cause.
+        """
+        deadline = time.monotonic() + wait_seconds
+        while not (dead := [number for number, each in self.processes.items() if each.poll()]):
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.05)
+        told = read_outcome(self.verb, outcome_name(self.name, dead[0]))
+        if told is not None:
+            return Outcome(told.kind, f"Rank {dead[0]}: {told.reason}")
+        how = ending(self.processes[dead[0]].returncode)
+        return Outcome("failed", f"Rank {dead[0]} of {self.verb} {self.name} {how}.")
 
     def _watch(self) -> None:
         """End this process when another rank is dead and the wait for it, such as NCCL's, would last."""
         while not self.is_over.wait(0.5):
-            reason = self.reason()
-            if reason and not self.is_over.wait(GRACE_SECONDS):
-                sys.stderr.write(f"{reason}\n")
-                write_outcome(self.verb, self.name, Outcome("failed", reason))
+            found = self.failure()
+            if found and not self.is_over.wait(GRACE_SECONDS):
+                sys.stderr.write(f"{found.reason}\n")
+                write_outcome(self.verb, self.name, found)
                 os._exit(1)
 
     def end(self) -> None:

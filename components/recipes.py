@@ -73,6 +73,8 @@ class Corpus(Strict):
     """More rejects than this share of all rows refuse the corpus: the raw data or the filters are wrong."""
     allowed_licences: list[str] = []
     """Licences a record may carry besides the corpus's own; anything else fails validation."""
+    expected_gigabytes: float | None = Field(default=None, gt=0)
+    """About how much text there is, in 10^9 bytes and not compressed; only `hiraku doctor` reads it, to plan."""
 
     @field_validator("columns")
     @classmethod

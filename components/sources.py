@@ -12,6 +12,7 @@ refused with the command that mends it. Memory holds one row, or for Parquet one
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -79,32 +80,43 @@ def locate(corpus: str, source: Any) -> list[Path]:
             format_of(path, source.format)
             found[path] = None
             continue
-        inside = [file for file in _files_below(path) if _known(file, source.format)]
+        inside = sorted(_files_below(path, source.format), key=lambda file: file.as_posix())
         if not inside:
             raise Refused(
                 f"corpus '{corpus}': {path} holds no file with an ending of format '{source.format}' "
-                f"({', '.join(_endings(source.format))}). {_how_to_bring(corpus, source)}"
+                f"({', '.join(endings_of(source.format))}). {_how_to_bring(corpus, source)}"
             )
         found.update(dict.fromkeys(inside))
     return list(found)
+
+
+def is_there(path: Path, file_format: str = "auto") -> bool:
+    """Whether a path of a corpus is a file that this user may read, or a folder with one of a known format.
+
+    Args:
+        path: a file or a folder; whether it exists is asked here.
+        file_format: `source.format` of the corpus.
+    """
+    files = _files_below(path, file_format) if path.is_dir() else (path,) if path.is_file() else ()
+    return any(os.access(file, os.R_OK) for file in files)
 
 
 def _how_to_bring(corpus: str, source: Any) -> str:
     return f"Run: hiraku collect {corpus}" + ("" if source.generator else " --from FOLDER")
 
 
-def _files_below(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    visible = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(visible, key=lambda path: path.as_posix())
+def _files_below(folder: Path, file_format: str) -> Iterator[Path]:
+    """The files of a format, in no order, none of them hidden."""
+    endings = tuple(endings_of(file_format))
+    for path in folder.rglob("*"):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not is_hidden and path.name.endswith(endings) and path.is_file():
+            yield path
 
 
-def _endings(file_format: str) -> list[str]:
+def endings_of(file_format: str) -> list[str]:
+    """How the names of a format's files end; of `auto`, those of all."""
     return [ending for ending, known in ENDINGS.items() if file_format in ("auto", known)]
-
-
-def _known(path: Path, file_format: str) -> bool:
-    return path.name.endswith(tuple(_endings(file_format)))
 
 
 def format_of(path: Path, file_format: str = "auto") -> str:

@@ -4,7 +4,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,9 +18,7 @@ def make_strategy(kind: str) -> Strategy | str:
     if ranks.num_ranks() == 1:
         return "auto"
     if kind == "ddp":
-        return DDPStrategy(
-            cluster_environment=LightningEnvironment(), broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     return ModelParallelStrategy(data_parallel_size=ranks.num_ranks(), tensor_parallel_size=1)
 
 
@@ -34,7 +31,8 @@ def shard(objective: Any, blocks: list[nn.Module], mesh: DeviceMesh | None, prec
         raise RuntimeError("the strategy has no mesh of devices yet")
     mesh = mesh["data_parallel"]
     half = torch.bfloat16 if precision == "bf16" else None
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
+    # What passes from layer to layer stays in fp32, as under autocast on one device.
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(objective, mesh=mesh, mp_policy=policy)
@@ -101,13 +99,11 @@ def load_weights(tensors: dict[str, Tensor], found: dict[str, Tensor]) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take up a state of whole tensors, as `whole` gives it."""
+    """Take up a copy of a state of whole tensors, as `whole` gives it."""
+    optimizer.state.clear()  # else the moments before stand beside those that come
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
     moments = {
-        number: {
-            key: _like(parameters[number], value) if isinstance(value, Tensor) and value.ndim else value
-            for key, value in entry.items()
-        }
+        number: {key: _like(parameters[number], value) if value.ndim else value.clone() for key, value in entry.items()}
         for number, entry in state["state"].items()
     }
     optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})

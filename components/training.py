@@ -1,6 +1,6 @@
 """The trainer of every family: Lightning around an objective, on one device or several, from the newest checkpoint on.
 
-It needs torch, lightning, numpy and the files beside it, so it runs on a bare GPU machine.
+It knows no orchestrator, no tracking server and no data versions, so it runs on a bare GPU machine.
 """
 
 import itertools
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 
 from components import ranks
@@ -54,6 +56,11 @@ def _refuse_what_cannot_be_shared(job: Job, count: int) -> None:
             f"{batch} (one batch) and 1. "
             "Make the batch or the samples smaller (the recipe's section 'samples'), or add data."
         )
+    if count > 1 and job.training.strategy == "single":
+        raise Refused(
+            f"{count} processes were started for a training with strategy 'single', which takes one device. Set the "
+            "recipe's key 'strategy' to ddp or fsdp2, or start one process."
+        )
     if batch % count:
         raise Refused(
             f"A batch has {batch} samples, which {count} devices cannot share evenly. Make the batch a multiple of "
@@ -72,12 +79,14 @@ def make_trainer(training: Any) -> pl.Trainer:
     for harmless in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
         warnings.filterwarnings("ignore", message=harmless)
     on_gpu = uses_gpu()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # all is written before it is read
     set_threads(ranks.num_local_ranks())
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=ranks.num_local_ranks(),
         num_nodes=ranks.num_ranks() // ranks.num_local_ranks(),
         strategy=make_strategy(training.strategy),
+        plugins=[LightningEnvironment()],  # ours are the ranks, also within an allocation of SLURM
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
         max_steps=-1,
         max_epochs=-1,
@@ -115,17 +124,20 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
     count = ranks.num_ranks() if ranks.are_given() or section.strategy == "single" else num_devices()
     _refuse_what_cannot_be_shared(job, count)
     found = checkpoints.load()
+    begin = found[0] if found else 0
     label = f"{checkpoints.verb} {checkpoints.name}"
-    with Progress(label, section.num_steps, found[0] if found else 0, is_silent=not ranks.is_main()) as progress:
+    with Progress(label, section.num_steps, begin, is_silent=not ranks.is_main()) as progress:
         if found:
-            progress.say(f"going on after step {found[0]:,}, from {checkpoints.folder}")
-        if found is None or found[0] < section.num_steps:
+            progress.say(f"going on after step {begin:,}, from {checkpoints.folder}")
+        if found is None or begin < section.num_steps:
             if ranks.is_main():
                 num_parameters = sum(each.numel() for each in job.objective.network.parameters())
                 checkpoints.require_space(checkpoint_bytes(num_parameters, section))
             others = ranks.started(checkpoints.verb, checkpoints.name, count) if count > ranks.num_ranks() else None
             with others or nullcontext():
-                found = _fit(TrainingModule(job, checkpoints, found, journal, progress))
+                module = TrainingModule(job, checkpoints, found, journal, progress)
+                found = None  # the checkpoint's file keeps its room on the disk as long as anybody knows its tensors
+                found = _fit(module)
     step, state = found
     journal.rewrite(state["points"])
     network = job.build() if is_sharded(job.objective) else job.objective.network
@@ -157,6 +169,9 @@ def _fit(module: TrainingModule) -> tuple[int, dict[str, Any]]:
         progress.say("bf16 is more than ten times slower than fp32 on this CPU: set precision: fp32")
     if section.activation_checkpointing:
         recompute(module.job.blocks)
+    if ranks.num_ranks() > 1:
+        # Lightning tells its ranks of a signal in every turn, through the device; ours agree about it by themselves.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign] # noqa: SLF001
     with explained(lambda: module.step == module.first_step):
         trainer.fit(module, train_dataloaders=_Turns())
     if module.step < section.num_steps:

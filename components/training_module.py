@@ -13,18 +13,17 @@ saved; if a loss turns out bad, the training goes back to the last good checkpoi
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from components import randomness, ranks
-from components.batches import BatchPlan, Feed
+from components.batches import BatchPlan, Feed, micro_batches, valid_batches
 from components.blocks import Compiled, CompileError
 from components.checkpoints import Checkpoints
 from components.guard import Guard, listed
@@ -66,24 +65,6 @@ def batch_plan(job: Job) -> BatchPlan:
     return BatchPlan(len(job.train_samples), job.training.samples.batch_samples, job.training.seed)
 
 
-def micro_batches(batch: dict[str, Tensor], num_samples: int) -> Iterator[dict[str, Tensor]]:
-    """A batch in parts of so many samples, the last one with what is left."""
-    total = len(next(iter(batch.values())))
-    for start in range(0, total, num_samples):
-        yield {key: value[start : start + num_samples] for key, value in batch.items()}
-
-
-def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]]:
-    """The held-out samples of every validation, the same ones each time, as micro-batches.
-
-    Spread evenly over all there are, so that each part of a mixture has its share.
-    """
-    size, count = training.samples.micro_batch_samples, min(training.valid_samples, len(samples))
-    numbers = np.arange(count) * len(samples) // count
-    for start in range(0, count, size):
-        yield samples.batch(numbers[start : start + size], 0)
-
-
 class TrainingModule(pl.LightningModule):
     """Optimiser steps, and at their ends points, validation and checkpoints."""
 
@@ -100,6 +81,7 @@ class TrainingModule(pl.LightningModule):
         self.num_items, self.previews = 0, list[str]()
         self.guard, self.stop = Guard(self.section.guard), StopSignal()
         self.pending: list[tuple[int, dict[str, Tensor], Tensor]] = []
+        self.good_step, self.went_back_to = self.step, -1
         self.units = Counter[str]()
         for batch in valid_batches(job.training, job.valid_samples):
             self.units.update(job.objective.units(batch, job.encoder))
@@ -163,7 +145,20 @@ class TrainingModule(pl.LightningModule):
             self.checkpoints.save(self.step, state)
             if self.step == self.section.num_steps:
                 self.last = self.step, state
-        self.saved_at = time.monotonic()
+        self.saved_at, self.good_step = time.monotonic(), self.step
+
+    def _require_one_checkpoint(self, found: tuple[int, dict[str, Any]] | None) -> None:
+        """Let no rank go on from another step than the others.
+
+        Raises:
+            Refused: they have found different checkpoints.
+        """
+        steps = [int(step) for step in ranks.values(float(found[0] if found else 0))]
+        if len(set(steps)) > 1:
+            raise Refused(
+                f"The ranks found checkpoints of the steps {', '.join(map(str, steps))}, expected one and the same. "
+                "Set HIRAKU_CHECKPOINT_ROOT to one folder for all of them, on a disk that all machines share."
+            )
 
     def _optimizer(self) -> torch.optim.Optimizer:
         optimizer = self.optimizers()
@@ -190,6 +185,7 @@ class TrainingModule(pl.LightningModule):
         self.peak = peak_flops(self.device, self.section.precision)
         self.saved_at = time.monotonic()
         self._begin_average()
+        self._require_one_checkpoint(self.found)
         if self.found:
             self.restore(*self.found)
             self.found = None
@@ -203,8 +199,10 @@ class TrainingModule(pl.LightningModule):
         self.clock.mark("data")
         randomness.seed_step(self.section.seed, self.step, ranks.rank())
         number, ours = self.feed.next()
+        self.clock.mark("")
         counts = float(self.objective.num_items(ours)), float(self.objective.num_flops(ours))
         num_items, num_flops = map(int, ranks.add_up([*counts]))
+        self.clock.mark("data")
         parts = list(micro_batches(ours, self.section.samples.micro_batch_samples))
         sums: dict[str, Tensor] = {}
         for place, part in enumerate(parts, start=1):
@@ -238,6 +236,7 @@ class TrainingModule(pl.LightningModule):
                 raise
             self.progress.say(f"torch.compile failed, going on without it: {str(error).splitlines()[0]}")
             self.compiled.undo()
+            randomness.seed_step(self.section.seed, self.step, ranks.rank())  # the attempt has drawn numbers
             return self.objective(part)
 
     def _update(self) -> Tensor:
@@ -261,22 +260,30 @@ class TrainingModule(pl.LightningModule):
             return
         if is_logging:
             self._log()
-        paused_at = time.monotonic()
         if is_validating:
-            self._validate()
+            with self._paused():
+                self._validate()
         is_due = ranks.is_main() and time.monotonic() - self.saved_at >= settings().checkpoint_every_seconds
         is_due, is_stopping = map(bool, ranks.add_up([float(is_due), float(self.stop.received)]))
         if is_due or is_stopping or is_last:
             if not self._settle():
                 return
-            self.save()
-        self.logged_at += time.monotonic() - paused_at  # speed is that of training alone
+            with self._paused():
+                self.save()
         if is_last or is_stopping:
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
         """Give the signals back."""
         self.stop.uninstall()
+        self.profiler.finish()
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Keep the block's time out of the speed, which is that of training alone."""
+        began = time.monotonic()
+        yield
+        self.logged_at += time.monotonic() - began
 
     # ---- the end of a step -------------------------------------------------------------------------------------------
 
@@ -304,7 +311,14 @@ class TrainingModule(pl.LightningModule):
         """
         what = f"step {step:,} (batch number {number}) has {fault}"
         is_allowed = self.guard.skip(number)
+        self.profiler.finish()
+        if self.went_back_to == self.good_step and ranks.is_main():
+            # Two bad batches after one checkpoint: it may have been saved after the step that did the harm.
+            self.checkpoints.set_newest_aside()
+        ranks.add_up([0.0])  # until then the others wait
         found = self.checkpoints.load()
+        self._require_one_checkpoint(found)
+        self.went_back_to = self.good_step = found[0] if found else 0
         if not is_allowed:
             raise Refused(
                 f"{what}. That is one more than guard.max_skipped_batches, {self.section.guard.max_skipped_batches}, "
@@ -372,5 +386,8 @@ class TrainingModule(pl.LightningModule):
                 items = self.objective.num_items(batch) if turn < len(batches) else 0
                 total += float(self.objective(self.trainer.strategy.batch_to_device(batch)).total) * items
                 num_items += items
+        if is_sharded(self.objective):
+            # Without gradients the root stays gathered, and the next step would compute with these weights.
+            self.objective.reshard()  # type: ignore[attr-defined]
         total, count = ranks.add_up([total, float(num_items)])
         return total / count

@@ -86,3 +86,13 @@ class Training(Strict):
     objective: Any
     samples: Any
     preview: Any
+
+
+def deciding(section: dict[str, Any]) -> dict[str, Any]:
+    """What of a training section decides its outcome, but for rounding; the rest may change while it goes on.
+
+    So what a message advises to someone who is short of memory, or whose batches are bad, costs no step.
+    """
+    rest = {"strategy", "activation_checkpointing", "guard"}
+    samples = {key: value for key, value in section["samples"].items() if not key.startswith("micro_batch_")}
+    return {key: value for key, value in section.items() if key not in rest} | {"samples": samples}

@@ -26,6 +26,11 @@ def unknown_name(what: str, name: str, known: Iterable[str], way_out: str) -> st
     return f"No {what} named '{name}'. {hint} {way_out}"
 
 
+def either(ways: list[str]) -> str:
+    """Several ways out, of which one is to be taken: `a, b or c`."""
+    return " or ".join(part for part in (", ".join(ways[:-1]), ways[-1]) if part)
+
+
 def one_line(text: object, limit: int = 200) -> str:
     """Shorten a value for a message: a single line of at most `limit` characters."""
     flat = " ".join(str(text).split())

@@ -23,13 +23,14 @@ encoder: letters
 pretrain:
   shards: [{{shards: stories+letters}}]
   objective: {{kind: next-token}}
-  samples: {{window_tokens: 8, batch_tokens: 64, micro_batch_tokens: 32}}
+  samples: {{window_tokens: 8, batch_tokens: 64, micro_batch_tokens: {micro_tokens}}}
   num_steps: {num_steps}
   strategy: {strategy}
   # The bias of the keys has no gradient but rounding, which a smaller epsilon would blow up to a whole step.
   optimizer: {{learning_rate: 0.01, epsilon: 0.001}}
   learning_rate: {{kind: cosine, warmup_steps: 3}}
-  validate_every_steps: 7
+  validate_every_steps: {validate_every}
+  ema_decay: {ema_decay}
   valid_samples: 10
   preview: {{prompts: [むかし], new_tokens: 4}}
 evaluate: {{tasks: [none]}}
@@ -39,7 +40,7 @@ package: {{title: Tiny, summary: Tiny., limits: All., example_prompt: むかし}
 
 def write_project(
     root: Path, num_steps: int = 30, architecture: str = "gpt2", name: str = "tiny", strategy: str = "single",
-    dropout: float = 0.1,
+    dropout: float = 0.1, micro_tokens: int = 32, validate_every: int = 7, ema_decay: float | None = None,
 ) -> None:  # fmt: skip
     """Write recipe, tokenizer and shards below a folder, which becomes the current one."""
     import sentencepiece
@@ -52,6 +53,7 @@ def write_project(
     os.chdir(root)
     (root / "recipes").mkdir(exist_ok=True)
     values = {"num_steps": num_steps, "architecture": architecture, "strategy": strategy, "dropout": dropout}
+    values |= {"micro_tokens": micro_tokens, "validate_every": validate_every, "ema_decay": ema_decay or "null"}
     recipe = RECIPE.format(**values)
     (root / "recipes" / f"{name}.yaml").write_text(recipe, encoding="utf-8")
     chance = random.Random(0)

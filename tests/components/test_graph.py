@@ -261,6 +261,15 @@ def test_editing_an_expectation_is_no_reason_to_ingest_again(library: Library) -
     assert not [key for key in keys if key == "columns" or key.endswith("expectations")]
 
 
+def test_saying_how_large_a_corpus_is_makes_nothing_stale(library: Library) -> None:
+    before = render(library)
+    path = Path("recipes/corpora/text.yaml")
+    path.write_text(path.read_text() + "\nexpected_gigabytes: 3\n")
+    grown = Library()
+    assert grown.read("corpus", "text").expected_gigabytes == 3
+    assert render(grown) == before
+
+
 def test_a_key_taken_out_of_a_yaml_makes_its_stage_stale_through_real_dvc(library: Library, tmp_path: Path) -> None:
     """DVC notices a parameter that changes, and none that is no longer listed."""
     spm = {"kind": "sentencepiece", "corpora": [{"corpus": "text"}], "vocab_size": 400, "algorithm": "unigram"}

@@ -1,14 +1,17 @@
 """The seven language models of arXiv 2404.01657: their recipes agree with what their sources state."""
 
+import json
 import math
+import subprocess
+import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from components.cost import cost_of
 from components.graph import plan
 from components.recipes import Library
-from components.trial import one_step
 from models.gpt import network, schema
 from tests.conftest import ROOT
 
@@ -50,7 +53,7 @@ def test_a_recipe_has_exactly_the_released_parameters(library: Library, name: st
     assert recipe.network.expected_num_parameters == RELEASED[name]
     assert schema.num_parameters(recipe.network, facts["vocab_size"]) == RELEASED[name]
     assert network.num_parameters(recipe.network, facts) == RELEASED[name]  # on the meta device
-    cost = cost_of(library, name, on_gpu=True)
+    cost = cost_of(library, name, on_gpu=True, is_compiled=True)
     assert cost is not None
     assert cost.num_parameters == RELEASED[name]
 
@@ -93,12 +96,35 @@ def test_a_batch_is_whole_micro_batches_on_one_two_four_and_eight_devices(librar
         assert samples.batch_tokens // samples.micro_batch_tokens % 8 == 0, name
 
 
+STEP = """
+import dataclasses, json, sys
+from components.recipes import Library
+from components.trial import one_step
+print(json.dumps(dataclasses.asdict(one_step(Library(), sys.argv[1], int(sys.argv[2])))))
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["japanese-gpt2-xsmall", "japanese-gpt2-small", "japanese-gpt-neox-small"])
-def test_the_real_network_takes_one_optimiser_step(library: Library, name: str) -> None:
-    done = one_step(library, name, 64)
+@pytest.mark.parametrize(
+    ("name", "num_tokens"),
+    [
+        ("japanese-gpt2-xsmall", 64),
+        ("japanese-gpt2-small", 64),
+        ("japanese-gpt2-medium", 64),
+        ("japanese-gpt-neox-small", 64),
+        ("japanese-gpt2-xsmall", 2048),  # activations, not parameters, take most of the memory
+    ],
+)
+def test_the_real_network_takes_an_optimiser_step_in_the_memory_that_is_estimated(
+    library: Library, name: str, num_tokens: int
+) -> None:
+    free = psutil.virtual_memory().available
+    if name == "japanese-gpt2-medium" and free < 8e9:
+        pytest.skip(f"takes 6.5 GB, {free / 1e9:.1f} GB are free")
+    words = [sys.executable, "-c", STEP, name, str(num_tokens)]
+    done = json.loads(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     vocab_size = library.read("encoder", library.read("recipe", name).encoder).vocab_size
-    assert done.loss == pytest.approx(math.log(vocab_size), abs=0.3)
-    assert done.is_finite
-    assert done.num_moved == done.num_tensors
-    assert done.estimated_bytes < 4e9
+    assert done["loss"] == pytest.approx(math.log(vocab_size), abs=0.3)
+    assert done["is_finite"]
+    assert done["num_with_gradient"] == done["num_tensors"]
+    assert 0.7 < done["peak_bytes"] / done["estimated_bytes"] < 1.15

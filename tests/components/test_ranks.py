@@ -26,6 +26,8 @@ from tests.conftest import ROOT
 
 PATIENCE_SECONDS = 240.0
 STARTED: list["subprocess.Popen[str]"] = []
+WORK: dict[str, Any] = {"dropout": 0.0, "micro_tokens": 16, "validate_every": 3, "ema_decay": 0.9}
+"""Several micro-batches for each rank, and steps after a validation with averaged weights."""
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 """Sums over ranks are added in another order."""
 
@@ -101,7 +103,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     here = Path.cwd()
     for architecture in ("gpt2", "gpt_neox"):
         roots[architecture] = root = tmp_path_factory.mktemp(architecture)
-        write_project(root, 40, architecture, dropout=0.0)
+        write_project(root, 40, architecture, **WORK)
         os.chdir(here)
         finish(start(root, 2))  # strategy `single` takes one device, however many there are
     return roots
@@ -113,7 +115,7 @@ def test_two_ranks_train_as_one_does_whoever_is_killed_and_however_many_go_on(
     strategy: str, alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, 40, strategy=strategy, dropout=0.0)
+    write_project(tmp_path, 40, strategy=strategy, **WORK)
     process = start(tmp_path, 2, every_seconds=0)
     family = kill_after(tmp_path, process, 5, lambda main: psutil.Process(main).children()[0].pid)
     assert len(family) == 1
@@ -131,7 +133,7 @@ def test_a_network_whose_head_is_its_own_is_shared_as_well(
     alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, 40, "gpt_neox", strategy="fsdp2", dropout=0.0)
+    write_project(tmp_path, 40, "gpt_neox", strategy="fsdp2", **WORK)
     finish(start(tmp_path, 2))
     assert_trained_alike(tmp_path, alone["gpt_neox"])
 
@@ -171,7 +173,7 @@ def test_torchrun_starts_the_ranks_where_a_person_wants_it_to(
     alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, 40, strategy="ddp", dropout=0.0)
+    write_project(tmp_path, 40, strategy="ddp", **WORK)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

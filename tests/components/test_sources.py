@@ -225,6 +225,25 @@ def test_a_folder_without_readable_files_is_refused():
         sources.locate("x", files("c"))
 
 
+def test_data_are_there_if_a_file_of_the_format_is(project):
+    folder = sources.paths.DATA / "c"
+    assert not sources.is_there(folder)
+    folder.mkdir()
+    for name in ("c/notes.md", "c/.hidden.jsonl", "c/.git/x.jsonl", "c/sub/b.md"):
+        write(name, b"")
+    assert not sources.is_there(folder)
+    file = write("c/sub/a.txt.gz", b"")
+    assert sources.is_there(folder)
+    assert sources.is_there(file)
+    assert not sources.is_there(folder, "jsonl")
+
+
+def test_a_file_that_this_user_may_not_read_is_not_there(project, monkeypatch):
+    write("c/a.txt", b"")
+    monkeypatch.setattr(sources.os, "access", lambda *_: False)
+    assert not sources.is_there(sources.paths.DATA / "c")
+
+
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "a/../../b"])
 def test_a_path_out_of_data_is_refused(name):
     with pytest.raises(Refused, match="leads out of data/"):

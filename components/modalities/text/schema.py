@@ -76,6 +76,11 @@ class SentencePiece(Strict):
     num_threads: int = Field(default=1, ge=1)
     """A unigram vocabulary depends on it, so it is part of the recipe."""
 
+    @property
+    def memory_ratio(self) -> int | None:
+        """Bytes of memory that fitting takes for each byte of text; None where it has not been measured."""
+        return {"bpe": 20}.get(self.algorithm)  # 0.48 GB for 24 MB
+
 
 class HeldOutBits(Strict):
     """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
