@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 from components import VERBS, paths, tracking
-from components.graph import plan, plan_to
+from components.graph import Stage, plan, plan_to
 from components.manifest import MANIFEST_NAME
 from components.outcomes import Refused
-from components.recipes import Foreign, Library
+from components.recipes import Foreign, Library, references
 from components.settings import settings
 from components.wording import one_line, shown
 from flows import collect, server, workspace
@@ -57,11 +57,36 @@ def before_verb(verb: str, name: str, say: Say) -> None:
         )
     needed = plan_to(library, verb, name)
     _project(say)
-    lacking = [each for each in needed[:-1] if not (paths.state(each.verb, each.name) / MANIFEST_NAME).is_file()]
-    if lacking:
-        commands = "".join(f"\n  hiraku {each.verb} {each.name}" for each in lacking)
-        raise Refused(f"{verb} {name} reads what has not been made yet. Run first:{commands}")
+    if lacking := [each for each in needed[:-1] if not _is_made(each.verb, each.name)]:
+        raise Refused(_unmade(f"{verb} {name}", lacking))
     collect.require_obtainable(library, needed[-1:])
+
+
+def before_batch(recipe: str) -> None:
+    """Refuse to show a batch of shards that are not made.
+
+    Raises:
+        Refused: no such recipe, or what its training reads is not made; the message names all stages to run.
+    """
+    library = Library()
+    section = library.read("recipe", recipe)
+    verb = next((each for each in ("pretrain", "align") if getattr(section, each, None) is not None), None)
+    if verb is None:
+        return
+    shards = [name for kind, name in references(getattr(section, verb)) if kind == "shards"]
+    if _is_made("fit", section.encoder) and all(_is_made("shard", name) for name in shards):
+        return  # a batch needs none of the stages before these
+    lacking = [each for each in plan_to(library, verb, recipe)[:-1] if not _is_made(each.verb, each.name)]
+    raise Refused(_unmade(f"A batch of {recipe}", lacking))
+
+
+def _is_made(verb: str, name: str) -> bool:
+    return (paths.state(verb, name) / MANIFEST_NAME).is_file()
+
+
+def _unmade(what: str, lacking: list[Stage]) -> str:
+    commands = "".join(f"\n  hiraku {each.verb} {each.name}" for each in lacking)
+    return f"{what} reads what has not been made yet. Run first:{commands}"
 
 
 def _require_components(verbs: Iterable[str]) -> None:

@@ -15,10 +15,11 @@ from components.generators import GENERATORS
 from components.graph import Stage
 from components.outcomes import Refused
 from components.recipes import Corpus, Library
+from components.sources import ENDINGS, endings_of, is_there
 from components.wording import one_line, unknown_name
 from flows import workspace
 
-KNOWN_ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+KNOWN_ENDINGS = tuple(ENDINGS)
 EMPTY_DATA_FILE = "outs:\n- hash: md5\n  path: data\n"
 
 Say = Callable[[str], None]
@@ -32,7 +33,7 @@ def raw_paths(corpus: Corpus) -> list[Path]:
 def missing(library: Library, stages: Iterable[Stage]) -> list[str]:
     """The corpora among some stages whose raw data are not all there."""
     names = [stage.name for stage in stages if stage.verb == "ingest"]
-    return [name for name in names if any(not path.exists() for path in raw_paths(library.read("corpus", name)))]
+    return [name for name in names if _lacking(library.read("corpus", name))]
 
 
 def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
@@ -50,12 +51,13 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
         with workspace.open_repo() as repo:
             known = workspace.listed_data(repo) or set()
     lacking = {name: [path for path in _lacking(corpus) if not _holds(known, path)] for name, corpus in brought.items()}
-    if told := [_absent(name, missed) for name, missed in lacking.items() if missed]:
+    if told := [_absent(library, name, missed) for name, missed in lacking.items() if missed]:
         raise Refused("\n".join(told))
 
 
 def _lacking(corpus: Corpus) -> list[Path]:
-    return [path for path in raw_paths(corpus) if not path.exists()]
+    """Paths of a corpus without data: an empty folder is none."""
+    return [path for path in raw_paths(corpus) if not is_there(path, corpus.source.format)]
 
 
 def _holds(known: set[Path], path: Path) -> bool:
@@ -63,9 +65,14 @@ def _holds(known: set[Path], path: Path) -> bool:
     return any(path == each or path in each.parents for each in known)
 
 
-def _absent(name: str, lacking: list[Path]) -> str:
-    names = ", ".join(path.as_posix() for path in lacking)
-    return f"Corpus '{name}' reads {names}, which is not here. Bring it: hiraku collect {name} --from FOLDER"
+def _absent(library: Library, name: str, lacking: list[Path]) -> str:
+    endings = ", ".join(endings_of(library.read("corpus", name).source.format))
+    empty = f"which holds no file that ends in {endings}"
+    names = ", ".join(f"{path.as_posix()}, {empty if path.is_dir() else 'which is not here'}" for path in lacking)
+    return (
+        f"Corpus '{name}' reads {names}. {library.path('corpus', name)} says where the text comes from. Bring it: "
+        f"hiraku collect {name} --from FOLDER"
+    )
 
 
 def complete(library: Library, name: str, repo: Any, say: Say) -> None:
@@ -83,7 +90,7 @@ def complete(library: Library, name: str, repo: Any, say: Say) -> None:
     if workspace.pull(repo, lacking):
         say(f"Raw data of {name} came from the DVC remote.")
     if still := _lacking(corpus):
-        raise Refused(_absent(name, still))
+        raise Refused(_absent(library, name, still))
 
 
 def collect(name: str, source: Path | None, say: Say) -> None:
@@ -109,10 +116,7 @@ def collect(name: str, source: Path | None, say: Say) -> None:
     elif generator:
         _generate(generator, name, say)
     elif still := _lacking(corpus):
-        raise Refused(
-            f"Corpus '{name}' has no generator and {', '.join(map(str, still))} is not here. "
-            f"Say where the files are: hiraku collect {name} --from FOLDER"
-        )
+        raise Refused(_absent(library, name, still))
     _record(library, targets, say)
 
 

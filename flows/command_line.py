@@ -172,7 +172,9 @@ def batch(recipe: str, number: int, /) -> int:
         The batch's number, as the trainer's messages name it: from 0, over all epochs.
     """
     from components.batch_view import batch_texts
+    from flows import checks
 
+    checks.before_batch(recipe)
     for place, text in enumerate(batch_texts(recipe, number)):
         console.rule(f"sample {place}", align="left")
         console.print(text, markup=False)
@@ -207,7 +209,7 @@ def doctor(recipe: str | None = None, /, *, step: int | None = None) -> int:
         A recipe whose need of memory, disk and precision is compared with the machine, and whose training is estimated
         on others: bytes of each strategy, FLOPs, time.
     step
-        Also take one optimiser step with the recipe's network on so many random tokens, and say what it took.
+        Also take an optimiser step with the recipe's network on about so many random tokens, and say what it took.
     """
     from flows import doctor as clinic
 

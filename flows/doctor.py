@@ -17,20 +17,22 @@ from rich.table import Table
 
 from components import cost as planning
 from components import paths, tracking
-from components.devices import bf16_instructions, num_devices, uses_gpu
-from components.graph import plan
+from components.devices import bf16_instructions, compiles_layers, num_devices, uses_gpu
+from components.manifest import MANIFEST_NAME
 from components.outcomes import Refused
-from components.recipes import Library
-from components.wording import shown
-from flows import collect, estimate, server, workspace
+from components.recipes import Library, Recipe
+from components.wording import either, shown
+from flows import estimate, server, workspace
+from flows.estimate import size
+from flows.room import Room, fit_bytes, room
 
 Level = Literal["good", "note", "bad"]
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 FASTAPI_LIMIT = Version("0.151")
 """Prefect 3.8 dies with fastapi 0.155 and later; no resolver notices."""
-COPIES_OF_RAW = 4
-"""Raw files, records, shards, and the remote's copy of them, in multiples of the raw bytes."""
 MAX_BYTES_SHARE = 0.9
+LONG_SECONDS = 30 * planning.DAY_SECONDS
+"""A training that takes longer on this CPU belongs elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def examine(recipe: str | None = None) -> list[Finding]:
     section = library.read("recipe", recipe) if recipe else None
     settings = _settings()
     findings = [*settings, *_python(), *_processor(section), *_memory(), *_accelerator(), *_project()]
-    if settings[0].level != "bad":
+    if recipe:
+        findings += _fit(library, recipe)
+    if recipe and settings[0].level != "bad":
         findings += _training(library, recipe)
     return [*findings, *_disk(library, recipe), *_servers()]
 
@@ -62,14 +66,19 @@ def consult(recipe: str | None, num_trial_items: int | None, console: Console) -
 
     Args:
         recipe: a name, or none.
-        num_trial_items: of one optimiser step to take with the recipe's network on random numbers; None takes none.
+        num_trial_items: of optimiser steps to take with the recipe's network on random numbers; None takes none.
         console: receives it.
 
     Raises:
-        Refused: no such recipe, or a trial without one or with less memory than it needs.
+        Refused: no such recipe, or a trial without one, of nothing, or with less memory than it needs.
     """
     if num_trial_items is not None and recipe is None:
         raise Refused("A trial step needs a recipe's network. Name the recipe: hiraku doctor RECIPE --step TOKENS")
+    if num_trial_items is not None and num_trial_items < 1:
+        raise Refused(
+            f"--step is {num_trial_items}, expected at least 1, of a language model tokens. For example: hiraku doctor "
+            f"{recipe} --step 64"
+        )
     code = print_findings(examine(recipe), console)
     if recipe is not None:
         library = Library()
@@ -124,7 +133,7 @@ def _python() -> Iterator[Finding]:
 def _processor(section: Any) -> Iterator[Finding]:
     has = bf16_instructions()
     cores = psutil.cpu_count(logical=True)
-    precision = getattr(getattr(section, "pretrain", None), "precision", None)
+    precision = getattr(planning.training_of(section), "precision", None)
     if has:
         yield Finding("good", "processor", f"{cores} cores with {', '.join(has)}: precision bf16 or fp32 on the CPU")
         return
@@ -135,7 +144,7 @@ def _processor(section: Any) -> Iterator[Finding]:
 
 def _memory() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
-    yield Finding("good", "memory", f"{_gigabytes(memory.available)} free of {_gigabytes(memory.total)}")
+    yield Finding("good", "memory", f"{size(memory.available)} free of {size(memory.total)}")
 
 
 def _accelerator() -> Iterator[Finding]:
@@ -147,33 +156,55 @@ def _accelerator() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         precision = "bf16 or fp32" if torch.cuda.is_bf16_supported() else "fp32"
-        yield Finding("good", "GPU", f"{found.name}, {_gigabytes(found.total_memory)}: precision {precision}")
+        yield Finding("good", "GPU", f"{found.name}, {size(found.total_memory)}: precision {precision}")
 
 
-def _training(library: Library, recipe: str | None) -> Iterator[Finding]:
-    """Whether a recipe's training fits this machine's memory."""
+def _fit(library: Library, recipe: str) -> Iterator[Finding]:
+    """Whether the fit of a recipe's encoder, if it is still to be made, finds the memory that it takes."""
+    section = library.read("recipe", recipe)
+    if not isinstance(section, Recipe) or (paths.state("fit", section.encoder) / MANIFEST_NAME).is_file():
+        return
+    found = fit_bytes(library, section.encoder)
+    if found is None:
+        return
+    text, needed = found
+    free = psutil.virtual_memory().available
+    said = f"{section.encoder} reads about {size(text)} of text, which takes about {size(needed)} of memory"
+    said += f", {size(free)} are free"
+    if needed < free * planning.MEMORY_SHARE:
+        yield Finding("good", "fit", said)
+        return
+    ways = [f"a lower share of its corpora in {library.path('encoder', section.encoder)}", "a machine with more memory"]
+    yield Finding("bad", "fit", f"{said}. Ways out: {either(ways)}")
+
+
+def _training(library: Library, recipe: str) -> Iterator[Finding]:
+    """Whether a recipe's training fits this machine's memory, and on a CPU a person's patience."""
     on_gpu = uses_gpu()
-    cost = planning.cost_of(library, recipe, on_gpu) if recipe else None
-    if recipe is None or cost is None:
+    cost = planning.cost_of(library, recipe, on_gpu, compiles_layers(on_gpu))
+    if cost is None:
         return
     training = planning.training_of(library.read("recipe", recipe))
     count = 1 if training.strategy == "single" else num_devices()
     found = planning.held(cost, training, training.strategy, count, training.activation_checkpointing)
     there = _memory_there(on_gpu) / (1 if on_gpu else count)  # processes of a CPU share its memory
     device = "each GPU" if on_gpu and count > 1 else "the GPU" if on_gpu else "the CPU"
-    text = f"{recipe} needs about {_gigabytes(found.total)} on {device}, {_gigabytes(there)} are there"
+    text = f"{recipe} takes about {size(found.total)} of memory on {device}, {size(there)} are there"
+    seconds = 0.0 if on_gpu else estimate.on_this_cpu(cost, training).seconds
     if found.total < there * planning.MEMORY_SHARE:
-        yield Finding("good", "training", text)
+        if seconds > LONG_SECONDS:
+            text += f"; it would take {estimate.duration(seconds)}, so train it elsewhere (see the table below)"
+        yield Finding("note" if seconds > LONG_SECONDS else "good", "training", text)
         return
     ways = []
     if found.total - found.activations - found.loss < there * planning.MEMORY_SHARE:
         ways.append("a smaller samples.micro_batch_tokens")
-    if not training.activation_checkpointing:
-        less = planning.held(cost, training, training.strategy, count, recompute=True).total
-        ways.append(f"activation_checkpointing: true ({_gigabytes(less)})")
+    less = planning.held(cost, training, training.strategy, count, recompute=True).total
+    if less < there * planning.MEMORY_SHARE:
+        ways.append(f"activation_checkpointing: true ({size(less)})")
     enough = planning.devices_needed(cost, training, there) if on_gpu else None
     ways.append(f"strategy: fsdp2 on {enough} such GPUs" if enough else "another machine (see the table below)")
-    yield Finding("bad", "training", f"{text}. Ways out: {', '.join(ways)}")
+    yield Finding("bad", "training", f"{text}. Ways out: {either(ways)}")
 
 
 def _memory_there(on_gpu: bool) -> int:
@@ -216,41 +247,27 @@ def _project() -> Iterator[Finding]:
 def _disk(library: Library, recipe: str | None) -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     if recipe is None:
-        yield Finding(
-            "good", "disk", f"{_gigabytes(free)} free (hiraku doctor RECIPE compares it with a recipe's need)"
-        )
+        yield Finding("good", "disk", f"{size(free)} free (hiraku doctor RECIPE compares it with a recipe's need)")
         return
-    needed = needed_bytes(library, recipe)
-    text = f"{recipe} needs about {_gigabytes(needed)}, {_gigabytes(free)} are free"
-    absent = collect.missing(library, plan(library, recipe))
-    if absent:
-        text += f"; raw data of {', '.join(absent)} are not here: add {COPIES_OF_RAW} times their size"
-    is_enough = needed < free * MAX_BYTES_SHARE
-    yield Finding(
-        "good" if is_enough else "bad", "disk", text if is_enough else f"{text}. Free some, or move .dvc/cache"
-    )
+    needed = room(library, recipe)
+    text = f"{recipe} takes about {size(needed.total)} more, {size(free)} are free{_parts(library, needed)}"
+    if needed.total < free * MAX_BYTES_SHARE:
+        yield Finding("note" if needed.absent else "good", "disk", text)
+    else:
+        yield Finding("bad", "disk", f"{text}. Free some, or keep DVC's cache on a larger disk: dvc cache dir FOLDER")
 
 
-def needed_bytes(library: Library, recipe: str) -> int:
-    """A projection of what a recipe will take on disk beyond its raw data: states, checkpoints, package."""
-    raw = 0
-    for stage in plan(library, recipe):
-        if stage.verb == "ingest":
-            sources = getattr(library.read("corpus", stage.name).source, "paths", [])
-            raw += sum(_size(paths.DATA / each) for each in sources)
-    cost = planning.cost_of(library, recipe, on_gpu=False)
-    states = planning.disk_bytes(cost, planning.training_of(library.read("recipe", recipe))) if cost else 0
-    return states + raw * COPIES_OF_RAW
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.1f} GB"
+def _parts(library: Library, needed: Room) -> str:
+    """What the need is made of where raw data are still to come; empty where they are here."""
+    if not needed.absent:
+        return ""
+    names = ", ".join(needed.absent)
+    text = f". Raw data of {names} are not here: about {size(needed.raw)} of text, which records, shards and the "
+    text += f"copies of a DVC remote bring to {size(needed.data)}"
+    if needed.unknown:
+        files = ", ".join(str(library.path("corpus", name)) for name in needed.unknown)
+        text += f", not counting {', '.join(needed.unknown)} (say how large: expected_gigabytes in {files})"
+    return f"{text}. Checkpoints and weights take {size(needed.training)}"
 
 
 # ---- servers ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ The files of a family:
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 # The one table of families. A new family is one folder and one line.
@@ -25,3 +26,8 @@ FAMILIES: dict[str, str] = {"gpt": "models.gpt"}
 def part_of(family: str, part: str) -> ModuleType:
     """Import one file of a family, such as `part_of("gpt", "schema")`."""
     return import_module(f"{FAMILIES[family]}.{part}")
+
+
+def has_part(family: str, part: str) -> bool:
+    """Whether a family has a file; what goes wrong inside of it shows when it is imported."""
+    return find_spec(f"{FAMILIES[family]}.{part}") is not None

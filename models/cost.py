@@ -2,7 +2,7 @@
 
 A family gives these functions there, which need neither torch nor data:
 
-    training_cost   network, training, encoder, on a GPU or not -> Cost
+    training_cost   network, training, encoder, on a GPU or not, layers compiled or not -> Cost
     shortened       training, number of items -> a training with one micro-batch of about so many
     batch_shapes    network, training, encoder -> the integer tensors of a micro-batch, for a trial with random numbers
 """
@@ -36,5 +36,5 @@ class Cost:
     """The same if each layer keeps its inputs only, and one layer at a time is computed again."""
     loss_bytes: int
     """What the loss takes beside, until its backward pass has ended."""
-    utilisation_share: float
-    """Share of a GPU's peak that such a network is assumed to reach."""
+    utilisation_share: float | None
+    """Share of a GPU's peak that such a network is assumed to reach; None for one so small that no share says much."""

@@ -132,9 +132,35 @@ def test_a_wrong_folder_an_empty_one_and_a_missing_one_are_refused(project: Proj
     with pytest.raises(Refused, match="is not a folder"):
         collect("smoke-text", tmp_path / "nowhere", quiet)
     shutil.rmtree("data/smoke")
-    with pytest.raises(Refused, match="--from FOLDER"):
+    with pytest.raises(Refused, match=r"recipes/corpora/smoke-text\.yaml says where .* --from FOLDER"):
         collect("smoke-text", None, quiet)
     assert not DATA_FILE.exists()
+
+
+def test_a_folder_without_a_readable_file_is_no_data(project: Project) -> None:
+    from components.graph import plan
+    from flows import collect as module
+
+    stages = plan(Library(), "smoke-gpt2")
+    assert missing(Library(), stages) == []
+    Path("data/smoke/a.jsonl").rename("data/smoke/notes.md")
+    assert missing(Library(), stages) == ["smoke-text"]
+    with pytest.raises(
+        Refused, match=r"reads data/smoke, which holds no file that ends in \.txt, .*\.parquet\. recipes/"
+    ):
+        module.require_obtainable(Library(), stages)
+    with pytest.raises(Refused, match=r"holds no file"):
+        collect("smoke-text", None, quiet)
+
+
+def test_an_empty_folder_of_a_generator_is_filled(project: Project, generator: None) -> None:
+    from flows import collect as module
+
+    Path("data/made").mkdir()
+    assert missing(Library(), [Stage("ingest", "made", (), (), ())]) == ["made"]
+    with workspace.open_repo() as repo:
+        module.complete(Library(), "made", repo, quiet)
+    assert Path("data/made/m.txt").read_text() == "made\n"
 
 
 def test_raw_data_that_are_gone_come_back_from_the_remote(project: Project, outside: Path) -> None:
@@ -165,6 +191,7 @@ def test_all_raw_data_that_nobody_can_bring_are_named_at_once(project: Project, 
     with pytest.raises(Refused) as refusal:
         module.require_obtainable(Library(), stages)
     assert str(refusal.value).splitlines() == [
-        f"Corpus '{name}' reads data/{name}, which is not here. Bring it: hiraku collect {name} --from FOLDER"
+        f"Corpus '{name}' reads data/{name}, which is not here. recipes/corpora/{name}.yaml says where the text comes "
+        f"from. Bring it: hiraku collect {name} --from FOLDER"
         for name in ("second", "third")
     ]

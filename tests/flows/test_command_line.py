@@ -306,6 +306,16 @@ def test_a_batch_shows_the_text_of_the_windows_that_the_trainer_reads(
     assert len([line for line in lines if line.startswith("sample ")]) == len(texts)
 
 
+def test_a_batch_of_an_unmade_recipe_names_all_stages_to_run(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [line.strip() for line in refusal(capsys, "pretrain", RECIPE).splitlines()[1:]]
+    assert len(commands) == 4
+    error = refusal(capsys, "batch", RECIPE, "0")
+    assert f"A batch of {RECIPE} reads what has not been made yet" in error
+    assert [line.strip() for line in error.splitlines()[1:]] == commands
+
+
 def test_a_batch_of_no_recipe_and_one_before_the_first_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
