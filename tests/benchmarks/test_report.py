@@ -36,7 +36,7 @@ def test_a_result_is_read_back_as_it_was_saved(tmp_path):
 
 def test_the_table_has_ratio_spread_and_verdict():
     assert report.result_table([RESULT]).splitlines() == [
-        "| benchmark | figure | Hiraku | peer | of the peer | ratio | wanted |",
+        "| benchmark | figure | Hiraku | peer | peer's figure | ratio | wanted |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| speed | tokens per second | 25 (20..30) | a \\| b | 10 (10..12.5) | 2.5 (2..3) | at least 1.25: yes |",
         "| speed | bits |  | a baseline | 3.5 |  |  |",

@@ -57,7 +57,9 @@ def test_the_flops_of_a_step_are_those_that_a_plan_of_a_training_counts():
             window_tokens=shape.window_tokens, batch_tokens=shape.batch_tokens, micro_batch_tokens=shape.batch_tokens
         )
         training = SimpleNamespace(samples=samples, precision="fp32")
-        cost = training_cost(_section(shape), training, SimpleNamespace(vocab_size=shape.num_ids), on_gpu=False)
+        cost = training_cost(
+            _section(shape), training, SimpleNamespace(vocab_size=shape.num_ids), on_gpu=False, is_compiled=False
+        )
         assert cost.step_flops == shape.step_flops()
 
 
@@ -82,7 +84,7 @@ def test_rows_hold_ratios_of_pairs():
     rows = _comparison(ours=(OURS, slower, OURS), theirs=(THEIRS, THEIRS, THEIRS)).rows()
     assert rows[0].figure == "fp32: tokens per CPU second"
     assert rows[0].ratio == Spread(2.0, pytest.approx(1.6), 2.0)
-    assert rows[0].verdict == "at least 1.25: yes"
+    assert rows[0].verdict == "at least 1.3: yes"
     assert rows[3].ratio == Spread(0.5, 0.5, 0.5)
     assert len(_comparison("gpu").rows()) == 3
 

@@ -15,12 +15,14 @@ ENCODER = SimpleNamespace(vocab_size=320)
 SHAPE = {"num_layers": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64, "max_positions": 16}
 
 
-def recipe(window_tokens: int = 16, warmup_steps: int = 0, network: Any = None, **package: Any) -> Any:
+def recipe(
+    window_tokens: int = 16, warmup_steps: int = 0, decay_steps: int | None = None, network: Any = None, **package: Any
+) -> Any:
     """The parts of a recipe that a family is asked about."""
     samples = subject.Samples(
         window_tokens=window_tokens, batch_tokens=window_tokens * 2, micro_batch_tokens=window_tokens
     )
-    learning_rate = SimpleNamespace(warmup_steps=warmup_steps)
+    learning_rate = SimpleNamespace(warmup_steps=warmup_steps, decay_steps=decay_steps)
     return SimpleNamespace(
         encoder="town-spm",
         network=subject.GPT2(architecture="gpt2", **SHAPE | (network or {})),
@@ -46,6 +48,7 @@ def test_a_recipe_that_fits_has_no_problem() -> None:
     [
         ({"window_tokens": 17}, "pretrain.samples.window_tokens is 17, but network.max_positions is 16"),
         ({"warmup_steps": 11}, "pretrain.learning_rate.warmup_steps is 11, but pretrain.num_steps is 10"),
+        ({"warmup_steps": 5, "decay_steps": 6}, "decay_steps is 6 after 5 warmup_steps, but pretrain.num_steps is 10"),
         ({"network": {"vocab_size": 319}}, "network.vocab_size is 319, but the encoder 'town-spm' has 320 ids"),
         ({"network": {"expected_num_parameters": 7}}, "has 27,904 parameters, expected 7 (network.expected_num_par"),
         ({"layouts": []}, "package.layouts is empty, expected one or more of transformers"),
