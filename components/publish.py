@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import paths, tracking
+from components import paths, registry, tracking
 from components.manifest import MANIFEST_NAME, Manifest, file_hash, read_manifest, tree_hash
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
@@ -127,7 +127,7 @@ def _require_version(name: str, manifest: Manifest, say: Say) -> str:
     silence: tuple[type[Exception], ...] = (Refused, *tracking.troubles())
     try:
         tracking.require_server()
-        found = tracking.find_version(name, manifest.payload_hash)
+        found = registry.find_version(name, manifest.payload_hash)
     except silence as error:
         say(f"Whether '{name}' is registered is unknown, since the registry does not answer: {one_line(shown(error))}")
         return ""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_mode
 from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
+from components.release_schema import Package, Publish
 from components.training_schema import Training
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
@@ -94,28 +95,6 @@ class Evaluate(Strict):
     """What a model is scored on."""
 
     tasks: list[TaskRef] = Field(min_length=1)
-
-
-class Package(Strict):
-    """What stands in a release besides the weights."""
-
-    layouts: list[str] = ["transformers"]
-    title: str
-    summary: str
-    """One or two sentences of the card."""
-    limits: str
-    """What the model cannot do and must not be used for."""
-    example_prompt: str
-    """The card's example starts from it; its output is what this very model answered."""
-    generation: dict[str, Any] = {}
-    """Fields of generation_config.json, such as do_sample, temperature, top_p, max_new_tokens."""
-
-
-class Publish(Strict):
-    """Where a release goes."""
-
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    private: bool = False
 
 
 class Recipe(Strict):

@@ -8,10 +8,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from components import paths, tracking
+from components import paths, registry, tracking
 from components.manifest import read_manifest
-
-ALIAS = "challenger"
 
 
 def register(name: str, release: tracking.Release) -> dict[str, Any]:
@@ -29,7 +27,7 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
         components.tracking.troubles: the tracking server does not answer as it should; trying again may help.
     """
     manifest = read_manifest("package", name)
-    found = tracking.find_version(name, manifest.payload_hash)
+    found = registry.find_version(name, manifest.payload_hash)
     is_new = found is None
     if found is None:
         folder = paths.state("package", name)
@@ -39,9 +37,10 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
             "licence": manifest.licence,
             **{f"revision {module}": str(number) for module, number in manifest.revisions.items()},
         }
-        found = tracking.add_version(name, release.open(), folder, {tracking.tag_key(k): v for k, v in tags.items()})
-    tracking.set_alias(name, ALIAS, found.version)
-    receipt = {**asdict(found), "alias": ALIAS, "uri": f"models:/{name}/{found.version}"}
+        found = registry.add_version(name, release.open(), folder, tags)
+    registry.set_alias(name, registry.CHALLENGER, found.version)
+    receipt = {**asdict(found), "alias": registry.CHALLENGER, "uri": f"models:/{name}/{found.version}"}
+    del receipt["tags"]  # they tell decisions still to come
     place = paths.receipt("register", name)
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_suffix(".partial")

@@ -32,9 +32,6 @@ BATCH_METRICS = 1000
 BATCH_PARAMETERS = 100
 MAX_VALUE_CHARS = 6000
 """Limits of MLflow's batch request."""
-TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-UPLOAD_SECONDS = 600
-"""How long a server may take to store one file of a model before it answers; the timeout of other requests is short."""
 
 
 # ---- where ----------------------------------------------------------------------------------------------------------
@@ -269,65 +266,3 @@ def tag_run(run_id: str, key: str, value: str) -> None:
 def close_run(run_id: str, status: str) -> None:
     """End a run as FINISHED, FAILED or KILLED."""
     client().set_terminated(run_id, status)
-
-
-# ---- registry -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version of a model in the registry."""
-
-    model: str
-    version: str
-    content_hash: str
-    run_id: str
-    source: str
-
-
-def find_version(model: str, content_hash: str) -> Version | None:
-    """The newest version with this content; the registry is asked, not a receipt."""
-    quoted = model.replace("'", "''")
-    found = client().search_model_versions(f"name = '{quoted}' and tags.content_hash = '{content_hash}'")
-    rows = sorted((row for row in found if row.status == "READY"), key=lambda row: int(row.version))
-    return _version(rows[-1]) if rows else None
-
-
-def add_version(model: str, run_id: str, folder: Path, tags: dict[str, str]) -> Version:
-    """Keep a folder with a run, then name it as the next version; a kill in between leaves no version."""
-    from mlflow.exceptions import MlflowException
-
-    with _patience():
-        client().log_artifacts(run_id, str(folder), "model")
-    with contextlib.suppress(MlflowException):  # it exists
-        client().create_registered_model(model)
-    source = f"{client().get_run(run_id).info.artifact_uri}/model"
-    made = client().create_model_version(model, source, run_id=run_id, tags=tags)
-    return _version(made, tags["content_hash"])
-
-
-@contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """Requests may take long meanwhile: a server answers an upload when it has stored the file."""
-    usual = os.environ.get(TIMEOUT, "")
-    os.environ[TIMEOUT] = str(max(UPLOAD_SECONDS, int(usual or 0)))
-    try:
-        yield
-    finally:
-        if usual:
-            os.environ[TIMEOUT] = usual
-        else:
-            del os.environ[TIMEOUT]
-
-
-def set_alias(model: str, alias: str, version: str) -> None:
-    """Point an alias of a model at a version."""
-    known = client().get_registered_model(model).aliases
-    if str(known.get(alias)) != version:
-        client().set_registered_model_alias(model, alias, version)
-
-
-def _version(row: Any, content_hash: str = "") -> Version:
-    tags = row.tags or {}
-    digest = content_hash or tags.get("content_hash", "")
-    return Version(row.name, str(row.version), digest, row.run_id or "", row.source or "")

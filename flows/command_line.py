@@ -1,18 +1,17 @@
 """The words of the command line. Libraries are imported inside the commands, so that help comes at once."""
 
-import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from rich.console import Console
 from rich.markup import escape
 
 from components.outcomes import Refused
+from flows import operating
 from flows.launch import StageFailed, StageStopped, terminated
+from flows.terminal import console, errors, say
 
 REFUSED = 2
 """Exit code when input is wrong or a result cannot be accepted."""
@@ -45,9 +44,6 @@ VERB_HELP = {
 }
 """Verb -> what it works on, and one line of help."""
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
-
 app = App(
     name="hiraku",
     help="Raw data of a language to openly released models, stage by stage. NAME is a YAML file under recipes/.",
@@ -55,16 +51,6 @@ app = App(
     suppress_keyboard_interrupt=False,  # answered below
     help_epilogue="Servers: PREFECT_API_URL and MLFLOW_TRACKING_URI; unset, embedded ones in .hiraku/ serve.",
 )
-
-
-def _say(line: str) -> None:
-    """A plain line; in a terminal the bar of a stage stands on standard error and is not disturbed."""
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever listened has ended, such as `tee` after Ctrl-C: the work goes on, or ends as it should, unheard.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.command(group=RELEASES)
@@ -80,11 +66,11 @@ def release(recipe: str, /) -> int:
     """
     from flows import checks, server, summary
 
-    checks.before_release(recipe, _say)
+    checks.before_release(recipe, say)
     with server.running():
         from flows import release as flow
 
-        done = flow.release(recipe, _say)
+        done = flow.release(recipe, say)
     summary.print_summary(done, console)
     return 0
 
@@ -105,11 +91,11 @@ def _verb_command(verb: str) -> Callable[[str], int]:
     def command(name: str, /) -> int:
         from flows import checks, server, summary
 
-        checks.before_verb(verb, name, _say)
+        checks.before_verb(verb, name, say)
         with server.running():
             from flows import release as flow
 
-            done = flow.run_verb(verb, name, _say)
+            done = flow.run_verb(verb, name, say)
         summary.print_rows(done, console)
         return 0
 
@@ -135,7 +121,7 @@ def collect(corpus: str, /, *, source: Annotated[Path | None, Parameter(name="--
     """
     from flows.collect import collect as bring
 
-    bring(corpus, source, _say)
+    bring(corpus, source, say)
     return 0
 
 
@@ -156,7 +142,7 @@ def graph(*, check: bool = False) -> int:
             raise Refused(f"{', '.join(map(str, stale))} is not what the recipes say. Run: hiraku graph")
         return 0
     for path in workspace.rendered_again():
-        _say(f"{path} was rendered again")
+        say(f"{path} was rendered again")
     return 0
 
 
@@ -193,9 +179,9 @@ def clean() -> int:
     root = settings().checkpoint_root
     freed = checkpoints.clear(root)
     for folder, num_bytes in freed.items():
-        _say(f"{folder}: {num_bytes:,} bytes came free")
+        say(f"{folder}: {num_bytes:,} bytes came free")
     if not freed:
-        _say(f"{root} holds no checkpoint that nobody uses.")
+        say(f"{root} holds no checkpoint that nobody uses.")
     return 0
 
 
@@ -229,7 +215,10 @@ def ui(*, mlflow_port: int = 5000, prefect_port: int = 4200) -> int:
     """
     from flows import pages
 
-    return pages.serve(mlflow_port, prefect_port, _say)
+    return pages.serve(mlflow_port, prefect_port, say)
+
+
+operating.add_to(app)
 
 
 def run(words: Sequence[str]) -> int:

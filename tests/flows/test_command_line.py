@@ -199,7 +199,7 @@ def test_an_error_of_a_library_and_a_fault_of_ours_end_in_a_sentence_that_names_
 
 
 def test_a_listener_that_has_ended_does_not_end_the_command() -> None:
-    code = "import sys; from flows.command_line import _say\nfor _ in range(9): _say('x' * 99_999)\nsys.exit(7)"
+    code = "import sys; from flows.terminal import say\nfor _ in range(9): say('x' * 99_999)\nsys.exit(7)"
     words = [sys.executable, "-c", code]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,0 +1,126 @@
+"""The model registry: versions of packaged folders, their aliases, and what was decided of them.
+
+`components.tracking` connects to it; a version's files lie with the run that registered it.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.tracking import MAX_VALUE_CHARS, client, tag_key, troubles
+
+CHALLENGER = "challenger"
+"""Alias of the version that was registered last."""
+CHAMPION = "champion"
+"""Alias of the version that was promoted last."""
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+UPLOAD_SECONDS = 600
+"""How long a server may take to store one file of a model before it answers; the timeout of other requests is short."""
+FILES = "model"
+"""Folder of a version's files among the artifacts of its run."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model in the registry."""
+
+    model: str
+    version: str
+    content_hash: str
+    run_id: str
+    source: str
+    tags: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+def find_version(model: str, content_hash: str) -> Version | None:
+    """The newest version with this content; the registry is asked, not a receipt."""
+    return next((row for row in versions(model) if row.content_hash == content_hash), None)
+
+
+def versions(model: str) -> list[Version]:
+    """Every version of a model that can be read, newest first; none if the model is unknown."""
+    quoted = model.replace("'", "''")
+    found = client().search_model_versions(f"name = '{quoted}'")
+    ready = [row for row in found if row.status == "READY"]
+    return [_version(row) for row in sorted(ready, key=lambda row: int(row.version), reverse=True)]
+
+
+def aliases(model: str) -> dict[str, str]:
+    """Alias -> version; empty if the model is unknown."""
+    quoted = model.replace("'", "''")
+    found = client().search_registered_models(f"name = '{quoted}'")
+    return {alias: str(version) for row in found for alias, version in row.aliases.items()}
+
+
+def read_version(model: str, version: str) -> Version | None:
+    """A version by its number or by an alias; None if there is none."""
+    number = aliases(model).get(version, version)
+    return next((row for row in versions(model) if row.version == number), None)
+
+
+@contextlib.contextmanager
+def fetched(version: Version) -> Iterator[Path]:
+    """The files of a version in a temporary folder: a package as `components.paths.state` holds one, by layouts."""
+    with tempfile.TemporaryDirectory() as temporary, _patience():
+        yield Path(client().download_artifacts(version.run_id, FILES, temporary))
+
+
+def add_version(model: str, run_id: str, folder: Path, tags: dict[str, str]) -> Version:
+    """Keep a folder with a run, then name it as the next version; a kill in between leaves no version."""
+    with _patience():
+        client().log_artifacts(run_id, str(folder), FILES)
+    with contextlib.suppress(*troubles()):  # it exists; if the server is silent, the next call says so
+        client().create_registered_model(model)
+    source = f"{client().get_run(run_id).info.artifact_uri}/{FILES}"
+    kept = {tag_key(key): value for key, value in tags.items()}
+    return _version(client().create_model_version(model, source, run_id=run_id, tags=kept), kept)
+
+
+def set_alias(model: str, alias: str, version: str) -> None:
+    """Point an alias of a model at a version."""
+    if aliases(model).get(alias) != version:
+        client().set_registered_model_alias(model, alias, version)
+
+
+def remove_alias(model: str, alias: str) -> None:
+    """Have an alias point at nothing."""
+    client().delete_registered_model_alias(model, alias)
+
+
+def tag_version(version: Version, key: str, value: str) -> None:
+    """Tag a version; a value longer than MLflow takes is cut."""
+    client().set_model_version_tag(version.model, version.version, tag_key(key), value[:MAX_VALUE_CHARS])
+
+
+def remove_tag(version: Version, key: str) -> None:
+    """Take a tag from a version."""
+    client().delete_model_version_tag(version.model, version.version, tag_key(key))
+
+
+def describe_version(version: Version, text: str) -> None:
+    """What MLflow's page shows of a version, as Markdown."""
+    client().update_model_version(version.model, version.version, text)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Requests may take long meanwhile: a server answers an upload when it has stored the file."""
+    usual = os.environ.get(TIMEOUT, "")
+    os.environ[TIMEOUT] = str(max(UPLOAD_SECONDS, int(usual or 0)))
+    try:
+        yield
+    finally:
+        if usual:
+            os.environ[TIMEOUT] = usual
+        else:
+            del os.environ[TIMEOUT]
+
+
+def _version(row: Any, tags: dict[str, str] | None = None) -> Version:
+    known = dict(tags or row.tags or {})
+    digest = known.get("content_hash", "")
+    return Version(row.name, str(row.version), digest, row.run_id or "", row.source or "", known)
