@@ -1,15 +1,20 @@
 """`register`: a packaged model becomes a version in the model registry, with the alias challenger.
 
 Not a DVC stage: it acts on a server. Running it again with the same package changes nothing, since the registry is
-asked for the content hash; the receipt is a copy of its answer.
+asked for the content hash; the receipt is a copy of its answer. The scores that the package tells of are kept with the
+version's run, item by item: a later version is compared with it on them, on whatever machine.
 """
 
 import json
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from components import paths, registry, tracking
-from components.manifest import read_manifest
+from components import paths, registry, scoring, tracking
+from components.lineage import lineage_from
+from components.manifest import Manifest, read_manifest
+from components.outcomes import Refused
 
 
 def register(name: str, release: tracking.Release) -> dict[str, Any]:
@@ -35,8 +40,10 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
             "content_hash": manifest.payload_hash,
             "recipe": name,
             "licence": manifest.licence,
+            registry.DATA_LICENCES: json.dumps(_data_licences(manifest), ensure_ascii=False),
             **{f"revision {module}": str(number) for module, number in manifest.revisions.items()},
         }
+        _keep_scores(manifest, release)
         found = registry.add_version(name, release.open(), folder, tags)
     registry.set_alias(name, registry.CHALLENGER, found.version)
     receipt = {**asdict(found), "alias": registry.CHALLENGER, "uri": f"models:/{name}/{found.version}"}
@@ -47,3 +54,22 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
     partial.write_text(json.dumps(receipt, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     partial.replace(place)
     return {**receipt, "is_new": is_new}
+
+
+def _data_licences(package: Manifest) -> list[str]:
+    """The licences of all that a package was made from, as far as its ancestors still lie here as they were then."""
+    try:
+        return lineage_from(package).licences()
+    except Refused:
+        return []
+
+
+def _keep_scores(package: Manifest, release: tracking.Release) -> None:
+    """Before the version is there: one without its scores is never seen."""
+    found = scoring.scores_behind(package)
+    if found is None:
+        return
+    folder, tasks = found
+    with tempfile.TemporaryDirectory() as temporary:
+        scoring.gather(folder, tasks, Path(temporary))
+        registry.keep(release.open(), Path(temporary), registry.SCORES)

@@ -22,6 +22,10 @@ UPLOAD_SECONDS = 600
 """How long a server may take to store one file of a model before it answers; the timeout of other requests is short."""
 FILES = "model"
 """Folder of a version's files among the artifacts of its run."""
+SCORES = "scores"
+"""Folder of a version's scores, as `components.scoring` writes them, among the artifacts of its run."""
+DATA_LICENCES = "data_licences"
+"""Tag of a version: the licences of all that it was made from, as a JSON list."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,22 @@ def add_version(model: str, run_id: str, folder: Path, tags: dict[str, str]) -> 
     source = f"{client().get_run(run_id).info.artifact_uri}/{FILES}"
     kept = {tag_key(key): value for key, value in tags.items()}
     return _version(client().create_model_version(model, source, run_id=run_id, tags=kept), kept)
+
+
+def keep(run_id: str, folder: Path, name: str) -> None:
+    """Keep a folder of a few small files with a version's run, beside the version's own; what is there is replaced."""
+    with _patience():
+        client().log_artifacts(run_id, str(folder), name)
+
+
+@contextlib.contextmanager
+def kept(version: Version, name: str) -> Iterator[Path | None]:
+    """What `keep` stored, in a temporary folder; None if nothing was."""
+    if not client().list_artifacts(version.run_id, name):
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as temporary, _patience():
+        yield Path(client().download_artifacts(version.run_id, name, temporary))
 
 
 def set_alias(model: str, alias: str, version: str) -> None:

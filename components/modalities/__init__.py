@@ -3,7 +3,8 @@
 A modality is a package with these names (a module is its own instance of the protocol):
 
     REVISION     raised when what comes out changes
-    schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light
+    schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light.
+                 Each kind of task has `MEASURES`: by what models are compared; see `components.measures`
     reader       column -> function that turns a raw field into a clean value, or raises `Rejected`
     check        clean value -> one row of facts that `validate` puts expectations on
     fit, open_encoder, encode, write_shards, open_samples, describe, score: see `Modality`

@@ -1,9 +1,10 @@
 """What corpora, encoders and tasks of text say in their YAML files."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from components.measures import Measure
 from models.schema import CorpusRef, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -85,6 +86,7 @@ class SentencePiece(Strict):
 class HeldOutBits(Strict):
     """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
 
+    MEASURES: ClassVar = (Measure("bits", "lower", per="num_characters"),)
     kind: Literal["held-out-bits"]
     modality: Literal["text"] = "text"
     corpus: CorpusRef

@@ -1,0 +1,44 @@
+"""By what models are compared: each kind of task declares it beside its keys, so no verb knows a metric by its name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from components.outcomes import Refused
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of a task's items in which one model can be better than another."""
+
+    metric: str
+    better: Literal["lower", "higher"]
+    per: str = ""
+    """A metric of the same items by which it is divided, sums over sums: bits per character, errors per word. Empty
+    for a mean over items."""
+
+    @property
+    def name(self) -> str:
+        """`bits/num_characters`, or the metric alone."""
+        return f"{self.metric}/{self.per}" if self.per else self.metric
+
+
+def measures_of(tasks: Mapping[str, Any]) -> dict[str, tuple[Measure, ...]]:
+    """What each task is compared by: task -> the `MEASURES` of its kind.
+
+    Args:
+        tasks: task -> its section, an instance of a class in a modality's `TASKS`.
+
+    Raises:
+        Refused: a kind of task declares none.
+    """
+    found: dict[str, tuple[Measure, ...]] = {}
+    for name, task in tasks.items():
+        found[name] = tuple(getattr(type(task), "MEASURES", ()))
+        if not found[name]:
+            raise Refused(
+                f"Tasks of kind '{task.kind}', such as '{name}', do not say which of their metrics is better lower or "
+                f"higher, so models cannot be compared on them. Add MEASURES to {type(task).__module__}."
+                f"{type(task).__qualname__}, for example (Measure('is_right', 'higher'),)."
+            )
+    return found

@@ -1,0 +1,231 @@
+"""Scores of a model: how they are made, what they were made on, and where those of a registered version are found.
+
+A payload of scores is a folder with `scores.json` (totals by task and metric) and `items.parquet` (task, item, metric,
+value). A version's are kept with its run together with `tasks.json`: the tasks, and for each a hash of all that decides
+a score besides the model. Two models can be compared where these hashes are equal.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import paths
+from components.devices import set_threads, uses_gpu
+from components.lineage import state_of
+from components.manifest import Manifest, read_manifest
+from components.modalities import modality, schema_of
+from components.outcomes import Refused
+from components.progress import Progress
+from components.recipes import Library, references
+from components.records import iterate_records
+from models import part_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ITEMS_NAME = "items.parquet"
+SCORES_NAME = "scores.json"
+TASKS_NAME = "tasks.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a task scores: a network in evaluation mode, on its device, and the encoder of its inputs."""
+
+    network: Any
+    encoder: Any
+
+
+def open_model(family: str, weights: Path, encoder: Path) -> Model:
+    """Load weights onto the device that the settings name.
+
+    Args:
+        family: whose `convert.load` reads them.
+        weights: a folder of weights, or of a layout of a package.
+        encoder: what `fit` left, or the same layout.
+
+    Raises:
+        models.objective.Mismatch: the folder holds something else.
+    """
+    set_threads()
+    device = "cuda" if uses_gpu() else "cpu"
+    network = part_of(family, "convert").load(weights)
+    opened = modality(part_of(family, "schema").MODALITY).open_encoder(encoder)
+    return Model(network.to(device).eval(), opened)
+
+
+def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str, dict[str, float]]:
+    """Score a model on tasks into a folder that is made; return the totals by task and metric."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir()
+    columns: dict[str, list[Any]] = {"task": [], "item": [], "metric": [], "value": []}
+    scores: dict[str, dict[str, float]] = {}
+    for name, task in tasks.items():
+        scores[name] = {}
+        for row in _score(name, task, model):
+            if row["item"] is None:
+                scores[name][row["metric"]] = row["value"]
+            else:
+                for key, value in {"task": name, **row}.items():
+                    columns[key].append(value)
+    types = {"task": pa.string(), "item": pa.string(), "metric": pa.string(), "value": pa.float64()}
+    table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
+    pq.write_table(table, folder / ITEMS_NAME, compression="zstd")
+    text = json.dumps({"tasks": scores}, ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
+    return scores
+
+
+def _score(name: str, task: Any, model: Model) -> Iterator[dict[str, Any]]:
+    """The rows of a task, with progress by item."""
+    with Progress(f"evaluate {name}", 0, unit="item") as progress:
+
+        def tell(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done)
+
+        yield from modality(task.modality).score(task, model, iterate_records, tell)
+
+
+# ---- what scores were made on ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as it was when a model was scored on it."""
+
+    section: dict[str, Any]
+    digest: str
+    """SHA-256 over all that decides a score besides the model: section, data, code."""
+
+    @property
+    def parsed(self) -> Any:
+        """The section as an instance of its class.
+
+        Raises:
+            Refused: there is no such kind of task in this version.
+        """
+        return parsed(self.section)
+
+
+def parsed(section: dict[str, Any]) -> Any:
+    """A task's section, as a manifest keeps it, as an instance of its class.
+
+    Raises:
+        Refused: there is no such kind of task in this version, or it has other keys now.
+    """
+    kind, name = section.get("kind", ""), section.get("modality", "")
+    try:
+        return schema_of(name).TASKS[kind].model_validate(section)
+    except (KeyError, ValueError) as error:
+        raise Refused(
+            f"Scores were made on a task of kind '{kind}' ({name}), which this version does not read: {error}. "
+            "Release the recipe again (hiraku release RECIPE), which scores it on the tasks as they are now."
+        ) from error
+
+
+def tasks_of(manifest: Manifest) -> dict[str, Task]:
+    """The tasks of an `evaluate` state."""
+    return {
+        name: Task(section, _digest(section, manifest.parents, manifest.revisions))
+        for name, section in manifest.details.get("tasks", {}).items()
+    }
+
+
+def tasks_today(library: Library, recipe: Any) -> dict[str, Task]:
+    """The tasks of a recipe on the data that lie in this project.
+
+    Raises:
+        Refused: a corpus is not made here; the message names the command that makes it.
+    """
+    found = {}
+    for name in recipe.evaluate.tasks:
+        section = library.read("task", name)
+        parents = {
+            paths.payload(verb, corpus).as_posix(): read_manifest(verb, corpus).payload_hash
+            for kind, corpus in references(section)
+            if kind == "corpus"
+            for verb in ("ingest", "validate")
+        }
+        dumped = section.model_dump(mode="json")
+        found[name] = Task(dumped, _digest(dumped, parents, revisions_of(section)))
+    return found
+
+
+def revisions_of(task: Any) -> dict[str, int]:
+    """REVISION of the code that scores a task."""
+    from components.modalities import MODALITIES
+
+    modules = ("components.evaluate", MODALITIES[task.modality])
+    return {module: import_module(module).REVISION for module in modules}
+
+
+def _digest(section: dict[str, Any], parents: dict[str, str], revisions: dict[str, int]) -> str:
+    task = parsed(section)
+    names = {name for _, name in references(task)}
+    nodes = {path: state_of(path) for path in parents}
+    data = {
+        path: parents[path]
+        for path, node in nodes.items()
+        if node is not None and node[1] in names and node[0] not in ("pretrain", "align", "fit")
+    }
+    code = {module: revisions.get(module) for module in revisions_of(task)}
+    text = json.dumps([section, data, code], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+# ---- scores that are kept with a version -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model was given."""
+
+    items: "pa.Table"
+    totals: dict[str, dict[str, float]]
+    """Task -> metric -> value."""
+    tasks: dict[str, Task]
+
+    def joined(self, other: "Scores") -> "Scores":
+        """These scores, and those of another for the tasks that it has."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kept = self.items.filter(pc.invert(pc.is_in(self.items["task"], pa.array(list(other.tasks), pa.string()))))
+        items = pa.concat_tables([kept, other.items])
+        return Scores(items, self.totals | other.totals, self.tasks | other.tasks)
+
+
+def gather(folder: Path, tasks: dict[str, Task], into: Path) -> None:
+    """Copy a payload of scores, and beside it what they were made on."""
+    into.mkdir(parents=True, exist_ok=True)
+    for name in (ITEMS_NAME, SCORES_NAME):
+        shutil.copyfile(folder / name, into / name)
+    rows = {name: {"section": task.section, "digest": task.digest} for name, task in tasks.items()}
+    (into / TASKS_NAME).write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def read_scores(folder: Path) -> Scores:
+    """What `gather` wrote."""
+    import pyarrow.parquet as pq
+
+    totals = json.loads((folder / SCORES_NAME).read_text(encoding="utf-8"))["tasks"]
+    rows = json.loads((folder / TASKS_NAME).read_text(encoding="utf-8"))
+    return Scores(pq.read_table(folder / ITEMS_NAME), totals, {name: Task(**row) for name, row in rows.items()})
+
+
+def scores_behind(package: Manifest) -> tuple[Path, dict[str, Task]] | None:
+    """The scores that a package tells of and their tasks, if they lie in this project as they were then."""
+    place = paths.payload("evaluate", package.name)
+    made_from = package.parents.get(place.as_posix())
+    if made_from is None or not (place / ITEMS_NAME).is_file():
+        return None  # somebody else's model has none
+    manifest = read_manifest("evaluate", package.name)
+    return (place, tasks_of(manifest)) if manifest.payload_hash == made_from else None
