@@ -12,6 +12,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,8 @@ def load_back(
     if example:
         (workspace / "example.py").write_text(example, encoding="utf-8")
         command.append("example.py")
-    environment = os.environ | {
+    # The package is read from the disk: whoever made it gets no token of ours.
+    environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | {
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
@@ -91,6 +93,19 @@ def load_back(
     order = json.loads((answer / ORDER_NAME).read_text(encoding="utf-8"))
     printed = (answer / EXAMPLE_NAME).read_text(encoding="utf-8") if example else ""
     return {name: tensors[name] for name in order}, printed
+
+
+def gap_between(family: str, probes: Any, one: Path, other: Path) -> str | None:
+    """What differs between the answers of two packages, each from a fresh process; None when they are equal.
+
+    Raises:
+        Refused: one of them does not load.
+    """
+    found = []
+    for folder in (one, other):
+        with tempfile.TemporaryDirectory() as workspace:
+            found.append(load_back(family, folder, probes, Path(workspace))[0])
+    return difference(*found)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,229 +1,375 @@
-"""`publish`: the package of a recipe becomes a repository on a Hugging Face Hub, read back and verified.
+"""`publish`: a version of the registry goes to a Hugging Face Hub, where it is read back and loaded before it counts.
 
 Not a DVC stage: it acts on a server. The server is asked what it has before anything is sent, so running it again
-changes nothing; the receipt is a copy of its answer. Only a version of the registry goes out, and what somebody else
-has put into a repository stays. Without a token nothing is sent: it says what would be.
+changes nothing; the receipt is a copy of its answer. A version goes to the branch `candidate` in one commit. It is read
+back at that commit, compared file by file with what was sent, and loaded in a fresh process; only then the same files
+are brought to `main`, and the commit is tagged `v<version>`. What somebody else has put into a repository stays.
 """
 
-import hashlib
 import json
-import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from components import paths, registry, tracking
-from components.manifest import MANIFEST_NAME, Manifest, file_hash, read_manifest, tree_hash
+from components import folders, hub, paths, registry, tracking
+from components.loadback import gap_between
+from components.manifest import MANIFEST_NAME, read_manifest, tree_hash
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
 from components.wording import one_line, shown
+from models import part_of
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
-OWN_FILES = frozenset({".gitattributes"})
-"""What a Hub puts into a repository by itself."""
-
-TRANSIENT = frozenset({408, 425, 429})
-"""Answers to a client that ask it to come again: timeout, too early, too many requests."""
+WORDS = ("publish", "restore")
+"""What our commits are named after."""
 
 Say = Callable[[str], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class LocalFile:
-    """One file of a package, with the two names a Hub knows its content by."""
+class Chosen:
+    """The version that is published."""
 
-    path: str
-    num_bytes: int
-    sha256: str
-    """What the Hub says of a large file."""
-    git_oid: str
-    """SHA-1 of git's blob: what the Hub says of a small file."""
+    name: str
+    recipe: Any
+    version: str
+    content_hash: str
+    folder: Path
+    """Its first layout: a repository is one folder that a library loads."""
+    files: list[hub.LocalFile]
+
+    @property
+    def tag(self) -> str:
+        """What names its commit on `main`."""
+        return f"v{self.version}"
+
+    def check(self, copy: Path) -> None:
+        """Refuse a copy that has other bytes, does not load, or computes something else."""
+        here = {file.path: file.sha256 for file in self.files}
+        there = {file.path: file.sha256 for file in hub.local_files(copy)}
+        if wrong := sorted(path for path in here.keys() | there.keys() if here.get(path) != there.get(path)):
+            raise Refused(f"What came back has other bytes in {', '.join(wrong)}")
+        family = self.recipe.family
+        probes = part_of(family, "release").probes(self.recipe.package.example_prompt)
+        if gap := gap_between(family, probes, self.folder, copy):
+            raise Refused(f"What came back computes something else than what was sent: {gap}")
 
 
-def local_files(folder: Path) -> list[LocalFile]:
-    """Every file of a package, by name."""
-    found = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        num_bytes = path.stat().st_size
-        digest = hashlib.sha1(f"blob {num_bytes}\0".encode(), usedforsecurity=False)
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        name = path.relative_to(folder).as_posix()
-        found.append(LocalFile(name, num_bytes, file_hash(path), digest.hexdigest()))
-    return found
-
-
-def publish(name: str, say: Say = print) -> dict[str, Any]:
-    """Publish a recipe's package.
-
-    A repository on a Hub is one folder that a library loads, so it holds one layout: the first of `package.layouts`.
+def publish(name: str, say: Say = print, version: str = "", to: str | Path | None = None) -> dict[str, Any]:
+    """Publish a version of a recipe's model to every place that the recipe names, or to one folder.
 
     Args:
-        name: the recipe; its `publish.repository` says where.
-        say: receives what was or would be done.
+        name: the recipe; its `publish.repository` and `publish.folder` say where.
+        say: receives what is done.
+        version: a version of the registry, or an alias of one; empty for the one that the package here is.
+        to: a folder that gets the files instead of the recipe's places; no token is needed.
 
     Returns:
-        The receipt, also left at `artifacts/published/<recipe>.json`; without HF_TOKEN the plan, and nothing is left.
+        The receipt, also left at `artifacts/published/<recipe>.json` unless `to` is given.
 
     Raises:
-        Refused: the recipe names no repository, there is no package or another one than its manifest says, it is no
-            version of a registry that answers, the repository holds what somebody else has put there, or the Hub does
-            not accept it or returns it otherwise.
-        httpx2.HTTPError, OSError: the Hub does not answer, or fails; trying again may help.
+        Refused: the recipe names no place, there is no such version or the registry does not answer, there is no token,
+            the repository holds what somebody else has put there, or the Hub does not accept the version or returns it
+            otherwise. Then `main` is what it was; the message says what holds.
+        components.hub.Unfinished: the Hub does not answer, or fails; trying again goes on from what has arrived.
     """
+    recipe, section = _own(name)
+    if section is None and to is None:
+        raise Refused(f"Recipe '{name}' names no place to publish. Add: publish: {{repository: ORGANISATION/{name}}}")
+    with _chosen(name, recipe, version) as chosen:
+        if to is not None:
+            return _facts(chosen) | _to_folder(chosen, Path(to), say)
+        receipt = _facts(chosen)
+        if section.repository:
+            receipt |= _to_hub(chosen, section, say)
+        if section.folder:
+            written = _to_folder(chosen, Path(section.folder), say)
+            receipt |= written | {"is_new": written["is_new"] or receipt.get("is_new", False)}
+        return _leave(receipt)
+
+
+def restore(name: str, version: str, say: Say = print) -> dict[str, Any]:
+    """Bring what is published back to a version that was published before: by a new commit, no history is lost.
+
+    Args:
+        name: the recipe.
+        version: the version's number.
+        say: receives what is done.
+
+    Returns:
+        The receipt, as `publish`; `is_new` is false when everything was so already.
+
+    Raises:
+        Refused: as `publish`; also if no tag of the repository names the version.
+        components.hub.Unfinished: as `publish`.
+    """
+    recipe, section = _own(name)
+    if section is None:
+        raise Refused(f"Recipe '{name}' names no place where it is published, so nothing can be restored there.")
+    with _chosen(name, recipe, version) as chosen:
+        receipt = _facts(chosen)
+        if section.repository:
+            _require_token(chosen, section.repository, say)
+            with hub.opened(section.repository) as there:
+                receipt |= _restored(chosen, there, say)
+        if section.folder:
+            written = _to_folder(chosen, Path(section.folder), say)
+            receipt |= written | {"is_new": written["is_new"] or receipt.get("is_new", False)}
+        return _leave(receipt)
+
+
+# ---- what is published -----------------------------------------------------------------------------------------------
+
+
+def _own(name: str) -> tuple[Any, Any]:
+    """A recipe of our own and its section `publish`."""
     recipe = Library().read("recipe", name)
     if isinstance(recipe, Foreign):
         raise Refused(
             f"Recipe '{name}' is somebody else's model, taken from {recipe.source}, expected one of our own: it stays "
             "where its makers publish it. Name a recipe with a section 'publish'."
         )
-    section = recipe.publish
-    if section is None:
-        raise Refused(f"Recipe '{name}' names no place to publish. Add: publish: {{repository: ORGANISATION/{name}}}")
-    manifest = read_manifest("package", name)
-    _check_untouched(name, manifest)
-    folder = paths.layout(name, recipe.package.layouts[0])
-    files = local_files(folder)
-    if not files:
-        raise Refused(
-            f"The package of '{name}' has the layouts {manifest.details.get('layouts', [])}, expected "
-            f"'{recipe.package.layouts[0]}' among them. Run: hiraku package {name}"
-        )
-    plan = {"repository": section.repository, "folder": folder.as_posix(), "content_hash": manifest.payload_hash}
-    token = os.environ.get("HF_TOKEN", "")
-    if not token:
-        _tell_plan(section.repository, folder, files, say)
-        return {**plan, "is_published": False}
-    version = _require_version(name, manifest, say)
-    commit, is_new = _upload(section, folder, files, token, name)
-    receipt = {**plan, "version": version, "commit": commit, "files": {file.path: file.sha256 for file in files}}
-    place = paths.receipt("publish", name)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_suffix(".partial")
-    partial.write_text(json.dumps(receipt, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(place)
-    say(f"{section.repository} holds {len(files)} files at commit {commit}, read back and verified.")
-    return {**receipt, "is_published": True, "is_new": is_new}
+    return recipe, recipe.publish
 
 
-def _check_untouched(name: str, manifest: Manifest) -> None:
-    """What goes out must be what the load-back has seen."""
-    folder = paths.state("package", name)
+@contextmanager
+def _chosen(name: str, recipe: Any, version: str) -> Iterator[Chosen]:
+    """The files of a version: those here if they are its, else those that the registry keeps."""
+    with ExitStack() as stack:
+        if version:
+            found = _asked(name, lambda: registry.read_version(name, version))
+            if found is None:
+                known = ", ".join(row.version for row in _asked(name, lambda: registry.versions(name))) or "none"
+                raise Refused(
+                    f"The registry has no version '{version}' of '{name}'. There are: {known}. Name one of them, or "
+                    f"run: hiraku register {name}"
+                )
+            kept = registry.fetched(found)
+            folder = _asked(name, lambda: stack.enter_context(kept))
+            if (digest := tree_hash(folder, without=MANIFEST_NAME)) != found.content_hash:
+                raise Refused(
+                    f"The files of version {found.version} of '{name}' in the registry have the content {digest[:12]}, "
+                    f"expected {found.content_hash[:12]}: they were changed after they were registered. Nothing was "
+                    f"sent. Package and register it again: hiraku release {name}"
+                )
+        else:
+            folder, found = paths.state("package", name), _version_here(name)
+        layout = folder / recipe.package.layouts[0]
+        if not (files := hub.local_files(layout)):
+            raise Refused(
+                f"Version {found.version} of '{name}' has no layout '{layout.name}', which the recipe names first, so "
+                f"nothing can be published. Run: hiraku package {name}, then hiraku register {name}"
+            )
+        yield Chosen(name, recipe, found.version, found.content_hash, layout, files)
+
+
+def _version_here(name: str) -> registry.Version:
+    """The version of the registry that the package here is; what goes out must be what its load-back has seen."""
+    manifest, folder = read_manifest("package", name), paths.state("package", name)
     digest = tree_hash(folder, without=MANIFEST_NAME)
     if digest != manifest.payload_hash:
         raise Refused(
             f"{folder} has the content {digest[:12]}, but its manifest says {manifest.payload_hash[:12]}: it was "
             f"changed after it was made and verified. Run: hiraku package {name}"
         )
+    found = _asked(name, lambda: registry.find_version(name, digest))
+    if found is None:
+        raise Refused(
+            f"The package of '{name}' with the content {digest[:12]} is no version in the registry, expected one, "
+            f"since only versions are published. Run: hiraku register {name}"
+        )
+    return found
 
 
-def _require_version(name: str, manifest: Manifest, say: Say) -> str:
-    """The version of the registry that a package is; empty if the registry does not answer."""
+def _asked(name: str, question: Callable[[], Result]) -> Result:
+    """What the registry answers."""
     silence: tuple[type[Exception], ...] = (Refused, *tracking.troubles())
     try:
         tracking.require_server()
-        found = registry.find_version(name, manifest.payload_hash)
+        return question()
     except silence as error:
-        say(f"Whether '{name}' is registered is unknown, since the registry does not answer: {one_line(shown(error))}")
-        return ""
-    if found is None:
         raise Refused(
-            f"The package of '{name}' with the content {manifest.payload_hash[:12]} is no version in the registry, "
-            f"expected one, since only versions are published. Run: hiraku register {name}"
-        )
-    return found.version
+            f"Only versions of the registry are published, and it does not answer for '{name}': "
+            f"{one_line(shown(error), 400).rstrip('.')}. Nothing was sent. Start it (mlflow/README.md) and run again."
+        ) from None  # the library's own words may hold a password
 
 
-def _tell_plan(repository: str, folder: Path, files: list[LocalFile], say: Say) -> None:
-    total = sum(file.num_bytes for file in files)
-    say(f"There is no HF_TOKEN, so nothing was sent. {len(files)} files, {total:,} bytes, would go to {repository}:")
-    for file in files:
+def _facts(chosen: Chosen) -> dict[str, Any]:
+    files = {file.path: file.sha256 for file in chosen.files}
+    return {"name": chosen.name, "version": chosen.version, "content_hash": chosen.content_hash, "files": files}
+
+
+def _leave(receipt: dict[str, Any]) -> dict[str, Any]:
+    """Keep a copy of the answers."""
+    place = paths.receipt("publish", receipt["name"])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_suffix(".partial")
+    kept = {key: value for key, value in receipt.items() if key != "is_new"}
+    partial.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(place)
+    return receipt
+
+
+# ---- a folder --------------------------------------------------------------------------------------------------------
+
+
+def _to_folder(chosen: Chosen, place: Path, say: Say) -> dict[str, Any]:
+    is_new = folders.write(chosen.name, chosen.version, chosen.folder, chosen.files, place, chosen.check)
+    how = "written, read back and loaded" if is_new else "as it was"
+    say(f"{place} holds version {chosen.version} of {chosen.name}, {len(chosen.files)} files, {how}.")
+    return {"folder": place.as_posix(), "is_new": is_new}
+
+
+# ---- a Hub -----------------------------------------------------------------------------------------------------------
+
+
+def _to_hub(chosen: Chosen, section: Any, say: Say) -> dict[str, Any]:
+    _require_token(chosen, section.repository, say)
+    with hub.opened(section.repository) as there:
+        there.create(section.private)
+        _require_hidden(there, section, say)
+        _require_free_tag(chosen, there)
+        main = there.branches()[hub.MAIN]
+        is_new = bool(there.differences(main, chosen.files))
+        if is_new:
+            _require_ours(chosen, there, hub.MAIN, main)
+            candidate = _candidate(chosen, there, main, say)
+            _prove(chosen, there, candidate)
+            main = _advance(chosen, there, candidate, main, "publish")
+        if chosen.tag not in there.tags():
+            there.truth = f"{hub.MAIN} of {there.name} holds version {chosen.version}, but has no tag {chosen.tag} yet"
+            there.tag(chosen.tag, main)
+            is_new = True
+        how = "sent, read back, loaded and tagged" if is_new else "as it was"
+        say(f"{there.name} holds version {chosen.version} at commit {main[:12]}, tag {chosen.tag}: {how}.")
+    return _answer(chosen, there, main) | {"is_new": is_new}
+
+
+def _answer(chosen: Chosen, there: hub.Repository, commit: str) -> dict[str, Any]:
+    where = {"endpoint": shown(hub.endpoint()), "repository": there.name}
+    return {**where, "commit": commit, "tag": chosen.tag}
+
+
+def _require_token(chosen: Chosen, repository: str, say: Say) -> None:
+    """Without a token nothing is sent; it says what would be."""
+    if hub.token():
+        return
+    say(f"Version {chosen.version} of {chosen.name} would go to {repository} at {shown(hub.endpoint())}:")
+    for file in chosen.files:
         say(f"  {file.num_bytes:>14,}  {file.path}")
-    say(f"The folder is {folder}. To publish it, set HF_TOKEN (and HF_ENDPOINT for a Hub of your own) and run again.")
-
-
-def _upload(section: Any, folder: Path, files: list[LocalFile], token: str, name: str) -> tuple[str, bool]:
-    """Bring the repository to exactly these files; return the commit and whether it is a new one."""
-    if os.environ.get("HF_ENDPOINT"):
-        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # a Hub without a Xet server fails hard otherwise
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
-    hub = f"The Hub at {shown(api.endpoint)}"
-    advice = "Check HF_TOKEN (it must be able to write), HF_ENDPOINT, HF_HUB_OFFLINE, publish.repository; run again."
-    wrong_settings = (HFValidationError, OfflineModeIsEnabled, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
-    try:
-        commit, is_new = _bring(api, section, folder, files, f"hiraku publish {name}")
-        problems = _differences(api, section.repository, commit, files) if is_new else []
-    except Refused:
-        raise
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
-        is_final = 400 <= status < 500 and status not in TRANSIENT
-        if is_final or isinstance(error, wrong_settings):
-            words = one_line(shown(error), 400)
-            raise Refused(f"{hub} did not take {section.repository}: {words}. {advice}") from error
-        error.add_note(f"{hub} does not answer as it should. {advice}")
-        raise
-    if problems:
-        raise Refused(f"{section.repository} at {commit} is not what was sent: {'; '.join(problems)}. Run again.")
-    return commit, is_new
-
-
-def _bring(api: "HfApi", section: Any, folder: Path, files: list[LocalFile], message: str) -> tuple[str, bool]:
-    """Create the repository and commit the files, each only if it has to be.
-
-    The message is also what tells our commits from those of others: a receipt is lost with its folder.
-    """
-    api.create_repo(section.repository, private=section.private, exist_ok=True)
-    head = api.repo_info(section.repository).sha or ""
-    if head and not _differences(api, section.repository, head, files):
-        return head, False
-    if head and (there := _files_at(api, section.repository, head)):
-        newest = api.list_repo_commits(section.repository, revision=head)[0].title
-        if newest.partition(" (part ")[0] != message:  # a large folder goes up in several commits
-            raise Refused(
-                f"{section.repository} has {len(there)} files, and its newest commit is '{one_line(newest, 80)}', "
-                f"expected an empty repository or '{message}': publishing would delete what others have put there. "
-                "Move it elsewhere and delete its files on the Hub, or name another place under publish.repository."
-            )
-    done = api.upload_folder(
-        repo_id=section.repository,
-        folder_path=folder,
-        commit_message=message,
-        delete_patterns="*",  # what an older version had and this one has not
-        parent_commit=head or None,  # what has been looked at; the Hub refuses if it has changed since
+    total = sum(file.num_bytes for file in chosen.files)
+    raise Refused(
+        f"There is no {hub.TOKEN}, so nothing was sent of {len(chosen.files)} files, {total:,} bytes. Set {hub.TOKEN}, "
+        f"or save it as Prefect's Secret block 'hf-token', and run again. Without a Hub: hiraku publish {chosen.name} "
+        "--to DIR"
     )
-    return str(done.oid), True
 
 
-def _files_at(api: "HfApi", repository: str, commit: str) -> dict[str, "RepoFile"]:
-    """The files of a commit by path, without those of the Hub itself."""
-    from huggingface_hub.hf_api import RepoFile
-
-    rows = api.list_repo_tree(repository, revision=commit, recursive=True)
-    return {row.path: row for row in rows if isinstance(row, RepoFile) and row.path not in OWN_FILES}
-
-
-def _differences(api: "HfApi", repository: str, commit: str, files: list[LocalFile]) -> list[str]:
-    """In what a commit differs from local files, one phrase each; empty if it holds exactly them."""
-    there = _files_at(api, repository, commit)
-    problems = [f"{path} is there and should not be" for path in sorted(there.keys() - {file.path for file in files})]
-    for file in files:
-        row = there.get(file.path)
-        if row is None:
-            problems.append(f"{file.path} is missing")
-        elif row.size != file.num_bytes or not _is_same(row, file):
-            problems.append(f"{file.path} has other bytes")
-    return problems
+def _require_hidden(there: hub.Repository, section: Any, say: Say) -> None:
+    """A version that is to be private must not appear in a repository that everybody sees."""
+    is_private = there.is_private()
+    if section.private and not is_private:
+        raise Refused(
+            f"{there.name} is public, expected private, as publish.private of the recipe says. {there.truth}. Make it "
+            "private in its settings on the Hub, or set publish.private: false."
+        )
+    if is_private and not section.private:
+        say(f"{there.name} is private and stays so: make it public in its settings on the Hub.")
 
 
-def _is_same(row: Any, file: LocalFile) -> bool:
-    return bool(row.lfs.sha256 == file.sha256 if row.lfs else row.blob_id == file.git_oid)
+def _require_free_tag(chosen: Chosen, there: hub.Repository) -> None:
+    commit = there.tags().get(chosen.tag)
+    if commit and (gap := there.differences(commit, chosen.files)):
+        raise Refused(
+            f"Tag {chosen.tag} of {there.name} names commit {commit[:12]}, which is another content than version "
+            f"{chosen.version} of the registry: {'; '.join(gap[:3])}. {there.truth}. Tags are not moved: name another "
+            "repository under publish.repository, or delete the tag on the Hub if it is a mistake."
+        )
+
+
+def _require_ours(chosen: Chosen, there: hub.Repository, branch: str, commit: str) -> None:
+    """Refuse to write over what somebody else has put there; a receipt is lost with its folder, so commits tell."""
+    files = there.files(commit)
+    if not files:
+        return
+    title = there.title(commit)
+    if not any(f"{title} ".startswith(f"hiraku {word} {chosen.name} ") for word in WORDS):
+        raise Refused(
+            f"{branch} of {there.name} has {len(files)} files, and its newest commit is '{one_line(title, 80)}', "
+            f"expected an empty repository or 'hiraku publish {chosen.name}': publishing would delete what others have "
+            f"put there. {there.truth}. Move it elsewhere and delete its files on the Hub, or name another place under "
+            "publish.repository."
+        )
+
+
+def _candidate(chosen: Chosen, there: hub.Repository, main: str, say: Say) -> str:
+    """The commit of the branch `candidate` that holds the version; what has arrived before is not sent again."""
+    head = there.branches().get(hub.CANDIDATE)
+    if head is None:
+        there.branch(hub.CANDIDATE, main)
+        head = main
+    there.truth = f"{hub.MAIN} of {there.name} is as it was; what has arrived waits on the branch {hub.CANDIDATE}"
+    if there.differences(head, chosen.files):
+        if head != main:
+            _require_ours(chosen, there, hub.CANDIDATE, head)
+        total = sum(file.num_bytes for file in chosen.files)
+        say(f"Sending {len(chosen.files)} files, {total:,} bytes, to the branch {hub.CANDIDATE} of {there.name}")
+        head = there.send(chosen.folder, chosen.files, hub.CANDIDATE, head, *_message(chosen, "publish"))
+    if gap := there.differences(head, chosen.files):
+        raise Refused(
+            f"{hub.CANDIDATE} of {there.name} is not what was sent: {'; '.join(gap)}. {there.truth}. Run again."
+        )
+    say(f"Reading back commit {head[:12]} and loading it in a fresh process")
+    return head
+
+
+def _prove(chosen: Chosen, there: hub.Repository, commit: str) -> None:
+    """Download a commit and load it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "files"
+        there.download(commit, copy)
+        try:
+            chosen.check(copy)
+        except Refused as error:
+            raise Refused(
+                f"{str(error).rstrip('.')}. {there.truth}. Look at commit {commit}, then run again."
+            ) from error
+
+
+def _advance(chosen: Chosen, there: hub.Repository, source: str, main: str, word: str) -> str:
+    """Bring the files of a commit to `main` and look at them there."""
+    commit = there.bring(source, hub.MAIN, main, *_message(chosen, word))
+    there.truth = f"{hub.MAIN} of {there.name} is at commit {commit}, before it at {main}"
+    if not there.is_like(commit, source):
+        raise Refused(
+            f"{hub.MAIN} of {there.name} does not hold the files of commit {source}, though it was told to. "
+            f"{there.truth}. Look at the repository, then run again."
+        )
+    return commit
+
+
+def _message(chosen: Chosen, word: str) -> tuple[str, str]:
+    return f"hiraku {word} {chosen.name} {chosen.tag}", f"Content {chosen.content_hash} in the registry."
+
+
+def _restored(chosen: Chosen, there: hub.Repository, say: Say) -> dict[str, Any]:
+    tags = there.tags()
+    if chosen.tag not in tags:
+        known = ", ".join(sorted(tags)) or "none"
+        raise Refused(
+            f"{there.name} has no tag {chosen.tag}, so version {chosen.version} was never published there. Tags: "
+            f"{known}. {there.truth}. Publish it: hiraku publish {chosen.name} --version {chosen.version}"
+        )
+    _require_free_tag(chosen, there)
+    main, source = there.branches()[hub.MAIN], tags[chosen.tag]
+    is_new = not there.is_like(main, source)
+    if is_new:
+        _require_ours(chosen, there, hub.MAIN, main)
+        there.truth = f"{hub.MAIN} of {there.name} is as it was"
+        main = _advance(chosen, there, source, main, "restore")
+    how = "restored by a new commit" if is_new else "as it was"
+    say(f"{there.name} holds version {chosen.version} at commit {main[:12]}: {how}.")
+    return _answer(chosen, there, main) | {"is_new": is_new}

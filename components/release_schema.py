@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.schema import Strict
 
@@ -23,7 +23,18 @@ class Package(Strict):
 
 
 class Publish(Strict):
-    """Where a release goes."""
+    """Where a release goes: a repository on a Hub, a folder, or both."""
 
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    private: bool = False
+    repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """`ORGANISATION/NAME` on the Hub that `HF_ENDPOINT` names, Hugging Face's if it names none."""
+    private: bool = True
+    """Whether the repository is created private, and must be private for a version to go there."""
+    folder: str | None = None
+    """A folder that gets the same files, such as one that a web server shows."""
+
+    @model_validator(mode="after")
+    def names_a_place(self) -> "Publish":
+        """Nothing can go nowhere."""
+        if not (self.repository or self.folder):
+            raise ValueError("one of the keys 'repository' and 'folder' must be there")
+        return self

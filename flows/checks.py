@@ -62,6 +62,23 @@ def before_verb(verb: str, name: str, say: Say) -> None:
     collect.require_obtainable(library, needed[-1:])
 
 
+def before_publish(recipe: str, to: str | None, say: Say) -> None:
+    """Refuse to publish what could not go anywhere.
+
+    Args:
+        recipe: whose model it is.
+        to: a folder that gets it; without one the recipe must name a place.
+        say: receives what was mended by itself.
+
+    Raises:
+        Refused: as `before_release`.
+    """
+    if to is None:
+        before_verb("publish", recipe, say)
+    else:
+        before_verb("register", recipe, say)
+
+
 def before_batch(recipe: str) -> None:
     """Refuse to show a batch of shards that are not made.
 

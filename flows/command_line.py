@@ -39,7 +39,7 @@ VERB_HELP = {
     "register": ("recipe", "A package to a version in the model registry, alias challenger."),
     "publish": (
         "recipe",
-        "A registered version to a Hub repository (HF_TOKEN, HF_ENDPOINT); without a token, says what would go.",
+        "A registered version to a Hub repository (HF_TOKEN, HF_ENDPOINT), read back and loaded before it counts.",
     ),
 }
 """Verb -> what it works on, and one line of help."""
@@ -104,8 +104,33 @@ def _verb_command(verb: str) -> Callable[[str], int]:
     return command
 
 
+def publish(recipe: str, /, *, version: str = "", to: Path | None = None) -> int:
+    """A registered version to a Hub repository (HF_TOKEN, HF_ENDPOINT), read back and loaded before it counts.
+
+    Parameters
+    ----------
+    recipe
+        A name of kind recipe, as under recipes/.
+    version
+        A version of the registry, or an alias such as champion; without it, the one that the package here is.
+    to
+        A folder that gets the files instead of the places that the recipe names.
+    """
+    from flows import checks, server, summary
+
+    place = None if to is None else str(to)
+    checks.before_publish(recipe, place, say)
+    with server.running():
+        from flows import release as flow
+
+        done = flow.publish(recipe, version, place, say)
+    summary.print_rows(done, console)
+    return 0
+
+
 for _verb in VERB_HELP:
-    app.command(_verb_command(_verb), name=_verb, group=STAGES, sort_key=list(VERB_HELP).index(_verb))
+    _command = publish if _verb == "publish" else _verb_command(_verb)
+    app.command(_command, name=_verb, group=STAGES, sort_key=list(VERB_HELP).index(_verb))
 
 
 @app.command(group=PROJECT)

@@ -9,13 +9,14 @@ of the project; it has imported Prefect before this, so Prefect's own settings c
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from prefect import flow
 
 from components.graph import Stage, plan, plan_to
 from components.recipes import Library
 from flows import collect
-from flows.checks import before_release, before_verb
+from flows.checks import before_publish, before_release, before_verb
 from flows.session import joined, run
 from flows.summary import Summary
 from flows.tasks import collect_data, run_publish, run_register, run_stage
@@ -49,14 +50,18 @@ def stage_flow(verb: str, name: str) -> None:
         run_stage(stage.verb, stage.name, stage.address)
 
 
-@flow(name="receipt", persist_result=False)
-def receipt_flow(verb: str, recipe: str) -> None:
-    """Register or publish one package."""
-    with joined(verb, recipe, STAGES, partial(before_verb, verb, recipe)):
-        if verb == "register":
-            run_register(recipe)
-        else:
-            run_publish(recipe)
+@flow(name="register", persist_result=False)
+def register_flow(recipe: str) -> None:
+    """Register one package."""
+    with joined("register", recipe, STAGES, partial(before_verb, "register", recipe)):
+        run_register(recipe)
+
+
+@flow(name="publish", persist_result=False)
+def publish_flow(recipe: str, version: str = "", to: str | None = None) -> None:
+    """Publish one version; an empty one is that of the package here, `to` a folder instead of the recipe's places."""
+    with joined("publish", recipe, STAGES, partial(before_publish, recipe, to)):
+        run_publish(recipe, version, to)
 
 
 def _modality(recipe: str) -> str:
@@ -87,6 +92,19 @@ def run_verb(verb: str, name: str, say: Say = print) -> Summary:
     Raises:
         Refused: as `release`.
     """
-    one_flow = receipt_flow if verb in ("register", "publish") else stage_flow
+    if verb == "publish":
+        return publish(name, say=say)
+    one_flow: Any = register_flow if verb == "register" else stage_flow
     named = one_flow.with_options(flow_run_name=f"{verb} {name}")
-    return run(verb, name, STAGES, [f"verb:{verb}"], say, lambda: named(verb, name))
+    words = (name,) if verb == "register" else (verb, name)
+    return run(verb, name, STAGES, [f"verb:{verb}"], say, lambda: named(*words))
+
+
+def publish(name: str, version: str = "", to: str | None = None, say: Say = print) -> Summary:
+    """Publish a version of a recipe's model, after `flows.checks.before_publish`.
+
+    Raises:
+        Refused: as `components.publish.publish`.
+    """
+    named = publish_flow.with_options(flow_run_name=f"publish {name}")
+    return run("publish", name, STAGES, ["verb:publish"], say, lambda: named(name, version, to))

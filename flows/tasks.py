@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from components import paths, tracking
+from components.hub import Unfinished
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Busy, Refused
 from components.publish import publish
@@ -20,6 +21,7 @@ from components.recipes import Library
 from components.register import register
 from components.wording import one_line, shown
 from flows import collect, workspace
+from flows.hub_token import hub_token
 from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
 from flows.session import Session, current
@@ -178,7 +180,14 @@ def run_register(recipe: str) -> None:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def run_publish(recipe: str) -> None:
-    """Publish the package, or say what would be published; the Hub is asked first, so this can be repeated."""
+def run_publish(recipe: str, version: str = "", to: str | None = None) -> None:
+    """Publish a version of a recipe's model; the Hub is asked first, so this can be repeated."""
     session = current()
-    publish(recipe, session.say)
+    started = time.monotonic()
+    with hub_token(session.say):
+        try:
+            receipt = publish(recipe, session.say, version, to)
+        except Unfinished as error:
+            raise StageFailed(f"publish {recipe}: {error}") from None  # no cause: its words hold addresses in full
+    state = "published" if receipt["is_new"] else "ready"
+    session.summary.rows.append(Row("publish", recipe, state, work=time.monotonic() - started))
