@@ -23,8 +23,8 @@ from models import FAMILIES, part_of
 GRAPH_NAME = "dvc.yaml"
 HEADER = "# Rendered from recipes/ by `hiraku graph`, and committed like a lock file: edit the recipes, not this.\n"
 
-# The keys of a YAML file that a verb reads. `description`, `expected_gigabytes` and `publish` reach no stage: an edit
-# there makes nothing stale; encoders and tasks are read whole.
+# The keys of a YAML file that a verb reads. `description`, `expected_gigabytes`, `follow`, `publish`, `schedule` reach
+# no stage: an edit there makes nothing stale. Encoders and tasks are read whole.
 READS = {
     "ingest": ("licence", "source", "columns", "splits", "min_records", "max_reject_share"),
     "validate": ("language", "licence", "columns", "splits", "min_records", "allowed_licences"),
@@ -32,6 +32,9 @@ READS = {
     "align": ("family", "network", "encoder", "starts_from", "align"),
     "evaluate": ("family", "encoder", "evaluate"),
 }
+
+OPERATION = frozenset({"publish", "promote", "schedule"})
+"""Sections of a recipe that say when and where a model goes, and so reach no stage."""
 
 Node = tuple[str, str]
 """A verb and the name it works on."""
@@ -247,7 +250,7 @@ class _Builder:
     def _package(self, name: str) -> Stage:
         recipe = self.library.read("recipe", name)
         raw = tuple(yaml.safe_load(self.library.path("recipe", name).read_text(encoding="utf-8")))
-        keys = tuple(key for key in raw if key != "publish")
+        keys = tuple(key for key in raw if key not in OPERATION)
         params = [self._verb("package"), *self._code_of(recipe.family), self._file("recipe", name, keys)]
         mine = self.library.is_mine("recipe", name)
         if isinstance(recipe, Foreign):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_mode
 from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
-from components.release_schema import Package, Publish
+from components.release_schema import Follow, Package, Publish, Schedule
 from components.training_schema import Training
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
@@ -67,6 +67,8 @@ class Corpus(Strict):
     language: str
     licence: str
     source: Any
+    follow: Follow | None = None
+    """Where new raw data come from by themselves; without it a person brings them. Reaches no stage."""
     columns: dict[str, Any] = Field(min_length=1)
     splits: Splits = Splits()
     min_records: int = Field(default=1, ge=1)
@@ -76,6 +78,14 @@ class Corpus(Strict):
     """Licences a record may carry besides the corpus's own; anything else fails validation."""
     expected_gigabytes: float | None = Field(default=None, gt=0)
     """About how much text there is, in 10^9 bytes and not compressed; only `hiraku doctor` reads it, to plan."""
+
+    @field_validator("follow", mode="before")
+    @classmethod
+    def follows_a_folder(cls, follow: Any) -> Any:
+        """`follow: true` is for sources that have revisions of their own; files lie in a folder."""
+        if isinstance(follow, bool):
+            raise ValueError("a corpus of files follows a folder. Write follow: {folder: PATH}, or take the key out")  # noqa: TRY004
+        return follow
 
     @field_validator("columns")
     @classmethod
@@ -112,6 +122,7 @@ class Recipe(Strict):
     evaluate: Evaluate
     package: Package
     publish: Publish | None = None
+    schedule: Schedule | None = None
 
     @model_validator(mode="after")
     def has_one_way_to_weights(self) -> "Recipe":

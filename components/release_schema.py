@@ -1,9 +1,13 @@
 """The sections of a recipe that say how a model is released and kept up to date; no training depends on them."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
+from zoneinfo import available_timezones
 
-from pydantic import Field, model_validator
+from cronsim import CronSim, CronSimError
+from pydantic import Field, field_validator, model_validator
 
+from components.wording import nearest_name
 from models.schema import Strict
 
 
@@ -38,3 +42,53 @@ class Publish(Strict):
         if not (self.repository or self.folder):
             raise ValueError("one of the keys 'repository' and 'folder' must be there")
         return self
+
+
+class Schedule(Strict):
+    """When `hiraku serve` and `hiraku deploy` bring a recipe up to date."""
+
+    cron: str
+    """Five fields: minute, hour, day of the month, month, day of the week."""
+    timezone: str = "Asia/Tokyo"
+    is_active: bool = True
+    """False leaves the button in Prefect's pages and takes the clock and the events away."""
+    on_data: bool = True
+    """Also run when a corpus that the recipe depends on has new files; see `flows.events.CORPUS_LANDED`."""
+    promote: Literal["none", "ask"] = "none"
+    """`ask` starts the promotion of a new version, which asks a person where the section `promote` says so."""
+    max_retries: int = Field(default=2, ge=0, le=10)
+    """How often a flow that failed, not for its input, is begun again; its stages have two retries of their own."""
+    max_drift: float = Field(default=0.25, gt=0)
+    """Population stability index above which a person has to set `force`; 0.25 is what the index's users call a major
+    shift. Our choice."""
+
+    @field_validator("cron")
+    @classmethod
+    def comes_at_some_time(cls, cron: str) -> str:
+        """Five fields that some day meets: 31 February never comes."""
+        try:
+            CronSim(cron, datetime.now(UTC))
+        except CronSimError as error:
+            hint = "expected five fields, such as '0 3 * * *' for three every night"
+            raise ValueError(f"{str(error).lower()}; {hint}") from error
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def is_known(cls, timezone: str) -> str:
+        """A name of the IANA database."""
+        known = available_timezones()
+        if timezone not in known:
+            near = nearest_name(timezone, known)
+            hint = f"Did you mean '{near}'?" if near else "Expected a name such as 'Asia/Tokyo'."
+            raise ValueError(f"no such time zone. {hint}")
+        return timezone
+
+
+class Follow(Strict):
+    """A folder whose new files a scheduled run brings under `data/`."""
+
+    folder: str
+    """Anywhere on this machine; relative to the project's root if it is not absolute. Files are copied, never moved."""
+    settle_seconds: float = Field(default=60.0, ge=0)
+    """A file that was written to more lately may not be complete, and is left to the next run."""

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -166,6 +167,11 @@ class Release:
         if self.run_id and path.is_file():
             client().log_artifact(self.run_id, str(path), folder)
 
+    def write(self, name: str, text: str) -> None:
+        """Keep a text with the run, if there is one, as a file among its artifacts."""
+        if self.run_id:
+            client().log_text(self.run_id, text, name)
+
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, if there is one."""
         if self.run_id:
@@ -266,3 +272,26 @@ def tag_run(run_id: str, key: str, value: str) -> None:
 def close_run(run_id: str, status: str) -> None:
     """End a run as FINISHED, FAILED or KILLED."""
     client().set_terminated(run_id, status)
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """What a release has left."""
+
+    run_id: str
+    tags: dict[str, str]
+
+
+def release_runs(most: int) -> list[KeptRun]:
+    """The newest releases of every recipe, newest first; those that ended before they worked are among them."""
+    places = [each.experiment_id for each in _all(client().search_experiments)]
+    wanted = "tags.`hiraku.kind` = 'release'"
+    found = client().search_runs(places, wanted, max_results=most, order_by=["attributes.start_time DESC"])
+    return [KeptRun(run.info.run_id, dict(run.data.tags)) for run in found]
+
+
+def kept_text(run_id: str, path: str) -> str | None:
+    """A text file among a run's artifacts; None if it has none of that name."""
+    with tempfile.TemporaryDirectory() as temporary, contextlib.suppress(*troubles()):
+        return Path(client().download_artifacts(run_id, path, temporary)).read_text(encoding="utf-8")
+    return None

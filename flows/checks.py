@@ -36,6 +36,17 @@ def before_release(recipe: str, say: Say) -> None:
     collect.require_obtainable(library, stages)
 
 
+def before_retrain(recipe: str, say: Say) -> None:
+    """Refuse a scheduled release that could not begin; its raw data may come while it runs.
+
+    Raises:
+        Refused: as `before_release`, but for raw data.
+    """
+    settings()
+    _require_components(stage.verb for stage in plan(Library(), recipe))
+    _project(say)
+
+
 def before_verb(verb: str, name: str, say: Say) -> None:
     """Refuse one stage that could not come to its end.
 

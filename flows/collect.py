@@ -13,11 +13,11 @@ from typing import Any
 from components import paths
 from components.generators import GENERATORS
 from components.graph import Stage
-from components.outcomes import Refused
+from components.outcomes import Busy, Refused
 from components.recipes import Corpus, Library
 from components.sources import ENDINGS, endings_of, is_there
 from components.wording import one_line, unknown_name
-from flows import workspace
+from flows import events, raw_data, workspace
 
 KNOWN_ENDINGS = tuple(ENDINGS)
 EMPTY_DATA_FILE = "outs:\n- hash: md5\n  path: data\n"
@@ -49,7 +49,7 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
     known: set[Path] = set()
     if workspace.DATA_FILE.is_file():
         with workspace.open_repo() as repo:
-            known = workspace.listed_data(repo) or set()
+            known = raw_data.listed_data(repo) or set()
     lacking = {name: [path for path in _lacking(corpus) if not _holds(known, path)] for name, corpus in brought.items()}
     if told := [_absent(library, name, missed) for name, missed in lacking.items() if missed]:
         raise Refused("\n".join(told))
@@ -87,7 +87,7 @@ def complete(library: Library, name: str, repo: Any, say: Say) -> None:
         _generate(generator, name, say)
         return
     lacking = _lacking(corpus)
-    if workspace.pull(repo, lacking):
+    if raw_data.pull(repo, lacking):
         say(f"Raw data of {name} came from the DVC remote.")
     if still := _lacking(corpus):
         raise Refused(_absent(library, name, still))
@@ -117,7 +117,11 @@ def collect(name: str, source: Path | None, say: Say) -> None:
         _generate(generator, name, say)
     elif still := _lacking(corpus):
         raise Refused(_absent(library, name, still))
-    _record(library, targets, say)
+    try:
+        record(library, targets, say)
+    except Busy as busy:
+        raise Refused(f"{busy} When it has ended, run the same command again.") from busy
+    events.corpus_landed(name, "".join(workspace.data_hashes().values()), events.PERSON)
 
 
 def _generate(generator: str, name: str, say: Say) -> None:
@@ -134,7 +138,7 @@ def _copy(name: str, source: Path, targets: list[Path], say: Say) -> None:
     """Copy files beside their place and rename them into it, so that a stopped copy leaves no half file."""
     if not source.is_dir():
         raise Refused(f"{source} is not a folder. Give the folder that holds the files of corpus '{name}'.")
-    pairs = [pair for target in targets for pair in _pairs(source, target, is_only=len(targets) == 1)]
+    pairs = [pair for target in targets for pair in pairs_of(source, target, is_only=len(targets) == 1)]
     if not pairs:
         expected = ", ".join(KNOWN_ENDINGS)
         raise Refused(f"{source} holds no file for corpus '{name}': expected names that end in {expected}.")
@@ -146,13 +150,8 @@ def _copy(name: str, source: Path, targets: list[Path], say: Say) -> None:
             f"{source} holds {needed:,} bytes for corpus '{name}', but the disk has {free:,} left. Free some."
         )
     for origin, place in pairs:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
-        try:
-            shutil.copyfile(origin, partial)
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
+        if not copy_file(origin, place):
+            raise Refused(f"{origin} changed while it was copied. Run the same command again when it is complete.")
     kept = {origin for origin, _ in pairs}
     left = [path.name for path in sorted(source.rglob("*")) if path.is_file() and path not in kept]
     say(f"{len(pairs)} files ({needed:,} bytes) were copied for corpus '{name}'.")
@@ -160,7 +159,24 @@ def _copy(name: str, source: Path, targets: list[Path], say: Say) -> None:
         say(f"Left where they are, since nothing reads them: {one_line(', '.join(left))}")
 
 
-def _pairs(source: Path, target: Path, is_only: bool) -> list[tuple[Path, Path]]:
+def copy_file(origin: Path, place: Path) -> bool:
+    """Copy a file beside its place and rename it into it; False, and nothing is left, if it changed meanwhile."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
+    try:
+        before = origin.stat()
+        shutil.copyfile(origin, partial)
+        after = origin.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            return False
+        os.utime(partial, ns=(after.st_atime_ns, after.st_mtime_ns))  # by which a copy is known again
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def pairs_of(source: Path, target: Path, is_only: bool) -> list[tuple[Path, Path]]:
     """(file of the source, its place) for one path of a corpus."""
     if target.name.endswith(KNOWN_ENDINGS):
         origin = source / target.name
@@ -177,14 +193,19 @@ def _pairs(source: Path, target: Path, is_only: bool) -> list[tuple[Path, Path]]
 # ---- recording -------------------------------------------------------------------------------------------------------
 
 
-def _record(library: Library, targets: list[Path], say: Say) -> None:
-    """Record paths in `data.dvc`, and nothing else of what lies under `data/`."""
+def record(library: Library, targets: list[Path], say: Say) -> None:
+    """Record paths in `data.dvc`, and nothing else of what lies under `data/`.
+
+    Raises:
+        Busy: another process holds DVC's lock, or a stage reads raw data.
+        Refused: as `collect`.
+    """
     with workspace.open_repo() as repo:
         if not workspace.DATA_FILE.is_file():
             workspace.DATA_FILE.write_text(EMPTY_DATA_FILE, encoding="utf-8")
-        elif workspace.listed_data(repo) is None:
+        elif raw_data.listed_data(repo) is None:
             _restore_list(library, repo, say)
-        workspace.add(repo, targets)
+        raw_data.add(repo, targets)
     say(f"{workspace.DATA_FILE} records {', '.join(path.as_posix() for path in targets)}.")
 
 
@@ -206,7 +227,7 @@ def _restore_list(library: Library, repo: Any, say: Say) -> None:
     workspace.DATA_FILE.write_text(EMPTY_DATA_FILE, encoding="utf-8")
     try:
         if generated:
-            workspace.add(repo, list(generated))
+            raw_data.add(repo, list(generated))
         is_same = _hash_lines(before) == _hash_lines(workspace.DATA_FILE.read_text(encoding="utf-8"))
     except BaseException:
         workspace.DATA_FILE.write_text(before, encoding="utf-8")

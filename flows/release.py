@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 @flow(name="release", persist_result=False)
 def release_flow(recipe: str) -> None:
     """Every stage of a recipe in the order of the graph, then its registration."""
-    with joined("release", recipe, FLOW_NAMES[_modality(recipe)], partial(before_release, recipe)):
+    with joined("release", recipe, experiment_of(recipe), partial(before_release, recipe)):
         stages = plan(Library(), recipe)
         _collect_missing(stages)
         for stage in stages:
@@ -66,6 +66,11 @@ def publish_flow(recipe: str, version: str = "", to: str | None = None) -> None:
 
 def _modality(recipe: str) -> str:
     return str(part_of(Library().read("recipe", recipe).family, "schema").MODALITY)
+
+
+def experiment_of(recipe: str) -> str:
+    """Where the runs of a recipe stand on the tracking server."""
+    return FLOW_NAMES[_modality(recipe)]
 
 
 def _collect_missing(stages: list[Stage]) -> None:

@@ -31,7 +31,7 @@ from prefect.states import Crashed
 from components import processes, tracking
 from components.settings import set_quiet_environment
 from components.wording import one_line, shown
-from flows import server, workspace
+from flows import history, server, workspace
 from flows.launch import StageStopped
 from flows.mirror import known_run
 from flows.summary import Summary, as_text
@@ -179,8 +179,8 @@ def run(verb: str, name: str, experiment: str, marks: list[str], say: Say, start
 def _tags(verb: str, name: str) -> dict[str, str]:
     revision = workspace.git_revision()
     recipe = {} if verb in DATA_VERBS else {"recipe": name}
-    data = {f"data {path}": digest for path, digest in workspace.data_hashes().items()}
-    return {**recipe, "git_revision": revision.commit, "git_dirty": str(revision.is_dirty).lower(), **data}
+    dirty = str(revision.is_dirty).lower()
+    return {**recipe, "git_revision": revision.commit, "git_dirty": dirty, **history.data_tags()}
 
 
 def _close(session: Session, status: str) -> None:
@@ -191,6 +191,7 @@ def _close(session: Session, status: str) -> None:
                 found = known_run(row.verb, row.name)
                 if row.key and found.get("key") == row.key:  # else it is the run of other inputs
                     release.tag(f"{row.state}.{row.verb}.{row.name}", json.dumps(found))
+        release.tag(history.ANCESTORS, history.ancestors())
         for path in VERSIONS:
             release.attach(path, (Path("versions") / path.parent).as_posix())
     with session.guarded("MLflow has not been told that the release has ended"):

@@ -6,6 +6,7 @@ Tasks are called, not submitted, and keep no results: DVC decides what is done a
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
@@ -20,7 +21,7 @@ from components.publish import publish
 from components.recipes import Library
 from components.register import register
 from components.wording import one_line, shown
-from flows import collect, workspace
+from flows import collect, profiles, workspace
 from flows.hub_token import hub_token
 from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
@@ -49,7 +50,8 @@ def collect_data(corpora: list[str]) -> None:
     """Make or fetch the raw data that is missing."""
     session = current()
     for corpus in corpora:
-        collect.complete(Library(), corpus, session.repo, session.say)
+        bring = partial(collect.complete, Library(), corpus, session.repo, session.say)
+        when_free(bring, f"raw data of {corpus}", session.say)
 
 
 @task(
@@ -65,13 +67,13 @@ def run_stage(verb: str, name: str, address: str) -> None:
     session = current()
     started = time.monotonic()
     if workspace.is_fresh(session.repo, address):
-        key = _when_free(lambda: workspace.input_key(session.repo, address), f"{verb} {name}", session.say)
+        key = when_free(lambda: workspace.input_key(session.repo, address), f"{verb} {name}", session.say)
         session.summary.rows.append(Row(verb, name, "ready", overhead=time.monotonic() - started, key=key))
         session.say(f"── {verb} {name}: ready")
         return
     session.say(f"── {verb} {name}")
     say = _recording(session.say)
-    mirror, launched = _when_free(lambda: _launch(session, verb, name, address, say), f"{verb} {name}", say)
+    mirror, launched = when_free(lambda: _launch(session, verb, name, address, say), f"{verb} {name}", say)
     outcome = launched.outcome
     if outcome.kind == "refused":
         raise Refused(outcome.reason)
@@ -96,7 +98,7 @@ def _recording(say: Say) -> Say:
     return both
 
 
-def _when_free(attempt: Callable[[], Result], what: str, say: Say) -> Result:
+def when_free(attempt: Callable[[], Result], what: str, say: Say) -> Result:
     """Attempt something; while another process holds what it needs, wait and attempt it again, ever more rarely."""
     told, pause = "", BUSY_SECONDS
     while True:
@@ -166,6 +168,9 @@ def run_register(recipe: str) -> None:
             f"register {recipe}: {shown(tracking.tracking_uri())} does not answer as a tracking server should "
             f"({one_line(shown(error), 400)}). Start it again: mlflow/README.md."
         ) from None
+    if receipt["is_new"]:
+        with session.guarded("MLflow did not take the profiles of the data"):
+            profiles.keep(session.release, recipe)
     session.summary.receipt = receipt
     state = "registered" if receipt["is_new"] else "ready"
     session.summary.rows.append(Row("register", recipe, state, work=time.monotonic() - started))

@@ -1,7 +1,8 @@
 """DVC's side of a project: what is stale, one stage run, results fetched from and pushed to the remote.
 
-Only this module imports dvc, and `flows.launch` its exceptions. DVC asks the run cache of the remote before a stage
-runs, and what the stage leaves is pushed after, so any other clone gets it instead of making it again.
+Only this module and `flows.raw_data` import dvc, and `flows.launch` its exceptions. DVC asks the run cache of the
+remote before a stage runs, and what the stage leaves is pushed after, so any other clone gets it instead of making it
+again.
 """
 
 import hashlib
@@ -96,11 +97,11 @@ def is_fresh(repo: "Repo", address: str) -> bool:
 
     try:
         with lock_repo(repo):
-            return not _stage(repo, address).changed()
+            return not stage_of(repo, address).changed()
     except LockError:
         return False
     except DvcException as error:
-        raise Refused(f"DVC cannot read {address}: {_causes(error)}") from error
+        raise Refused(f"DVC cannot read {address}: {causes(error)}") from error
 
 
 def input_key(repo: "Repo", address: str) -> str:
@@ -116,15 +117,16 @@ def input_key(repo: "Repo", address: str) -> str:
 
     try:
         with lock_repo(repo):
-            stage = _stage(repo, address)
+            stage = stage_of(repo, address)
             stage.save_deps(allow_missing=True)
             inputs = {"cmd": stage.cmd, "deps": [dep.dumpd() for dep in stage.deps]}
     except LockError as error:
-        raise Busy(one_line(_causes(error), 400)) from error
+        raise Busy(one_line(causes(error), 400)) from error
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _stage(repo: "Repo", address: str) -> "DvcStage":
+def stage_of(repo: "Repo", address: str) -> "DvcStage":
+    """The stage of an address, or of a `.dvc` file."""
     (stage,) = repo.stage.collect(address)
     return stage
 
@@ -146,7 +148,7 @@ def reproduce(address: str) -> bool:
         # `pull` asks the remote's run cache; `single_item` leaves all other stages alone.
         done = repo.reproduce(address, single_item=True, pull=is_shared)
         if done and is_shared:
-            _push(repo, [address])
+            push(repo, [address])
         return bool(done)
 
 
@@ -155,7 +157,7 @@ def _keep_uncached(repo: "Repo", address: str) -> None:
     from dvc.repo import lock_repo
 
     with lock_repo(repo):
-        stage = _stage(repo, address)
+        stage = stage_of(repo, address)
         is_there = all(out.exists for out in stage.outs)
         if is_there and stage.changed() and not stage.changed(allow_missing=True):
             stage.commit()
@@ -169,14 +171,14 @@ def explain(error: Exception) -> Outcome:
 
     chain = list(_chain(error))
     if any(isinstance(each, LockError) for each in chain):
-        return Outcome("busy", one_line(_causes(error), 400))
+        return Outcome("busy", one_line(causes(error), 400))
     if any(isinstance(each, StageCmdFailedError) for each in chain):
         return Outcome("failed", _died(chain))
     if any(isinstance(each, DependencyDoesNotExistError) for each in chain):
-        return Outcome("refused", f"An input is missing: {one_line(_causes(error), 400)}")
+        return Outcome("refused", f"An input is missing: {one_line(causes(error), 400)}")
     if any(isinstance(each, OSError) for each in chain):
-        return Outcome("failed", one_line(_causes(error), 400))
-    return Outcome("refused", f"DVC cannot run it: {one_line(_causes(error), 400)}")
+        return Outcome("failed", one_line(causes(error), 400))
+    return Outcome("refused", f"DVC cannot run it: {one_line(causes(error), 400)}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -185,7 +187,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _causes(error: BaseException) -> str:
+def causes(error: BaseException) -> str:
+    """The words of an error and of what it came from."""
     return ": ".join(dict.fromkeys(str(each) for each in _chain(error) if str(each)))
 
 
@@ -215,21 +218,23 @@ def remote_answers(repo: "Repo") -> bool:
         odb = repo.cloud.get_remote_odb(None, "fetch", hash_name="md5-dos2unix")
         odb.fs.exists(odb.path)
     except (DvcException, OSError) as error:
-        _warn(f"The DVC remote does not answer, so results stay on this machine: {one_line(error)}")
+        warn(f"The DVC remote does not answer, so results stay on this machine: {one_line(error)}")
         return False
     return True
 
 
-def _push(repo: "Repo", targets: list[str]) -> None:
+def push(repo: "Repo", targets: list[str]) -> None:
+    """Send results to the remote; what it does not take is a warning."""
     from dvc.exceptions import DvcException
 
     try:
         repo.push(targets, run_cache=True)
     except (DvcException, OSError) as error:
-        _warn(f"The result could not be pushed to the DVC remote: {one_line(error)}. Later: dvc push --run-cache")
+        warn(f"The result could not be pushed to the DVC remote: {one_line(error)}. Later: dvc push --run-cache")
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """A line that is no reason to stop."""
     sys.stderr.write(f"warning: {text}\n")
     sys.stderr.flush()
 
@@ -259,65 +264,3 @@ def rendered_again() -> list[Path]:
     for path, text in stale.items():
         path.write_text(text, encoding="utf-8")
     return list(stale)
-
-
-# ---- raw data --------------------------------------------------------------------------------------------------------
-
-
-def pull(repo: "Repo", targets: list[Path]) -> bool:
-    """Fetch raw data that `data.dvc` names; False if there is no remote or it has not all of them."""
-    from dvc.exceptions import DvcException
-
-    if not targets or not DATA_FILE.is_file() or not remote_answers(repo):
-        return False
-    try:
-        repo.pull([path.as_posix() for path in targets])
-    except (DvcException, OSError) as error:
-        _warn(f"The DVC remote does not have {', '.join(map(str, targets))}: {one_line(error)}")
-        return False
-    return True
-
-
-def listed_data(repo: "Repo") -> set[Path] | None:
-    """The files that `data.dvc` stands for; None if neither the cache nor the remote has their list.
-
-    Raises:
-        Refused: another process holds DVC's lock, or `data.dvc` is broken.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-    from dvc.repo import lock_repo
-
-    try:
-        with lock_repo(repo):
-            out = _stage(repo, str(DATA_FILE)).outs[0]
-            if not out.hash_info:
-                return set()
-            try:
-                tree = out.get_dir_cache()
-            except (DvcException, OSError):
-                return None
-            return None if tree is None else {Path(out.def_path, *key) for key, _, _ in tree}
-    except LockError as error:
-        raise Refused(
-            f"Another process holds DVC's lock of this project (.dvc/tmp/lock), so {DATA_FILE} cannot be read now. "
-            "When it has ended, run the same command again."
-        ) from error
-    except DvcException as error:
-        raise Refused(f"DVC cannot read {DATA_FILE}: {_causes(error)}") from error
-
-
-def add(repo: "Repo", targets: list[Path]) -> None:
-    """Record files or folders below `data/` in `data.dvc`, put them into the cache and push them.
-
-    Raises:
-        Refused: DVC cannot; the message says why.
-    """
-    from dvc.exceptions import DvcException
-
-    try:
-        repo.add([path.as_posix() for path in targets])
-    except DvcException as error:
-        raise Refused(f"DVC cannot record {', '.join(map(str, targets))}: {_causes(error)}") from error
-    if remote_answers(repo):
-        _push(repo, [path.as_posix() for path in targets])

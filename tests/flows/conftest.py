@@ -42,10 +42,15 @@ class Project:
     def write_graph(self, **changed: str) -> None:
         """One toy stage for each real one; `changed` gives the words after VERB NAME for some verbs."""
         stages = plan(Library(self.folder / "recipes"), RECIPE)
+        reads_data = {verb for verb, words in changed.items() if "data" in words}
         body = {
             stage.key: {
                 "cmd": f"python toy.py {stage.verb} {stage.name} {changed.get(stage.verb, '0.1')}",
-                "deps": ["input", *(f"artifacts/{VERBS[verb]}/{name}" for verb, name in stage.parents)],
+                "deps": [
+                    "input",
+                    *(["data/smoke"] if stage.verb in reads_data else []),
+                    *(f"artifacts/{VERBS[verb]}/{name}" for verb, name in stage.parents),
+                ],
                 "outs": [stage.out],
             }
             for stage in stages

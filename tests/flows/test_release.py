@@ -262,7 +262,7 @@ def test_what_is_busy_is_asked_ever_more_rarely_and_the_wait_is_told_once(flows,
             raise Busy("another has it")
         return "done"
 
-    assert tasks._when_free(ask, "fit x", said.append) == "done"
+    assert tasks.when_free(ask, "fit x", said.append) == "done"
     pauses = [after - before for before, after in pairwise(asked)]
     assert all(pause >= least for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.2), strict=False))
     assert sum(pauses) < 0.05 * 2**7, "the pauses go on doubling"

@@ -1,9 +1,11 @@
 """The stages of the throw-away project: real processes that keep every rule of a stage in milliseconds.
 
-`python toy.py VERB NAME SECONDS [die|refuse|hold]`: works in steps of 0.1 s, keeps the last step in a checkpoint, and
-leaves a state whose bytes depend on its input alone. With `hold` it ends when somebody has made the file `go`.
+`python toy.py VERB NAME SECONDS [die|refuse|hold|data]`: works in steps of 0.1 s, keeps the last step in a checkpoint,
+and leaves a state whose bytes depend on its input alone. With `hold` it ends when somebody has made the file `go`, with
+`die` it dies once, and with `data` its bytes are those of the raw data, and `validate` leaves their profile.
 """
 
+import json
 import os
 import signal
 import sys
@@ -16,8 +18,23 @@ from components.lifeline import die_with_parent
 from components.manifest import Manifest, writing
 from components.outcomes import Outcome, Refused, clear_outcome, write_outcome
 
+DATA = Path("data/smoke")
 
-def work(verb: str, name: str, seconds: float, is_held: bool) -> None:
+
+def raw() -> list[str]:
+    """The lines of the raw data."""
+    return [line for path in sorted(DATA.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def profile() -> str:
+    """The profile of the raw data: how long its lines are."""
+    lengths = [min(len(line) // 10, 19) for line in raw()]
+    counts = [lengths.count(place) for place in range(20)]
+    fact = {"edges": list(range(0, 210, 10)), "histogram": counts}
+    return json.dumps({"num_records": len(lengths), "facts": {"text_num_chars": fact}, "categories": {}})
+
+
+def work(verb: str, name: str, seconds: float, how: list[str]) -> None:
     """Count steps; go on from the checkpoint of a run that was stopped."""
     journal = Journal(verb, name)
     journal.parameters({"seconds": seconds, "deep": {"list": [1, 2]}})
@@ -30,14 +47,17 @@ def work(verb: str, name: str, seconds: float, is_held: bool) -> None:
         time.sleep(0.1)
         journal.metrics(step, loss=1 / (step + 1))
         checkpoint.write_text(str(step + 1))
-    while is_held and not Path("go").exists():
+    while "hold" in how and not Path("go").exists():
         time.sleep(0.1)
         step += 1
         journal.metrics(step, loss=1 / (step + 1))
     with writing(Manifest(verb, name, {f"components.{verb}": 1})) as folder:
         inside = folder / paths.PAYLOAD[verb]
         inside.mkdir(exist_ok=True)
-        (inside / "bytes").write_text(f"{verb} {name} {seconds} {Path('input').read_text()}")
+        read = raw() if "data" in how else []
+        (inside / "bytes").write_text(" ".join([f"{verb} {name} {seconds} {Path('input').read_text()}", *read]))
+        if "data" in how and verb == "validate":
+            (folder / "profile.json").write_text(profile())
         if verb == "package":
             (folder / "transformers").mkdir()
             (folder / "transformers" / "config.json").write_text("{}")
@@ -58,7 +78,7 @@ def main() -> int:
     try:
         if "refuse" in how:
             raise Refused("The toy is refused. Change its command.")
-        work(verb, name, float(seconds), is_held="hold" in how)
+        work(verb, name, float(seconds), how)
     except Refused as error:
         write_outcome(verb, name, Outcome("refused", str(error), {"start": 0.0, "work": 0.0}))
         return 1

@@ -1,0 +1,172 @@
+"""The scheduled flow of a recipe: new raw data come in, and the model is made again if anything it depends on changed.
+
+`hiraku serve` and `hiraku deploy` start it by the clock, by the event of a corpus that landed, and by the button in
+Prefect's pages. With nothing new it ends within seconds.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRunPolicy
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from components import drift, paths, registry
+from components.graph import Stage, plan
+from components.manifest import read_manifest
+from components.outcomes import Refused
+from components.recipes import Library
+from components.release_schema import Schedule
+from components.wording import one_line
+from flows import collect, events, follow, history, profiles, workspace
+from flows.checks import before_retrain
+from flows.launch import StageFailed, StageStopped
+from flows.release import experiment_of
+from flows.session import current, joined
+from flows.tasks import collect_data, run_register, run_stage, when_free
+
+NOTHING_NEW = "nothing new"
+"""The message of a run that had nothing to do."""
+UNSCHEDULED = Schedule(cron="0 0 1 1 *", is_active=False)
+"""Of a recipe without the section: it is started by hand, with the defaults."""
+DATA_VERBS = ("ingest", "validate")
+RETRY_SECONDS = 60
+
+
+@flow(name="retrain", persist_result=False)
+def retrain_flow(recipe: str, force: bool = False) -> object:
+    """Bring a recipe up to date with its data and register what comes out as challenger; nothing new, nothing done.
+
+    Args:
+        recipe: The recipe to bring up to date, such as gpt-demo.
+        force: Go on although the data have drifted further from the champion's than the recipe's schedule.max_drift.
+    """
+    library = Library()
+    with joined("release", recipe, experiment_of(recipe), partial(before_retrain, recipe)):
+        schedule = getattr(library.read("recipe", recipe), "schedule", None) or UNSCHEDULED
+        try:
+            return _retrain(library, recipe, schedule.max_drift, force)
+        except StageStopped:
+            raise
+        except StageFailed:
+            _allow_retries(schedule.max_retries)
+            raise
+
+
+def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object:
+    """Everything between the checks and the final state, which it returns."""
+    session = current()
+    stages = plan(library, recipe)
+    update_raw_data(recipe)
+    collect.require_obtainable(library, stages)
+    if corpora := collect.missing(library, stages):
+        collect_data(corpora)
+    if is_up_to_date(recipe, stages):
+        session.say(f"── {recipe}: {NOTHING_NEW}")
+        return Completed(message=NOTHING_NEW)
+    for stage in (each for each in stages if each.verb in DATA_VERBS):
+        run_stage(stage.verb, stage.name, stage.address)
+    measure_drift(recipe, bound, force)
+    for stage in (each for each in stages if each.verb not in DATA_VERBS):
+        run_stage(stage.verb, stage.name, stage.address)
+    run_register(recipe)
+    receipt = session.summary.receipt
+    if receipt["is_new"]:
+        _ask_for_promotion(library, recipe)
+    what = "a new challenger" if receipt["is_new"] else "registered before"
+    return Completed(message=f"version {receipt['version']}, {what}")
+
+
+def is_up_to_date(recipe: str, stages: list[Stage]) -> bool:
+    """Whether DVC finds every stage fresh and the registry has the package."""
+    repo = current().repo
+    if not all(workspace.is_fresh(repo, stage.address) for stage in stages):
+        return False
+    return registry.find_version(recipe, read_manifest("package", recipe).payload_hash) is not None
+
+
+@task(task_run_name="update raw data of {recipe}", cache_policy=NO_CACHE, persist_result=False)
+def update_raw_data(recipe: str) -> None:
+    """Move `data.dvc` forward to the newest release's, then bring new files of the folders that corpora follow."""
+    session = current()
+    library = Library()
+    stages = plan(library, recipe)
+    before = history.version()
+    brought: dict[str, list[Path]] = {}
+
+    def update() -> None:
+        with follow.data_held():
+            history.catch_up(library, stages, session.repo, session.say)
+            for stage in (each for each in stages if each.verb == "ingest"):
+                brought[stage.name] = follow.bring(library, stage.name, session.repo, session.say)
+            history.note(before, history.version())
+
+    when_free(update, f"raw data of {recipe}", session.say)
+    session.release.tags.update(history.data_tags())
+    for corpus, places in brought.items():
+        if places:
+            names = ", ".join(place.as_posix() for place in places)
+            session.say(f"── {corpus}: {len(places)} new or changed files: {one_line(names, 400)}")
+            session.release.tags[f"landed {corpus}"] = one_line(names, 4000)
+            events.corpus_landed(corpus, history.version(), by=recipe)
+
+
+@task(task_run_name="drift of {recipe}", cache_policy=NO_CACHE, persist_result=False)
+def measure_drift(recipe: str, bound: float, force: bool) -> None:
+    """Compare the profiles of the recipe's corpora with those that the champion was trained on.
+
+    Raises:
+        Refused: a fact has shifted beyond the bound, and nobody forces it.
+    """
+    session = current()
+    drifts, without = profiles.drifts(recipe)
+    for corpus in without:
+        session.say(f"── drift of {corpus}: {without[corpus]}")
+    if not drifts:
+        return
+    text = drift.as_markdown(drifts, bound)
+    create_markdown_artifact(text, key=f"drift-{recipe}".replace(".", "-"), description=f"Drift of {recipe}'s data")
+    session.release.open()
+    with session.guarded("MLflow did not take the drift"):
+        profiles.keep_drift(session.release, drifts, text)
+    for each in drifts:
+        top = each.shifts[0]
+        session.say(
+            f"── drift of {each.corpus}: largest index {each.largest:.3f} (bound {bound:g}); most shifted: {top.fact} "
+            f"{top.index:.3f}"
+        )
+    beyond = [f"{each.corpus}: {shift.fact} {shift.index:.3f}" for each in drifts for shift in each.beyond(bound)]
+    if beyond and not force:
+        raise Refused(
+            f"The data of {recipe} have drifted from the champion's beyond {bound:g} ({'; '.join(beyond)}). Look at "
+            f"artifact drift-{recipe} and at {paths.state('validate', drifts[0].corpus) / 'report.html'}. To train on "
+            "them all the same, start the flow with force set; to allow as much every time, raise schedule.max_drift."
+        )
+
+
+def _ask_for_promotion(library: Library, recipe: str) -> None:
+    """Start the promotion of the new version where the schedule says so."""
+    schedule = library.read("recipe", recipe).schedule
+    if schedule is None or schedule.promote == "none":
+        return
+    session = current()
+    receipt = session.summary.receipt
+    parameters = {"recipe": recipe, "version": receipt["version"], "content_hash": receipt["content_hash"]}
+    with session.guarded("The promotion was not started"):
+        started: Any = run_deployment(f"promote/{recipe}", parameters=parameters, timeout=0, as_subflow=False)
+        session.say(f"── promotion of version {receipt['version']}: flow run {started.name}")
+
+
+def _allow_retries(most: int) -> None:
+    """Have Prefect begin this flow again after it fails; called only for a failure that may end otherwise."""
+    with get_client(sync_client=True) as client:
+        policy = FlowRunPolicy(retries=most, retry_delay=RETRY_SECONDS)
+        client.update_flow_run(UUID(flow_run.id), empirical_policy=policy)
+    get_run_logger().info("The flow may be begun again %d times.", most)

@@ -1,0 +1,70 @@
+"""Drift is seen when the data changed, and not when chance alone made two samples differ."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.drift import as_markdown, drift_between
+from components.profiles import profile_of
+
+
+def profile(num_records: int, mean: float = 5.0, source: str = "a", seed: int = 0) -> dict:
+    """The profile of records whose lengths are log-normal; a tenth of them are damaged."""
+    chance = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "id": [str(k) for k in range(num_records)],
+            "split": ["train"] * num_records,
+            "licence": ["CC0-1.0"] * num_records,
+            "source": [source] * num_records,
+            "digest": [str(k) for k in range(num_records)],
+            "num_splits": [1] * num_records,
+            "text_num_chars": np.exp(chance.normal(mean, 0.5, num_records)).astype(int),
+            "text_japanese_share": chance.beta(8, 2, num_records),
+            "text_is_damaged": chance.random(num_records) < 0.1,
+        }
+    )
+    return profile_of(frame)
+
+
+def index_of(drift, fact: str) -> float:
+    return next(shift.index for shift in drift.shifts if shift.fact == fact)
+
+
+@pytest.mark.parametrize("num_records", [30, 300, 20_000])
+def test_two_samples_of_one_population_are_no_drift_at_any_size(num_records: int) -> None:
+    for seed in range(10):
+        drift = drift_between("c", profile(num_records, seed=seed), profile(num_records, seed=100 + seed))
+        assert not [shift for shift in drift.shifts if shift.is_notable]
+
+
+def test_longer_texts_are_a_drift_of_their_length_alone() -> None:
+    drift = drift_between("c", profile(2000), profile(2000, mean=6.0, seed=1))
+    assert [shift.fact for shift in drift.beyond(0.25)] == ["text_num_chars"]
+    assert drift.largest == index_of(drift, "text_num_chars") > 1
+    assert "**too far**" in as_markdown([drift], 0.25)
+    assert "**too far**" not in as_markdown([drift], 100.0)
+
+
+def test_the_index_is_the_sum_that_its_name_stands_for() -> None:
+    before = {"num_records": 100, "facts": {}, "categories": {"kind": {"a": 50, "b": 50}}}
+    now = {"num_records": 100, "facts": {}, "categories": {"kind": {"a": 90, "b": 10}}}
+    p, q = [50.5 / 101] * 2, [90.5 / 101, 10.5 / 101]
+    expected = sum((b - a) * np.log(b / a) for a, b in zip(p, q, strict=True))
+    middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    bits = sum(a * np.log2(a / m) + b * np.log2(b / m) for a, b, m in zip(p, q, middle, strict=True)) / 2
+    (shift,) = (each for each in drift_between("c", before, now).shifts if each.fact == "kind")
+    assert (shift.index, shift.divergence) == (pytest.approx(expected, abs=1e-4), pytest.approx(bits, abs=1e-4))
+
+
+def test_new_sources_are_reported_and_stop_nothing() -> None:
+    drift = drift_between("c", profile(500), profile(500, source="b", seed=1))
+    assert index_of(drift, "sources") > 5
+    assert drift.beyond(0.25) == []
+    assert "(reported only)" in as_markdown([drift], 0.25)
+
+
+def test_bins_that_only_the_longer_profile_has_are_counted() -> None:
+    before, now = profile(1000, mean=3.0), profile(1000, mean=9.0, seed=1)
+    assert len(before["facts"]["text_num_chars"]["edges"]) < len(now["facts"]["text_num_chars"]["edges"])
+    assert index_of(drift_between("c", before, now), "text_num_chars") > 5

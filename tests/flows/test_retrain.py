@@ -1,0 +1,205 @@
+"""A scheduled run takes what is new, does only what that touches, and ends in seconds when nothing is."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import paths, registry, tracking
+from components.outcomes import Refused
+from flows import follow, history, raw_data, workspace
+from tests.conftest import ROOT
+from tests.flows.conftest import RECIPE, Project
+
+CORPUS = Path("recipes/corpora/smoke-text.yaml")
+
+
+@pytest.fixture
+def inbox(project: Project, flows, tmp_path: Path) -> Path:
+    """A folder that the corpus follows, whose files are complete at once; stages that read the raw data."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    follow_folder(folder)
+    project.write_graph(ingest="0.1 data", validate="0.1 data")
+    return folder
+
+
+def follow_folder(folder: Path, settle_seconds: float = 0) -> None:
+    text = yaml.safe_load(CORPUS.read_text())
+    text["follow"] = {"folder": str(folder), "settle_seconds": settle_seconds}
+    CORPUS.write_text(yaml.safe_dump(text))
+
+
+def retrain(**parameters):
+    """One run as a worker makes it: its final state."""
+    from flows.retrain import retrain_flow
+
+    return retrain_flow(RECIPE, **parameters, return_state=True)
+
+
+def recorded() -> list[str]:
+    with workspace.open_repo() as repo:
+        return sorted(path.name for path in raw_data.listing(repo) or {})
+
+
+def newest_run():
+    return tracking.release_runs(1)[0]
+
+
+def test_a_new_file_goes_the_whole_way_and_the_next_run_has_nothing_to_do(project: Project, inbox: Path) -> None:
+    (inbox / "b.jsonl").write_text('{"text": "b"}\n')
+    (inbox / ".c.jsonl").write_text("hidden")
+    (inbox / "d.jsonl.part").write_text("half")
+    state = retrain()
+    assert (state.name, state.message) == ("Completed", "version 1, a new challenger")
+    assert Path("data/smoke/b.jsonl").read_text() == '{"text": "b"}\n'
+    assert (inbox / "b.jsonl").is_file()
+    assert recorded() == ["b.jsonl"]
+    run = newest_run()
+    assert run.tags["landed smoke-text"] == "data/smoke/b.jsonl"
+    assert run.tags["data data"] == history.version()
+    assert yaml.safe_load(tracking.kept_text(run.run_id, "versions/data.dvc"))["outs"][0]["md5"] == history.version()
+    assert json.loads(tracking.kept_text(run.run_id, "profiles/smoke-text/profile.json"))["num_records"] == 2
+
+    began = time.monotonic()
+    before = len(project.started())
+    state = retrain()
+    assert (state.name, state.message) == ("Completed", "nothing new")
+    assert len(project.started()) == before
+    assert newest_run().run_id == run.run_id, "a run of nothing is on the tracking server"
+    assert time.monotonic() - began < 30
+
+
+def test_a_file_that_is_still_written_to_is_left_to_the_next_run(project: Project, inbox: Path) -> None:
+    follow_folder(inbox, settle_seconds=60)
+    (inbox / "b.jsonl").write_text('{"text": "b"}\n')
+    (inbox / "c.jsonl").write_text('{"text": "c"}\n')
+    os.utime(inbox / "c.jsonl", (time.time() - 120,) * 2)
+    said: list[str] = []
+    assert bring(said) == [Path("data/smoke/c.jsonl")]
+    assert any("b.jsonl may not be complete" in line for line in said)
+    assert bring([]) == []
+
+
+def bring(said: list[str]) -> list[Path]:
+    from components.recipes import Library
+
+    with workspace.open_repo() as repo, follow.data_held():
+        return follow.bring(Library(), "smoke-text", repo, said.append)
+
+
+def test_a_kill_between_copy_and_record_loses_nothing(project: Project, inbox: Path, monkeypatch) -> None:
+    (inbox / "b.jsonl").write_text('{"text": "b"}\n')
+    bring([])
+    (inbox / "b.jsonl").write_text('{"text": "changed"}\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(follow.collect, "record", lambda *_rest: os._exit)
+        patch.setattr(follow, "_note", lambda places: follow_note(places) if places else None)
+        bring([])
+    assert Path("data/smoke/b.jsonl").read_text() == '{"text": "changed"}\n'
+    before = history.version()
+    assert bring([]) == [Path("data/smoke/b.jsonl")]
+    assert history.version() != before
+    assert bring([]) == []
+
+
+follow_note = follow._note
+
+
+def test_a_followed_folder_that_is_not_there_is_refused(project: Project, inbox: Path) -> None:
+    shutil.rmtree(inbox)
+    state = retrain()
+    assert state.is_failed()
+    with pytest.raises(Refused, match=r"follows .*inbox.* Mount it, or change follow\.folder"):
+        state.result()
+
+
+def test_data_that_have_drifted_from_the_champions_need_force(project: Project, inbox: Path) -> None:
+    lines = "".join(json.dumps({"text": "x" * (20 + k % 40)}) + "\n" for k in range(400))
+    (inbox / "b.jsonl").write_text(lines)
+    retrain()
+    registry.set_alias(RECIPE, registry.CHAMPION, "1")
+    (inbox / "c.jsonl").write_text("".join(json.dumps({"text": "x" * 150}) + "\n" for _ in range(800)))
+    state = retrain()
+    with pytest.raises(Refused, match=r"drifted .* beyond 0\.25 .*text_num_chars .*start the flow with force"):
+        state.result()
+    drifted = newest_run()
+    assert "**too far**" in tracking.kept_text(drifted.run_id, "drift.md")
+    assert registry.aliases(RECIPE) == {"champion": "1", "challenger": "1"}
+    state = retrain(force=True)
+    assert state.message == "version 1, registered before", "the toy's package does not depend on the data"
+    assert newest_run().run_id != drifted.run_id
+
+
+def test_a_clone_that_is_behind_takes_the_data_of_the_newest_release_and_one_with_data_of_its_own_keeps_them(
+    project: Project, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_first = inbox / "a1.jsonl"
+    bring_first.write_text('{"text": "a1"}\n')
+    bring([])
+    subprocess.run(["git", "add", "data.dvc", ".dvc", "recipes", "toy.py", "dvc.yaml", "input"], check=True)
+    words = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "first"]
+    subprocess.run(words, check=True)
+    clone, other = tmp_path / "clone", tmp_path / "other"
+    for each in (clone, other):
+        subprocess.run(["git", "clone", "-q", ".", str(each)], check=True)
+    (inbox / "b.jsonl").write_text('{"text": "b"}\n')
+    retrain()
+    newest = history.version()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri())
+
+    monkeypatch.chdir(other)
+    (other / "data/smoke").mkdir(parents=True)
+    (other / "data/smoke/own.jsonl").write_text('{"text": "own"}\n')
+    with workspace.open_repo() as repo:
+        raw_data.add(repo, [Path("data/smoke/own.jsonl")])
+    mine = history.version()
+    assert not catch_up()
+    assert history.version() == mine != newest
+
+    monkeypatch.chdir(clone)
+    assert catch_up()
+    assert history.version() == newest
+    assert Path("data/smoke/b.jsonl").read_text() == '{"text": "b"}\n'
+    assert f"package-{RECIPE}" in yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    assert not catch_up(), "it is taken once"
+
+
+def catch_up() -> bool:
+    from components.graph import plan
+    from components.recipes import Library
+
+    with workspace.open_repo() as repo, follow.data_held():
+        return history.catch_up(Library(), plan(Library(), RECIPE), repo, print)
+
+
+def test_the_schedule_of_a_recipe_names_every_problem_with_the_nearest_right_word(tmp_path: Path) -> None:
+    from components.recipes import read_section
+
+    text = yaml.safe_load((ROOT / "recipes" / "gpt-demo.yaml").read_text())
+    text["schedule"] = {"cron": "99 3 * * *", "timezone": "Asia/Tokio", "promot": "ask"}
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(text))
+    with pytest.raises(Refused) as refusal:
+        read_section(path, "recipe")
+    assert "bad minute; expected five fields" in str(refusal.value)
+    assert "Did you mean 'Asia/Tokyo'?" in str(refusal.value)
+    assert "Did you mean 'promote'?" in str(refusal.value)
+    text["schedule"] = {"cron": "0 3 31 2 *"}
+    path.write_text(yaml.safe_dump(text))
+    with pytest.raises(Refused, match="bad day-of-month"):
+        read_section(path, "recipe")
+
+
+def test_a_schedule_and_a_followed_folder_make_no_stage_stale() -> None:
+    from components.graph import render
+    from components.recipes import Library
+
+    rendered = "".join(render(Library(ROOT / "recipes")).values())
+    assert not {"- schedule", "- follow", "- publish"} & {line.strip() for line in rendered.splitlines()}
+    assert paths.DATA.as_posix() in rendered
