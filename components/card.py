@@ -4,30 +4,25 @@ Metadata are in the form that the Hugging Face Hub reads. Nothing here depends o
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from components import paths
+from components.card_metadata import metadata
+from components.card_scores import evaluation
 from components.curve import Line, draw
 from components.lineage import Lineage, merged
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
-from components.modalities import schema_of
 from models import part_of
 
 CARD_NAME = "README.md"
 CURVE_NAME = "curve.svg"
 LINEAGE_NAME = "lineage.json"
 OWN_NAMES = frozenset({CARD_NAME, CURVE_NAME, LINEAGE_NAME})  # what stands in a package besides its layout
-
-# Licences that the Hub knows by these words; others are `other` with a name.
-HUB_LICENCES = (
-    {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "unlicense"}
-    | {"cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
-    | {"cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "odc-by", "odbl", "cdla-sharing-1.0", "cdla-permissive-2.0", "openrail"}
-    | {"creativeml-openrail-m", "bigscience-bloom-rail-1.0"}
-)
 
 # Of what an encoder reports of text it was not fitted on, what tells a reader how well it fits.
 HELD_OUT_COUNTS = {"held_out/characters_per_token", "held_out/unknown_tokens"}
@@ -42,6 +37,12 @@ CITATION = """\
   pages     = {13898--13905},
   year      = {2024},
   url       = {https://arxiv.org/abs/2404.01657}
+}
+
+@software{hiraku,
+  title     = {Hiraku: training, evaluating and openly releasing pre-trained models for a language},
+  author    = {{Hiraku maintainers}},
+  license   = {Apache-2.0}
 }"""
 
 
@@ -60,6 +61,10 @@ class Release:
     curve: list[Line]
     target: str
     """What `dvc repro` takes to make the package again."""
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Task -> metric -> standard error of its value, where single items tell it."""
+    training_flops: float | None = None
+    """Of forward and backward passes; None where the family has no such arithmetic."""
 
     @property
     def tag(self) -> str:
@@ -85,38 +90,6 @@ class Release:
 
 
 # ---- sections --------------------------------------------------------------------------------------------------------
-
-
-def metadata(release: Release, layout: str) -> str:
-    """The YAML block at the head of the card."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    results = [
-        EvalResult(
-            task_type=release.tag,
-            dataset_type=section.get("corpus", task),
-            dataset_name=f"{section.get('corpus', task)} ({task})",
-            dataset_split=section.get("split"),
-            metric_type=metric,
-            metric_name=label(metric),
-            metric_value=value,
-        )
-        for task, section in sorted(release.tasks.items())
-        for metric, value in sorted(release.scores[task].items())
-        if not metric.startswith("num_")
-    ]
-    licence = release.recipe.licence.lower().replace(" ", "-")
-    data = ModelCardData(
-        language=release.recipe.language,
-        license=licence if licence in HUB_LICENCES else "other",
-        license_name=None if licence in HUB_LICENCES else licence,
-        library_name=layout,
-        pipeline_tag=release.tag,
-        tags=sorted({release.recipe.family, release.architecture}),
-        model_name=release.name,
-        eval_results=results or None,
-    )
-    return f"---\n{data.to_yaml().strip()}\n---"
 
 
 def _network(release: Release) -> str:
@@ -222,18 +195,28 @@ def _curve(release: Release) -> str:
     return f"![Loss over optimiser steps]({CURVE_NAME})\n\nLoss in nats: {'; '.join(ends)}."
 
 
-def _evaluation(release: Release) -> str:
-    parts = []
-    for task, section in sorted(release.tasks.items()):
-        settings = {
-            key: value for key, value in section.items() if key not in ("kind", "modality") and value is not None
-        }
-        words = ", ".join(f"{label(key).lower()} {number(value)}" for key, value in settings.items())
-        meaning = " ".join((schema_of(section["modality"]).TASKS[section["kind"]].__doc__ or "").split())
-        parts.append(f"**`{task}`** ({section['kind']}: {words}). {meaning}")
-        ordered = sorted(release.scores[task].items(), key=lambda item: (item[0].startswith("num_"), item[0]))
-        parts.append(table(("Metric", "Value"), [(label(key), number(value)) for key, value in ordered]))
-    return "\n\n".join(parts)
+def _compute(release: Release) -> str:
+    """What training takes by arithmetic; what it took differs from run to run, so it cannot stand in a package."""
+    training = release.training
+    samples = training.samples.model_dump()
+    took = []
+    if "batch_tokens" in samples:
+        took.append(f"{number(training.num_steps * samples['batch_tokens'])} tokens seen")
+    if release.training_flops is not None:
+        took.append(f"{release.training_flops:.3g} FLOPs of forward and backward passes")
+    sums = f"Training is {' and '.join(took)}, by arithmetic on the recipe. " if took else ""
+    return (
+        f"{sums}Hours, devices and power differ from run to run while the files here do not, so they stand with the "
+        "run of the training on the tracking server."
+    )
+
+
+def _recipe(release: Release) -> str:
+    """The recipe with its defaults, as far as training and evaluation read it."""
+    keys = {"family", "language", "licence", "network", "encoder", "starts_from", "pretrain", "align", "evaluate"}
+    plain = release.recipe.model_dump(mode="json", exclude_none=True, include=keys)
+    text = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=100)
+    return f"<details><summary>The whole recipe, with its defaults</summary>\n\n{fenced(text, 'yaml')}\n\n</details>"
 
 
 def _provenance(release: Release) -> str:
@@ -274,8 +257,12 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
         "## Training",
         _procedure(release),
         _curve(release),
+        "### Compute",
+        _compute(release),
         "## Evaluation",
-        _evaluation(release),
+        evaluation(release),
+        "## Intended use",
+        package.intended_use,
         "## Limits",
         package.limits,
         "## Licence and provenance",
@@ -284,8 +271,9 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
         "In a clone of Hiraku that holds the raw data above:",
         fenced(f"dvc repro {release.target}", "sh"),
         "Stages of text give the same bytes on any machine, training the same bits on one machine and one device.",
+        _recipe(release),
         "## Citation",
-        "The family of recipes follows",
+        "The recipes re-create the models of this paper; the software is cited below it.",
         fenced(CITATION, "bibtex"),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

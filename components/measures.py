@@ -16,6 +16,8 @@ class Measure:
     per: str = ""
     """A metric of the same items by which it is divided, sums over sums: bits per character, errors per word. Empty
     for a mean over items."""
+    total: str = ""
+    """The total of the task that it is, such as `bits_per_character`; empty if that has the metric's own name."""
 
     @property
     def name(self) -> str:

@@ -11,18 +11,20 @@ from typing import Any
 
 from components import paths
 from components.card import CARD_NAME, OWN_NAMES, Release, write_card
+from components.cost import cost_of, total_flops, training_of
 from components.curve import loss_curve
 from components.journal import Journal
-from components.lineage import lineage_from
+from components.lineage import Lineage, lineage_from
 from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
-from components.modalities import modality
+from components.modalities import modality, schema_of
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe
+from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
-REVISION = 1
+REVISION = 2
 
 
 def package(name: str) -> None:
@@ -49,7 +51,7 @@ def package(name: str) -> None:
 
 def _package_own(library: Library, name: str, recipe: Recipe) -> None:
     how = part_of(recipe.family, "release")
-    if problems := how.check_package(recipe.package):
+    if problems := [*how.check_package(recipe.package), *_check_published(recipe)]:
         raise Refused("\n  ".join([f"Recipe '{name}' cannot be packaged:", *problems]))
     trained = ("align" if recipe.align else "pretrain", name)
     nodes = [trained, ("fit", recipe.encoder), ("evaluate", name)]
@@ -69,11 +71,14 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
     network = part_of(recipe.family, "convert").load(weights)
     encoder = modality(part_of(recipe.family, "schema").MODALITY).open_encoder(encoder_folder)
     scores = json.loads((paths.payload("evaluate", name) / "scores.json").read_text(encoding="utf-8"))
+    cost = cost_of(library, name, on_gpu=False, is_compiled=False)
     release = Release(
         name=name,
         recipe=recipe,
         lineage=lineage,
         scores=scores["tasks"],
+        errors=_errors(name, lineage),
+        training_flops=None if cost is None else total_flops(cost, training_of(recipe)),
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         class_name=type(network).__name__,
         curve=loss_curve(_points(*trained), trained[0]),
@@ -95,6 +100,26 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         manifest.counts = {"num_parameters": release.num_parameters, "num_bytes": _num_bytes(folder)}
         journal.metrics(0, **manifest.counts)
         journal.note(CARD_NAME, (folder / recipe.package.layouts[0] / CARD_NAME).read_text(encoding="utf-8"))
+
+
+def _check_published(recipe: Recipe) -> list[str]:
+    """A score that would stand beside none of ours, in words."""
+    return [
+        f"package.published_scores names the task '{row.task}', expected one of {', '.join(recipe.evaluate.tasks)}, or "
+        "none. Change the key."
+        for row in recipe.package.published_scores
+        if row.task and row.task not in recipe.evaluate.tasks
+    ]
+
+
+def _errors(name: str, lineage: Lineage) -> dict[str, dict[str, float]]:
+    """Task -> metric -> standard error, of the scores that the card tells."""
+    import pyarrow.parquet as pq
+
+    items = pq.read_table(paths.payload("evaluate", name) / "items.parquet")
+    tasks = {task: each for state in lineage.of("evaluate") for task, each in state.details["tasks"].items()}
+    kinds = {task: schema_of(each["modality"]).TASKS[each["kind"]] for task, each in tasks.items()}
+    return {task: standard_errors(items, task, getattr(kind, "MEASURES", ())) for task, kind in kinds.items()}
 
 
 def _check_untouched(node: tuple[str, str], manifest: Manifest) -> None:

@@ -11,6 +11,23 @@ from components.wording import nearest_name
 from models.schema import Strict
 
 
+class PublishedScore(Strict):
+    """A score that others have published of the model which a recipe re-creates."""
+
+    model: str
+    """Its name, such as `rinna/japanese-gpt2-small`."""
+    score: str
+    """What was measured."""
+    value: float
+    source: str
+    """Where it stands: a paper and table, a repository and file."""
+    note: str = ""
+    """How it was measured, as far as that differs from ours."""
+    task: str = ""
+    """A task of the recipe beside whose own score it is shown; with `metric`."""
+    metric: str = ""
+
+
 class Package(Strict):
     """What stands in a release besides the weights."""
 
@@ -22,6 +39,14 @@ class Package(Strict):
     """What the model cannot do and must not be used for."""
     example_prompt: str
     """The card's example starts from it; its output is what this very model answered."""
+    intended_use: str = "Research, and a start for training on a task of one's own. Whoever builds on it tests it for that purpose first."
+    """What the model is made for, as the card says it."""
+    base_model: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """What the recipe starts from, by its name on the Hub."""
+    licence_link: str | None = None
+    """Where the text of a licence stands that the Hub does not know by its name."""
+    published_scores: list[PublishedScore] = []
+    """Scores of the model that the recipe re-creates, shown beside our own."""
     generation: dict[str, Any] = {}
     """Fields of generation_config.json, such as do_sample, temperature, top_p, max_new_tokens."""
 

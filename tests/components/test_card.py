@@ -1,18 +1,28 @@
 """Cards: what the Hub reads, and that every number comes from a file."""
 
 import math
+import re
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
-from components.card import Release, metadata, render
+from components.card import Release, render
+from components.card_metadata import metadata
+from components.card_scores import with_error
 from components.curve import Line, draw, loss_curve, thin
 from components.lineage import Input, Lineage
 from components.manifest import Manifest
 from components.markdown import cell, fenced, label, number, table
-from components.recipes import read_section
+from components.outcomes import Refused
+from components.package import _check_published
+from components.recipes import Foreign, Library, read_section
+from components.release_schema import PublishedScore
 from tests.components.small_release import write_recipes
+from tests.conftest import ROOT
+from tests.flows.hub_metadata import problems_of
 
 TASK = {"kind": "held-out-bits", "modality": "text", "corpus": "town", "split": "test", "max_documents": None}
 
@@ -48,17 +58,80 @@ def test_the_hub_reads_language_licence_task_and_results(release) -> None:
     assert data.language == "ja"
     assert data.license == "cc-by-sa-4.0"
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
-    assert data.tags == ["gpt", "gpt2"]
+    assert data.tags == ["gpt", "gpt2", "hiraku"]
     results = {result.metric_type: result for result in data.eval_results}
     assert set(results) == {"bits_per_character", "perplexity"}
     assert results["bits_per_character"].metric_value == 3.25
     assert (results["perplexity"].dataset_type, results["perplexity"].dataset_split) == ("town", "test")
+    assert results["perplexity"].dataset_revision == "1" * 64
 
 
 def test_a_licence_the_hub_does_not_know_is_other_with_a_name(release) -> None:
     object.__setattr__(release.recipe, "licence", "Town Licence 1.0")
     data = ModelCard(metadata(release, "transformers")).data
-    assert (data.license, data["license_name"]) == ("other", "town-licence-1.0")
+    assert (data.license, data["license_name"], data.get("license_link")) == ("other", "town-licence-1.0", None)
+    object.__setattr__(release.recipe.package, "licence_link", "https://example.org/town")
+    assert ModelCard(metadata(release, "transformers")).data["license_link"] == "https://example.org/town"
+
+
+def test_several_languages_are_a_list_and_a_word_that_is_no_code_is_refused(release) -> None:
+    object.__setattr__(release.recipe, "language", "ja, en")
+    assert ModelCard(metadata(release, "transformers")).data.language == ["ja", "en"]
+    object.__setattr__(release.recipe, "language", "Japanese")
+    with pytest.raises(Refused, match="language 'Japanese', expected codes of two or three letters"):
+        metadata(release, "transformers")
+
+
+def test_what_a_model_starts_from_is_named_as_the_hub_knows_it(release) -> None:
+    assert "base_model" not in metadata(release, "transformers")
+    object.__setattr__(release.recipe.package, "base_model", "hiraku/japanese-gpt-neox-3.6b")
+    assert ModelCard(metadata(release, "transformers")).data.base_model == "hiraku/japanese-gpt-neox-3.6b"
+
+
+@pytest.mark.parametrize("name", sorted(Library(ROOT / "recipes").files["recipe"]))
+def test_a_hub_takes_the_metadata_of_every_shipped_recipe(release, name: str) -> None:
+    recipe = Library(ROOT / "recipes").read("recipe", name)
+    if isinstance(recipe, Foreign):
+        pytest.skip("its makers publish it")
+    card = metadata(replace(release, name=name, recipe=recipe), recipe.package.layouts[0])
+    assert problems_of(card) == []
+    assert problems_of(card.replace("text-generation", "text-gen")) != []
+    assert _check_published(recipe) == []
+
+
+def test_scores_stand_with_their_standard_errors_beside_what_was_published(release) -> None:
+    plain = render(release, "transformers", "print()", "")
+    assert "Published" not in plain
+    assert "±" not in plain
+    facts = {"model": "rinna/tiny", "score": "perplexity", "value": 28, "source": "its README", "note": "on other data"}
+    beside = PublishedScore(**facts, task="town-held-out", metric="perplexity")
+    alone = PublishedScore(model="rinna/tiny", score="mean of eight tasks", value=26.63, source="table 2")
+    object.__setattr__(release.recipe.package, "published_scores", [beside, alone])
+    text = render(replace(release, errors={"town-held-out": {"bits_per_character": 0.0213}}), "transformers", "", "")
+    assert "| Bits per character | 3.250 ± 0.021 |  |" in text
+    assert "| Perplexity | 1,234.57 | 28 (rinna/tiny; on other data) |" in text
+    assert "| rinna/tiny | mean of eight tasks | 26.63 |  | table 2 |" in text
+    assert "the standard error over the items" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [(3.25, None, "3.25"), (3.25, 0.0021, "3.2500 ± 0.0021"), (71.234, 12.3, "71 ± 12"), (0.5, 0.0, "0.5000 ± 0.0000")],
+)
+def test_a_score_is_written_to_the_second_digit_of_its_standard_error(value, error, text) -> None:
+    assert with_error(value, error) == text
+
+
+def test_a_card_tells_use_limits_compute_recipe_and_whom_to_cite(release) -> None:
+    text = render(replace(release, training_flops=1.234e18), "transformers", "print()", "")
+    assert "Training is 448 tokens seen and 1.23e+18 FLOPs of forward and backward passes" in text
+    assert "Hours, devices and power differ from run to run" in text
+    assert text.index("## Intended use") < text.index("## Limits")
+    assert "a start for training" in text
+    recipe = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    assert yaml.safe_load(recipe)["pretrain"]["optimizer"]["learning_rate"] == 0.01
+    assert "publish" not in yaml.safe_load(recipe)
+    assert "@software{hiraku" in text
 
 
 def test_the_numbers_of_the_files_stand_in_the_card(release) -> None:

@@ -7,6 +7,7 @@ import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -109,6 +110,28 @@ def test_the_card_tells_the_exact_number_of_parameters(project: Path) -> None:
     count = sum(tensor.numel() for tensor in tensors.values())
     assert read_manifest("package", "tiny").counts["num_parameters"] == count
     assert f"| Parameters | {count:,} |" in (layout("tiny", "transformers") / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_tells_how_sure_its_scores_are_and_what_training_takes(project: Path) -> None:
+    card = (layout("tiny", "transformers") / "README.md").read_text(encoding="utf-8")
+    bits, error = map(float, re.search(r"\| Bits per character \| ([\d.]+) ± ([\d.]+) \|", card).groups())
+    rows = pq.read_table(payload("evaluate", "tiny") / "items.parquet").to_pylist()
+    each = [row["value"] for row in rows if row["metric"] == "bits_per_character"]
+    assert bits == pytest.approx(
+        json.loads((payload("evaluate", "tiny") / "scores.json").read_text())["tasks"]["town-held-out"][
+            "bits_per_character"
+        ],
+        rel=0.01,
+    )
+    assert 0 < error < max(each) - min(each)
+    assert re.search(r"Training is 448 tokens seen and [\d.e+]+ FLOPs", card)
+
+
+def test_a_published_score_beside_no_task_of_the_recipe_is_refused(project: Path) -> None:
+    row = {"model": "a/b", "score": "perplexity", "value": 1, "source": "x", "task": "twon-held-out"}
+    change_recipe(project, "tiny", package={"published_scores": [row]})
+    with pytest.raises(Refused, match="names the task 'twon-held-out', expected one of town-held-out"):
+        package("tiny")
 
 
 def test_the_lineage_goes_back_to_the_raw_file(project: Path) -> None:

@@ -86,7 +86,7 @@ class SentencePiece(Strict):
 class HeldOutBits(Strict):
     """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
 
-    MEASURES: ClassVar = (Measure("bits", "lower", per="num_characters"),)
+    MEASURES: ClassVar = (Measure("bits", "lower", per="num_characters", total="bits_per_character"),)
     kind: Literal["held-out-bits"]
     modality: Literal["text"] = "text"
     corpus: CorpusRef
