@@ -39,7 +39,10 @@ class Package(Strict):
     """What the model cannot do and must not be used for."""
     example_prompt: str
     """The card's example starts from it; its output is what this very model answered."""
-    intended_use: str = "Research, and a start for training on a task of one's own. Whoever builds on it tests it for that purpose first."
+    intended_use: str = (
+        "Research, and a start for training on a task of one's own. "
+        "Whoever builds on it tests it for that purpose first."
+    )
     """What the model is made for, as the card says it."""
     base_model: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """What the recipe starts from, by its name on the Hub."""
