@@ -341,3 +341,41 @@ def _references_of(annotation: Any, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple | dict):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _references_of(get_args(annotation)[-1], item)
+
+
+NO_PARAMETERS = {"description", "package", "publish", "promote", "schedule"}
+"""Keys of a recipe that decide nothing of what is computed."""
+
+
+def parameters_of(library: Library, name: str) -> dict[str, Any]:
+    """All that decides what a recipe computes, nested and under the same names for every recipe.
+
+    Its sections as they stand, then `encoder.<key>`, `tasks.<task>.<key>`, `corpora.<corpus>.<key>`.
+
+    Raises:
+        Refused: a file cannot be read.
+    """
+    recipe = library.read("recipe", name)
+    found: dict[str, Any] = _values(recipe) | {"tasks": {}, "corpora": {}}
+    for kind, each, section in _read_by(library, recipe, set()):
+        if kind == "encoder":
+            found |= {f"encoder.{key}": value for key, value in _values(section).items()}
+        else:
+            found["tasks" if kind == "task" else "corpora"][each] = _values(section)
+    return found
+
+
+def _values(section: BaseModel) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude_none=True, exclude=NO_PARAMETERS)
+
+
+def _read_by(library: Library, section: BaseModel, seen: set[tuple[str, str]]) -> Iterator[tuple[str, str, Any]]:
+    """(kind, name, section) of every corpus, encoder and task that a section reads, at any depth, once each."""
+    for kind, name in references(section):
+        corpus, _, encoder = name.partition("+")
+        for node in [("corpus", corpus), ("encoder", encoder)] if kind == "shards" else [(kind, name)]:
+            if node[0] in ("corpus", "encoder", "task") and node not in seen:
+                seen.add(node)
+                read = library.read(*node)
+                yield (*node, read)
+                yield from _read_by(library, read, seen)

@@ -5,6 +5,7 @@ Without `MLFLOW_TRACKING_URI` everything goes to SQLite under `.hiraku/mlflow/`,
 """
 
 import contextlib
+import getpass
 import json
 import logging
 import os
@@ -12,14 +13,17 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from components import processes
+from components.corpora import UsedCorpus
 from components.outcomes import Refused
 from components.settings import STATE
 from components.wording import shown
@@ -142,14 +146,19 @@ class Release:
     """Its stages have them too."""
     verb: str = "release"
     run_id: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """What it makes, nested: the recipe's sections and all they refer to."""
 
     def open(self) -> str:
         """The id of the run, made when it is first asked for."""
         if not self.run_id:
             kind = "release" if self.verb == "release" else "verb"
-            tags = {tag_key(k): v for k, v in {"hiraku.kind": kind, **processes.tags(), **self.tags}.items()}
-            run = client().create_run(_experiment(self.experiment), tags=tags, run_name=f"{self.verb} {self.name}")
-            self.run_id = str(run.info.run_id)
+            words = f"{self.verb} {self.name}"
+            own = _source_tags(words, self.tags.get("git_revision", ""))
+            self.run_id = _create_run(
+                self.experiment, words, {"hiraku.kind": kind, "verb": self.verb, **own, **self.tags}
+            )
+            log_parameters(self.run_id, self.parameters)
         return self.run_id
 
     def tag(self, key: str, value: str) -> None:
@@ -178,6 +187,44 @@ class Release:
             client().set_terminated(self.run_id, status)
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """A run as the tracking server remembers it."""
+
+    run_id: str
+    verb: str
+    status: str
+    began: datetime
+    seconds: float | None
+    """From its start to its end; None while it runs."""
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def runs_of(recipe: str, verbs: Collection[str], count: int) -> list[Remembered]:
+    """The last runs of a recipe that were asked for by a person or a schedule, newest first.
+
+    Args:
+        recipe: what they made.
+        verbs: `release`, or verbs that were run alone.
+        count: at most so many.
+    """
+    places = [each.experiment_id for each in _all(client().search_experiments)]
+    wanted = f"tags.recipe = '{recipe}' and tags.`hiraku.kind` != 'stage'"
+    search = partial(client().search_runs, places, wanted, order_by=["attributes.start_time DESC"])
+    found = (run for run in _all(search) if run.info.run_name.partition(" ")[0] in verbs)
+    return [_remembered(run) for run in islice(found, count)] if places else []
+
+
+def _remembered(run: "Run") -> Remembered:
+    info, data = run.info, run.data
+    seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
+    began = datetime.fromtimestamp(info.start_time / 1000).astimezone()
+    verb = info.run_name.partition(" ")[0]
+    return Remembered(info.run_id, verb, info.status, began, seconds, data.params, data.metrics, data.tags)
+
+
 def resumable_run(run_id: str) -> "Run | None":
     """A run that can be gone on with: it exists and has not finished."""
     from mlflow.exceptions import MlflowException
@@ -192,20 +239,32 @@ def resumable_run(run_id: str) -> "Run | None":
 def open_stage_run(release: Release, verb: str, name: str, tags: dict[str, str], resume: str = "") -> str:
     """A run nested under a release; `resume` names one to go on with if that can be."""
     parent = release.open()
-    tags = {"mlflow.parentRunId": parent, "verb": verb, "name": name, **processes.tags(), **tags}
+    tags = {"mlflow.parentRunId": parent, "verb": verb, "name": name, **tags}
     run = resumable_run(resume) if resume else None
     if run is not None:
         client().update_run(run.info.run_id, status="RUNNING")
         if REASON in run.data.tags:  # why an earlier try of it failed
             client().delete_tag(run.info.run_id, REASON)
-        for key, value in tags.items():
+        for key, value in {**processes.tags(), **tags}.items():
             client().set_tag(run.info.run_id, tag_key(key), value)
         return str(run.info.run_id)
-    tags = {"hiraku.kind": "stage", **release.tags, **tags}
-    made = client().create_run(
-        _experiment(release.experiment), tags={tag_key(k): v for k, v in tags.items()}, run_name=f"{verb} {name}"
-    )
-    return str(made.info.run_id)
+    own = _source_tags(f"{verb} {name}", release.tags.get("git_revision", ""))
+    return _create_run(release.experiment, f"{verb} {name}", {"hiraku.kind": "stage", **own, **release.tags, **tags})
+
+
+def _create_run(experiment: str, name: str, tags: dict[str, str]) -> str:
+    tags = {tag_key(key): value for key, value in {**processes.tags(), **tags}.items()}
+    return str(client().create_run(_experiment(experiment), tags=tags, run_name=name).info.run_id)
+
+
+def _source_tags(words: str, revision: str) -> dict[str, str]:
+    """What fills MLflow's own columns of user, source and version."""
+    tags = {"mlflow.source.name": f"hiraku {words}", "mlflow.source.type": "LOCAL"}
+    if revision:
+        tags["mlflow.source.git.commit"] = revision
+    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
 
 
 def logged_points(run_id: str) -> set[tuple[str, int]]:
@@ -215,15 +274,20 @@ def logged_points(run_id: str) -> set[tuple[str, int]]:
 
 
 def log_points(run_id: str, points: list[dict[str, Any]], logged: set[tuple[str, int]]) -> None:
-    """Send points of a journal that are not yet in `logged`, and add them to it."""
-    rows = [
-        (tag_key(key), float(value), float(point["time"]), int(point["step"]))
-        for point in points
-        for key, value in point["metrics"].items()
-        if (tag_key(key), int(point["step"])) not in logged
-    ]
-    _log_points(run_id, rows)
-    logged.update((key, step) for key, _, _, step in rows)
+    """Send points of a journal that are not yet in `logged`, and add them to it; of equal ones the first."""
+    rows: dict[tuple[str, int], tuple[str, float, float, int]] = {}
+    for point in points:
+        for key, value in point["metrics"].items():
+            place = (tag_key(key), int(point["step"]))
+            if place not in logged:
+                rows.setdefault(place, (place[0], float(value), float(point["time"]), place[1]))
+    _log_points(run_id, list(rows.values()))
+    logged.update(rows)
+
+
+def last_metrics(run_id: str) -> dict[str, float]:
+    """The last value of each metric of a run."""
+    return dict(client().get_run(run_id).data.metrics)
 
 
 def _log_points(run_id: str, rows: list[tuple[str, float, float, int]]) -> None:
@@ -262,6 +326,35 @@ def attach_files(run_id: str, files: dict[Path, str | None]) -> None:
     """Keep files with a run: path -> folder among its artifacts."""
     for path, folder in files.items():
         client().log_artifact(run_id, str(path), folder)
+
+
+def log_corpora(run_id: str, corpora: list[UsedCorpus], tags: dict[str, str]) -> None:
+    """Name the data sets that a run reads; those it has already are left as they are.
+
+    Args:
+        run_id: the run.
+        corpora: what it reads.
+        tags: of each, such as the hash of `data.dvc`.
+    """
+    from mlflow.data.dataset_source_registry import get_dataset_source_from_json
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.types.schema import ColSpec, DataType, Schema
+
+    types = {"string": DataType.string, "large_string": DataType.string, "int64": DataType.long}
+    inputs = []
+    for each in corpora:
+        columns: list[Any] = [ColSpec(types.get(kind, DataType.binary), name) for name, kind in each.columns.items()]
+        is_address = urlparse(each.source).scheme in ("http", "https")
+        place = {"url" if is_address else "uri": each.source}
+        source = get_dataset_source_from_json(json.dumps(place), "http" if is_address else "local")
+        schema = Schema(columns) if columns else None
+        made = MetaDataset(source, each.name, each.digest, schema)  # type: ignore[abstract] # only by its types
+        marks = {"mlflow.data.context": each.use, "content_hash": each.content_hash, **tags}
+        dataset = Dataset(**made.to_dict() | {"profile": json.dumps(each.counts)})
+        inputs.append(DatasetInput(dataset, [InputTag(tag_key(key), value) for key, value in marks.items()]))
+    if inputs:
+        client().log_inputs(run_id, datasets=inputs)
 
 
 def tag_run(run_id: str, key: str, value: str) -> None:

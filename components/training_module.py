@@ -365,7 +365,8 @@ class TrainingModule(pl.LightningModule):
             # Of a network in shares no rank alone can draw.
             text = self.job.preview() if ranks.is_main() and not is_sharded(self.objective) else ""
         self.network.train()
-        self.journal.metrics(self.step, **{f"valid_{key}": value for key, value in measures.items()})
+        seen = {f"{self.objective.item}_seen": self.num_items}  # so that this curve too can be drawn over them
+        self.journal.metrics(self.step, **{f"valid_{key}": value for key, value in measures.items()}, **seen)
         told = "  ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in measures.items())
         self.progress.say(f"step {self.step:,}: valid {told}")
         if text:

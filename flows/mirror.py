@@ -5,20 +5,21 @@ or made by another flow meanwhile, leaves none. Its id is kept beside the journa
 stage that was stopped goes on in its old run, one with other inputs starts a new one.
 """
 
-import contextlib
 import json
 import threading
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from components import paths, tracking
+from components import paths, run_page, tracking
+from components.corpora import used_by
+from components.effort import effort_of
 from components.journal import PARAMETERS_NAME, POINTS_NAME
+from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Kind, Outcome
+from components.recipes import Library
 from components.wording import one_line, shown
+from flows import exhibits, gauges
 
 RUN_NAME = "run.json"
 STATUS: dict[Kind, str] = {
@@ -65,6 +66,8 @@ class Mirror:
         """What the tracking server answered last when it did not take something."""
         self._folder = paths.journal(verb, name)
         self._logged: set[tuple[str, int]] = set()
+        self._load: list[dict[str, Any]] = []
+        """Readings of the gauges that are still to be sent."""
         self._offset, self._inode = 0, 0
         self._has_parameters = False
         self._started = time.time()
@@ -105,18 +108,19 @@ class Mirror:
     # ---- the thread ----
 
     def _follow(self) -> None:
+        looked, watched = time.monotonic(), gauges.Gauges(self.verb, self.name)
         while not self._ended.wait(EVERY_SECONDS):
             if self.run_id or (self._is_new(self._folder / POINTS_NAME) and self._is_at_work()):
+                if time.monotonic() - looked >= gauges.EVERY_SECONDS:
+                    looked = time.monotonic()
+                    self._load.append({"time": time.time(), "metrics": watched.read()})
                 self._guarded(self._open)
                 self._guarded(self._send)
+        self._load.append({"time": time.time(), "metrics": watched.read()})
 
     def _is_at_work(self) -> bool:
         """Whether the stage's process descends from ours; else the journal is of another flow, which we wait for."""
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if (self.verb, self.name) in pairwise(process.cmdline()):
-                    return True
-        return False
+        return gauges.stage_process(self.verb, self.name) is not None
 
     def _guarded(self, step: Any) -> None:
         """A tracking server that falls silent costs the curves and never the training."""
@@ -140,6 +144,12 @@ class Mirror:
         partial.write_text(json.dumps({"run_id": run_id, "key": self.key}) + "\n", encoding="utf-8")
         partial.replace(self._folder / RUN_NAME)
         self.run_id = run_id
+        self._name_corpora()
+
+    def _name_corpora(self) -> None:
+        """Name the data that the stage reads; its own records too, when they are made."""
+        versions = {key: value for key, value in self.release.tags.items() if key.startswith("data ")}
+        tracking.log_corpora(self.run_id, used_by(Library(), self.verb, self.name), versions)
 
     def _send(self) -> None:
         if not self.run_id:
@@ -152,6 +162,9 @@ class Mirror:
         tracking.log_points(self.run_id, points, self._logged)
         for point in points:
             self.last.update(point["metrics"])
+        first = 1 + max((step for key, step in self._logged if key.startswith("system/")), default=-1)
+        load, self._load = self._load, []
+        tracking.log_points(self.run_id, [row | {"step": first + n} for n, row in enumerate(load)], self._logged)
 
     def _new_points(self) -> list[dict[str, Any]]:
         path = self._folder / POINTS_NAME
@@ -172,18 +185,53 @@ class Mirror:
     def _close(self, outcome: Outcome, tags: dict[str, str]) -> None:
         if not self.run_id:
             return
-        times = {
-            "metrics": {f"seconds/{part}": value for part, value in outcome.seconds.items()},
-            "time": time.time(),
-            "step": 0,
-        }
+        is_done = outcome.kind == "done"
         try:
-            tracking.log_points(self.run_id, [times], set())
+            self._send_cost(outcome)
             for key, value in tags.items():
                 tracking.tag_run(self.run_id, key, value)
-            tracking.attach_files(self.run_id, self._files(outcome.kind == "done"))
+            run_page.note_run(self.run_id, self._note(outcome))
+            if is_done:
+                self._name_corpora()
+            self._attach(is_done)
         finally:
             tracking.close_run(self.run_id, STATUS[outcome.kind])
+
+    def _send_cost(self, outcome: Outcome) -> None:
+        """Seconds of all tries of this run together, a step a try; and what its training cost."""
+        before = tracking.last_metrics(self.run_id)
+        times = {f"seconds/{part}": value for part, value in outcome.seconds.items()}
+        tries = 1 + max((step for key, step in self._logged if key.startswith("seconds/")), default=-1)
+        sums = {key: value + before.get(key, 0.0) for key, value in times.items()}
+        tracking.log_points(self.run_id, [{"metrics": sums, "time": time.time(), "step": tries}], self._logged)
+        effort = effort_of(exhibits.read_points(self.verb, self.name), self.verb)
+        if outcome.kind == "done" and effort:
+            found = effort.metrics(self.verb)
+            self.last |= found
+            tracking.log_points(self.run_id, [{"metrics": found, "time": time.time(), "step": 0}], self._logged)
+
+    def _note(self, outcome: Outcome) -> str:
+        is_made = outcome.kind == "done" and (paths.state(self.verb, self.name) / MANIFEST_NAME).is_file()
+        return exhibits.stage_note(
+            exhibits.StageNote(
+                self.verb,
+                self.name,
+                outcome.kind,
+                outcome.reason,
+                outcome.seconds.get("work", 0.0),
+                self.last,
+                read_manifest(self.verb, self.name).parents if is_made else {},
+                self.release.tags.get("git_revision", ""),
+                run_page.page_of(self.release.open()),
+            )
+        )
+
+    def _attach(self, is_done: bool) -> None:
+        if drawing := exhibits.picture(exhibits.read_points(self.verb, self.name), self.verb):
+            run_page.attach_text(self.run_id, drawing, exhibits.CURVE_NAME)
+        for path, columns in exhibits.tables(self.verb, self.name).items() if is_done else ():
+            run_page.log_table(self.run_id, path, columns)
+        tracking.attach_files(self.run_id, self._files(is_done))
 
     def _files(self, is_done: bool) -> dict[Path, str | None]:
         folders = (

@@ -4,9 +4,30 @@ from collections.abc import Callable
 
 from cyclopts import App, Group
 
+from flows.terminal import console
+
 OPERATION = Group("Operation", sort_key=3)
 
-WORDS: list[Callable[..., int]] = []
+
+def compare(recipe: str, /, *, last: int = 5) -> int:
+    """Show the last runs of a recipe side by side: differing parameters, what came out, what it cost, data and code.
+
+    Parameters
+    ----------
+    recipe
+        A recipe, such as gpt-demo.
+    last
+        How many runs, the newest first.
+    """
+    from flows import compare as comparing
+
+    comparing.show(comparing.compare(recipe, last), console)
+    return 0
+
+
+WORDS: list[Callable[..., int]] = [
+    compare,
+]
 """In the order of the help."""
 
 

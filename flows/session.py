@@ -29,11 +29,13 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from components import processes, tracking
+from components.recipes import Library, parameters_of
 from components.settings import set_quiet_environment
 from components.wording import one_line, shown
 from flows import history, server, workspace
 from flows.launch import StageStopped
 from flows.mirror import known_run
+from flows.showing import show
 from flows.summary import Summary, as_text
 
 VERSIONS = (workspace.DATA_FILE, workspace.LOCK_FILE, Path("recipes/mine/dvc.lock"))
@@ -140,7 +142,7 @@ def opened(verb: str, name: str, experiment: str, say: Say) -> Iterator[Session]
     """
     global _session  # a process runs one flow at a time
     started = time.monotonic()
-    release = tracking.Release(name, experiment, _tags(verb, name), verb)
+    release = tracking.Release(name, experiment, _tags(verb, name), verb, parameters=_parameters(verb, name))
     session = _session = Session(release, say, Summary(name))
     status = "FAILED"
     try:
@@ -152,8 +154,10 @@ def opened(verb: str, name: str, experiment: str, say: Say) -> Iterator[Session]
             _sweep()
             yield session
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit, TerminationSignal, StageStopped):
-        status = "KILLED"
+    except BaseException as error:
+        is_asked = isinstance(error, KeyboardInterrupt | SystemExit | TerminationSignal | StageStopped)
+        status = "KILLED" if is_asked else "FAILED"
+        session.summary.reason = one_line(shown(error), 400)
         raise
     finally:
         _session = None
@@ -183,6 +187,12 @@ def _tags(verb: str, name: str) -> dict[str, str]:
     return {**recipe, "git_revision": revision.commit, "git_dirty": dirty, **history.data_tags()}
 
 
+def _parameters(verb: str, name: str) -> dict[str, Any]:
+    library = Library()
+    is_recipe = verb not in DATA_VERBS and name in library.files["recipe"]
+    return parameters_of(library, name) if is_recipe else {}
+
+
 def _close(session: Session, status: str) -> None:
     release = session.release
     with session.guarded("MLflow did not take all of what the release found and kept"):
@@ -194,6 +204,7 @@ def _close(session: Session, status: str) -> None:
         release.tag(history.ANCESTORS, history.ancestors())
         for path in VERSIONS:
             release.attach(path, (Path("versions") / path.parent).as_posix())
+        show(release, session.summary, status)
     with session.guarded("MLflow has not been told that the release has ended"):
         release.close(status)
     session.summary.run_id = release.run_id

@@ -51,6 +51,8 @@ class Summary:
     flow_run_id: str = ""
     seconds: float = 0.0
     troubles: list[str] = field(default_factory=list)
+    reason: str = ""
+    """Why it did not come to its end."""
 
 
 def print_summary(done: Summary, console: Console) -> None:

@@ -26,6 +26,7 @@ from flows.hub_token import hub_token
 from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
 from flows.session import Session, current
+from flows.showing import COMPARED
 from flows.summary import Row
 
 RETRY_SECONDS: list[float] = [5.0, 30.0]
@@ -33,8 +34,6 @@ BUSY_SECONDS = 5.0
 """First pause before asking again for what another process holds; each is twice as long as the one before."""
 LONGEST_BUSY_SECONDS = 60.0
 """Asking starts DVC, beside the training that is waited for."""
-COMPARED = frozenset({"pretrain", "align", "evaluate"})
-"""Verbs whose last figures stand in the release's run too, so that releases can be compared in one table."""
 
 Say = Callable[[str], None]
 Result = TypeVar("Result")

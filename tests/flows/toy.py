@@ -12,6 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from components import paths
 from components.journal import Journal
 from components.lifeline import die_with_parent
@@ -45,7 +48,7 @@ def work(verb: str, name: str, seconds: float, how: list[str]) -> None:
     for step in range(first, round(seconds * 10)):
         print(f"step {step}", flush=True)
         time.sleep(0.1)
-        journal.metrics(step, loss=1 / (step + 1))
+        journal.metrics(step, loss=1 / (step + 1), **speed_of(verb, step))
         checkpoint.write_text(str(step + 1))
     while "hold" in how and not Path("go").exists():
         time.sleep(0.1)
@@ -58,10 +61,27 @@ def work(verb: str, name: str, seconds: float, how: list[str]) -> None:
         (inside / "bytes").write_text(" ".join([f"{verb} {name} {seconds} {Path('input').read_text()}", *read]))
         if "data" in how and verb == "validate":
             (folder / "profile.json").write_text(profile())
+        if verb == "pretrain":
+            (folder / "previews.md").write_text("## Step 10\n\n> once\n\n## Step 1,000\n\n> upon\n")
+        if verb == "evaluate":
+            score(inside, seconds)
         if verb == "package":
             (folder / "transformers").mkdir()
             (folder / "transformers" / "config.json").write_text("{}")
     checkpoint.unlink(missing_ok=True)
+
+
+def speed_of(verb: str, step: int) -> dict[str, float]:
+    """What a trainer tells of its speed: a hundred tokens a step, at a thousand a second."""
+    speeds = {"tokens_seen": 100.0 * (step + 1), "tokens_per_second": 1000.0, "flops_per_second": 5e6}
+    return speeds if verb == "pretrain" else {}
+
+
+def score(folder: Path, seconds: float) -> None:
+    """Scores that get better the longer the evaluation is said to take."""
+    items = {"task": ["smoke-held-out"] * 2, "item": ["a", "b"], "metric": ["bits"] * 2, "value": [1.0, 2.0]}
+    pq.write_table(pa.table(items), folder / "items.parquet")
+    (folder / "scores.json").write_text(json.dumps({"tasks": {"smoke-held-out": {"perplexity": 10 - seconds}}}))
 
 
 def main() -> int:

@@ -1,0 +1,183 @@
+"""What a run shows beside its curves: tables, a picture, and a note that tells what came out and what it cost."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.curve import draw, loss_curve
+from components.journal import POINTS_NAME
+from components.markdown import label, number, short, table
+from components.progress import duration
+from flows.summary import Summary
+
+CURVE_NAME = "curve.svg"
+SCORES, ITEMS, PREVIEWS = "tables/scores.json", "tables/items.json", "tables/previews.json"
+"""Tables that a run keeps, as MLflow's page shows and compares them."""
+MOST_ITEMS = 1000
+"""Rows of a task in the table of its items; all of them stand in the state, in items.parquet."""
+MOST_FIGURES = 12
+TRAINED = ("pretrain", "align")
+HEADLINES = ("valid_loss", "loss", "mean_", "training_seconds", "training_flops", "utilisation_share", "_seen")
+"""What a reader of a training looks for first; a name that begins or ends so."""
+
+Columns = dict[str, list[Any]]
+
+
+# ---- tables and pictures ---------------------------------------------------------------------------------------------
+
+
+def tables(verb: str, name: str) -> dict[str, Columns]:
+    """Path among a run's artifacts -> columns; what the stage has left of them."""
+    if verb == "evaluate":
+        found = {SCORES: _scores(name), ITEMS: _items(name)}
+    elif verb in TRAINED:
+        found = {PREVIEWS: _previews(paths.state(verb, name) / "previews.md")}
+    else:
+        found = {}
+    return {path: columns for path, columns in found.items() if any(columns.values())}
+
+
+def scores(name: str) -> dict[str, dict[str, float]]:
+    """Task -> metric -> value of a recipe that was evaluated; empty if it was not."""
+    path = paths.payload("evaluate", name) / "scores.json"
+    if not path.is_file():
+        return {}
+    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    return found
+
+
+def figures(verb: str, name: str) -> dict[str, float]:
+    """The figures by which runs are compared, as far as a state itself tells them: `<verb>/<metric>` -> value."""
+    if verb == "evaluate":
+        return {f"{verb}/{task}/{key}": value for task, row in scores(name).items() for key, value in row.items()}
+    curve = paths.state(verb, name) / "curve.json"
+    points = json.loads(curve.read_text(encoding="utf-8")) if curve.is_file() else []
+    return {key: value for point in points for key, value in point["metrics"].items()}
+
+
+def _scores(name: str) -> Columns:
+    rows = [(task, *item) for task, totals in sorted(scores(name).items()) for item in sorted(totals.items())]
+    return {key: [row[place] for row in rows] for place, key in enumerate(("task", "metric", "value"))}
+
+
+def _items(name: str) -> Columns:
+    path = paths.payload("evaluate", name) / "items.parquet"
+    if not path.is_file():
+        return {}
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    whole = pq.read_table(path)
+    tasks = pc.unique(whole["task"]).to_pylist()
+    parts = [whole.filter(pc.equal(whole["task"], task)).slice(0, MOST_ITEMS).to_pydict() for task in tasks]
+    return {key: [value for part in parts for value in part[key]] for key in whole.column_names}
+
+
+def _previews(path: Path) -> Columns:
+    """The sections `## Step N` of what a training showed while it went on."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    _, *parts = re.split(r"^## Step ([\d,]+)\n", text, flags=re.MULTILINE)
+    steps = [int(step.replace(",", "")) for step in parts[::2]]
+    return {"step": steps, "preview": [part.strip() for part in parts[1::2]]}
+
+
+def read_points(verb: str, name: str) -> list[dict[str, Any]]:
+    """The points of a stage's journal."""
+    path = paths.journal(verb, name) / POINTS_NAME
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut
+
+
+def picture(points: list[dict[str, Any]], verb: str) -> str:
+    """The loss over steps as SVG; empty if there is none."""
+    lines = loss_curve(points, verb) if verb in TRAINED else []
+    return draw(lines, "optimiser steps", "loss (nats)") if lines else ""
+
+
+# ---- notes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StageNote:
+    """What the note of a stage's run tells."""
+
+    verb: str
+    name: str
+    ending: str
+    """How it ended: `done`, or in other words."""
+    reason: str
+    seconds: float
+    metrics: dict[str, float]
+    """The last values, `<verb>/<metric>`."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """Path -> content hash of all that it read."""
+    revision: str = ""
+    release: str = ""
+    """The page of the run it belongs to."""
+
+
+def stage_note(note: StageNote) -> str:
+    """Markdown for the head of a stage's run."""
+    spent = f" in {duration(note.seconds)}" if note.seconds else ""
+    parts = [f"**{note.verb} {note.name}** {note.ending}{spent}{': ' + note.reason if note.reason else ''}"]
+    if figures := headline(note.verb, note.metrics):
+        parts.append(table(("", ""), figures))
+    if note.parents:
+        parts.append(table(("Made from", "SHA-256"), [(path, short(digest)) for path, digest in note.parents.items()]))
+    parts.append(_origin(note.revision, {}))
+    if note.release:
+        parts.append(f"Part of [the run above it]({note.release}).")
+    return "\n\n".join(part for part in parts if part)
+
+
+def headline(verb: str, metrics: dict[str, float]) -> list[tuple[str, str]]:
+    """The figures of a stage that a person looks for first: (words, value)."""
+    own = {key.removeprefix(f"{verb}/"): value for key, value in metrics.items() if key.startswith(f"{verb}/")}
+    if verb in TRAINED:
+        own = {key: own[key] for word in HEADLINES for key in sorted(own) if key.startswith(word) or key.endswith(word)}
+    elif verb == "evaluate":
+        own = {key: value for key, value in sorted(own.items()) if not key.rpartition("/")[2].startswith("num_")}
+    return [(label(key), number(value)) for key, value in list(own.items())[:MOST_FIGURES]]
+
+
+def release_note(done: Summary, verb: str, status: str, metrics: dict[str, float], pages: dict[tuple[str, str], str],
+                 tags: dict[str, str]) -> str:  # fmt: skip
+    """Markdown for the head of the run of a release, or of a verb alone.
+
+    Args:
+        done: what became of its stages.
+        verb: `release`, or the verb.
+        status: of its run.
+        metrics: of its run.
+        pages: (verb, name) of a stage -> the page of the run that made it.
+        tags: of its run: data and code.
+    """
+    words = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped"}[status]
+    began = f"**{verb} {done.recipe}** {words}"
+    parts = [f"{began}: {done.reason}" if done.reason else began]
+    if done.receipt:
+        new = "new" if done.receipt["is_new"] else "unchanged"
+        parts.append(f"Version {done.receipt['version']} of `{done.recipe}` in the registry ({new}).")
+    found = {each: headline(each, metrics) for each in ("evaluate", *TRAINED)}
+    parts += [table((each, ""), rows) for each, rows in found.items() if rows]
+    rows = [
+        (f"[{row.verb} {row.name}]({page})" if (page := pages.get((row.verb, row.name))) else f"{row.verb} {row.name}",
+         row.state, duration(row.work) if row.work >= 0.5 else "")
+        for row in done.rows
+    ]  # fmt: skip
+    parts += [table(("Stage", "", "Work"), rows)] if rows else []
+    parts.append(_origin(tags.get("git_revision", ""), tags))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _origin(revision: str, tags: dict[str, str]) -> str:
+    """Which code, and which data."""
+    changed = " with changes that are not committed" if tags.get("git_dirty") == "true" else ""
+    words = [f"Code {short(revision)}{changed}."] if revision else []
+    words += [
+        f"`{key.removeprefix('data ')}` is {short(tags[key])}." for key in sorted(tags) if key.startswith("data ")
+    ]
+    return " ".join(words)
