@@ -1,0 +1,59 @@
+"""A release in a folder: whole or not there, and never in the place of somebody else's files."""
+
+from pathlib import Path
+
+import pytest
+
+from components import paths
+from components import publish as publish_module
+from components.outcomes import Refused
+from components.publish import publish, restore
+from tests.flows.hub_store import Hub
+from tests.flows.publishing.releases import RECIPE, REPOSITORY, change_publish, files_of, quiet
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".hiraku.json"}
+
+
+@pytest.mark.usefixtures("_in_process")
+def test_a_folder_gets_the_same_files_without_a_token_and_a_newer_version_takes_their_place(project: Path) -> None:
+    place = project.parent / "shelf" / "tiny"
+    first = publish(RECIPE, quiet, version="1", to=place)
+    assert (content_of(place), first["is_new"]) == (files_of("1"), True)
+    assert publish(RECIPE, quiet, version="1", to=place)["is_new"] is False
+    assert publish(RECIPE, quiet, to=place)["version"] == "2"
+    assert content_of(place) == files_of("2")
+    assert [path.name for path in place.parent.iterdir()] == ["tiny"]
+    assert not paths.receipt("publish", RECIPE).exists()
+
+
+@pytest.mark.usefixtures("_in_process")
+def test_a_folder_that_others_use_or_have_changed_stays_as_it_is(project: Path, monkeypatch) -> None:
+    place = project.parent / "shelf"
+    place.mkdir()
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(Refused, match="holds what no 'hiraku publish tiny' has put there"):
+        publish(RECIPE, quiet, to=place)
+    assert [path.name for path in place.iterdir()] == ["notes.txt"]
+    (place / "notes.txt").unlink()
+    publish(RECIPE, quiet, version="1", to=place)
+    monkeypatch.setattr(publish_module, "gap_between", lambda *_words: "logits differ by up to 0.5")
+    with pytest.raises(Refused, match="computes something else"):
+        publish(RECIPE, quiet, to=place)
+    assert content_of(place) == files_of("1")
+    assert [path.name for path in place.parent.iterdir() if path.name.startswith(".shelf")] == []
+    (place / "README.md").write_text("better")
+    with pytest.raises(Refused, match="was changed after"):
+        publish(RECIPE, quiet, to=place)
+    with pytest.raises(Refused, match="which stages own"):
+        publish(RECIPE, quiet, to=paths.state("package", RECIPE) / "shelf")
+
+
+def test_a_recipe_may_name_a_folder_beside_its_repository_and_both_are_restored(hub: Hub) -> None:
+    change_publish(repository=REPOSITORY, folder="../shelf")
+    assert publish(RECIPE, quiet, version="1")["folder"] == "../shelf"
+    publish(RECIPE, quiet)
+    assert content_of(Path("../shelf")) == hub.files(REPOSITORY) == files_of("2")
+    assert restore(RECIPE, "1", quiet)["is_new"] is True
+    assert content_of(Path("../shelf")) == hub.files(REPOSITORY) == files_of("1")

@@ -1,0 +1,224 @@
+"""What stops publishing: others' files, tokens, networks, the registry. Each leaves `main` as it was and says so."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import hub as client
+from components import paths
+from components.hub import Unfinished
+from components.manifest import Manifest, writing
+from components.outcomes import Refused
+from components.publish import publish, restore
+from tests.flows.hub_server import READ_TOKEN, TOKEN
+from tests.flows.hub_store import Hub
+from tests.flows.publishing.releases import RECIPE, REPOSITORY, assert_nothing_there, files_of, quiet
+
+# ---- what must not be touched ----------------------------------------------------------------------------------------
+
+
+def test_what_others_have_put_into_a_repository_is_not_touched(hub: Hub) -> None:
+    theirs = {"config.json": b"theirs", "tokenizer.json": b"theirs"}
+    hub.add(REPOSITORY, "Upload model", theirs)
+    with pytest.raises(Refused, match="has 2 files, and its newest commit is 'Upload model'"):
+        publish(RECIPE, quiet)
+    repository = hub.repositories[REPOSITORY]
+    assert (hub.files(REPOSITORY), set(repository.branches), len(repository.commits)) == (theirs, {"main"}, 1)
+    assert hub.writes() == []
+
+
+def test_an_edit_on_top_of_what_was_published_is_not_lost(hub: Hub) -> None:
+    publish(RECIPE, quiet, version="1")
+    hub.add(REPOSITORY, "Mend the card", {"README.md": b"better"})
+    for change in (lambda: publish(RECIPE, quiet), lambda: restore(RECIPE, "1", quiet)):
+        with pytest.raises(Refused, match="'Mend the card'"):
+            change()
+    assert hub.files(REPOSITORY) == {"README.md": b"better"}
+
+
+def test_a_branch_of_the_same_name_that_others_work_on_is_not_touched(hub: Hub) -> None:
+    publish(RECIPE, quiet, version="1")
+    hub.add(REPOSITORY, "Try something", {"README.md": b"theirs"}, "candidate")
+    with pytest.raises(Refused, match=r"candidate of hiraku/tiny has 1 files.*'Try something'"):
+        publish(RECIPE, quiet)
+    assert hub.files(REPOSITORY, "candidate") == {"README.md": b"theirs"}
+    assert hub.files(REPOSITORY) == files_of("1")
+
+
+def test_a_tag_of_the_same_name_at_another_content_is_refused_before_anything_is_sent(hub: Hub) -> None:
+    publish(RECIPE, quiet, version="1")
+    hub.repositories[REPOSITORY].tags["v2"] = hub.sha(REPOSITORY)
+    hub.calls.clear()
+    with pytest.raises(Refused, match=r"Tag v2 of hiraku/tiny names commit .*another content.*Nothing was sent"):
+        publish(RECIPE, quiet)
+    assert hub.writes() == []
+    assert hub.files(REPOSITORY) == files_of("1")
+
+
+def test_whoever_commits_while_we_look_is_not_written_over(hub: Hub) -> None:
+    def commit(line: str) -> None:
+        if line.startswith("Reading back"):
+            hub.add(REPOSITORY, "I was here", {"README.md": b"theirs"})
+
+    with pytest.raises(Refused, match="Somebody else has committed meanwhile"):
+        publish(RECIPE, commit)
+    assert hub.files(REPOSITORY) == {"README.md": b"theirs"}
+    assert hub.repositories[REPOSITORY].tags == {}
+
+
+# ---- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_token_it_says_what_would_go_and_sends_nothing(hub: Hub, monkeypatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    said: list[str] = []
+    with pytest.raises(Refused, match=r"There is no HF_TOKEN, so nothing was sent.*hf-token.*--to DIR"):
+        publish(RECIPE, said.append)
+    assert all(name in "\n".join(said) for name in files_of("2"))
+    assert hub.calls == []
+    assert not paths.receipt("publish", RECIPE).exists()
+
+
+def test_a_token_that_may_not_write_is_said_with_what_to_do(hub: Hub, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    with pytest.raises(Refused, match=r"403.*Nothing was sent\. The token of HF_TOKEN may not write there"):
+        publish(RECIPE, quiet)
+    assert hub.repositories == {}
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    publish(RECIPE, quiet, version="1")
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    with pytest.raises(Refused, match="may not write there") as refusal:
+        publish(RECIPE, quiet)
+    assert hub.files(REPOSITORY) == files_of("1")
+    assert set(hub.repositories[REPOSITORY].tags) == {"v1"}
+    assert READ_TOKEN not in f"{refusal.value} {caplog.text}"
+    assert publish(RECIPE, quiet, version="1")["is_new"] is False, "looking needs no right to write"
+
+
+def test_a_wrong_token_is_answered_with_what_to_do_and_not_with_the_token(hub: Hub, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(Refused, match="does not know the token of HF_TOKEN") as refusal:
+        publish(RECIPE, quiet)
+    assert "hf_wrong" not in str(refusal.value)
+
+
+# ---- networks and servers --------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_is_cut_in_the_middle_leaves_main_and_the_next_one_ends_it(hub: Hub) -> None:
+    hub.cuts_after = 0
+    with pytest.raises(Unfinished, match=r"main of hiraku/tiny is as it was; what has arrived waits on the branch"):
+        publish(RECIPE, quiet)
+    assert_nothing_there(hub)
+    hub.cuts_after = None
+    assert publish(RECIPE, quiet)["is_new"] is True
+    assert hub.files(REPOSITORY) == files_of("2")
+
+
+def test_large_files_that_have_arrived_before_a_cut_are_not_sent_again(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"model-{number}.safetensors").write_bytes(bytes([number]) * 300_000)
+    files = client.local_files(folder)
+    hub.add(REPOSITORY, "initial commit", {})
+    hub.cuts_after = 2
+    with pytest.raises(Unfinished), client.opened(REPOSITORY) as there:
+        there.send(folder, files, "main", hub.sha(REPOSITORY), "title", "text")
+    arrived = set(hub.stored)
+    assert len(arrived) == 2
+    assert hub.titles(REPOSITORY) == ["initial commit"]
+    hub.cuts_after = None
+    hub.uploads.clear()
+    with client.opened(REPOSITORY) as there:
+        commit = there.send(folder, files, "main", hub.sha(REPOSITORY), "title", "text")
+        assert there.differences(commit, files) == []
+    assert sorted(hub.uploads) == sorted({file.sha256 for file in files} - arrived)
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_answer_that_stays_the_same_is_refused(hub: Hub, status: int) -> None:
+    hub.status = status
+    with pytest.raises(Refused, match=r"did not take .* Nothing was sent"):
+        publish(RECIPE, quiet)
+
+
+@pytest.mark.parametrize("status", [408, 503])
+def test_a_hub_that_fails_is_worth_another_try_and_the_error_says_what_holds(hub: Hub, status: int) -> None:
+    hub.status = status
+    with pytest.raises(Unfinished, match=f"{status}.*Nothing was sent.*HF_ENDPOINT"):
+        publish(RECIPE, quiet)
+    assert not paths.receipt("publish", RECIPE).exists()
+    hub.status = 0
+    assert publish(RECIPE, quiet)["is_new"] is True
+
+
+def test_a_hub_that_does_not_answer_is_worth_another_try(hub: Hub, monkeypatch) -> None:
+    from flows.server import free_port
+
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Unfinished, match="HF_ENDPOINT"):
+        publish(RECIPE, quiet)
+
+
+def test_an_address_that_is_none_is_refused(hub: Hub, monkeypatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "our-hub")
+    with pytest.raises(Refused, match="HF_ENDPOINT"):
+        publish(RECIPE, quiet)
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+
+def test_only_a_version_of_the_registry_is_published(hub: Hub) -> None:
+    with writing(Manifest("package", RECIPE, {"components.package": 1})) as folder:
+        (folder / "transformers").mkdir()
+        (folder / "transformers" / "config.json").write_text("{}")
+    with pytest.raises(Refused, match=f"Run: hiraku register {RECIPE}"):
+        publish(RECIPE, quiet)
+    assert hub.calls == []
+
+
+def test_a_version_that_is_not_there_is_answered_with_those_that_are(hub: Hub) -> None:
+    with pytest.raises(Refused, match=r"no version '7' of 'tiny'\. There are: 2, 1\."):
+        publish(RECIPE, quiet, version="7")
+    assert hub.calls == []
+
+
+def test_a_registry_that_does_not_answer_stops_publishing_before_anything_is_sent(hub: Hub, monkeypatch) -> None:
+    from flows.server import free_port
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:secret@127.0.0.1:{free_port()}")
+    with pytest.raises(Refused, match=r"Only versions .* it does not answer .*Nothing was sent") as refusal:
+        publish(RECIPE, quiet)
+    assert "secret" not in str(refusal.value)
+    assert hub.calls == []
+
+
+def test_a_package_changed_behind_its_manifest_is_not_sent(hub: Hub) -> None:
+    (paths.layout(RECIPE, "transformers") / "config.json").write_text("{ }")
+    with pytest.raises(Refused, match="was changed after it was made"):
+        publish(RECIPE, quiet)
+    assert hub.calls == []
+
+
+def test_a_recipe_that_names_no_place_is_refused(project: Path) -> None:
+    path = Path("recipes") / f"{RECIPE}.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    del recipe["publish"]
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(Refused, match=r"publish: \{repository"):
+        publish(RECIPE)
+    recipe["publish"] = {"private": True}
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(Refused, match="'repository' and 'folder'"):
+        publish(RECIPE)
+
+
+def test_somebody_elses_model_is_not_published(project: Path) -> None:
+    recipe = {"family": "gpt", "description": "A neighbour's.", "language": "ja", "licence": "MIT", "source": "path:x"}
+    (Path("recipes") / "other.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(Refused, match="'other' is somebody else's model, taken from path:x"):
+        publish("other")
