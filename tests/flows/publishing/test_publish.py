@@ -136,6 +136,7 @@ def test_a_copy_that_computes_something_else_is_refused_before_main_gets_it(hub:
     assert_nothing_there(hub)
 
 
+@pytest.mark.slow
 def test_a_version_that_does_not_load_in_a_fresh_process_is_refused_before_main_gets_it(server: Hub) -> None:
     with writing(Manifest("package", RECIPE, {"components.package": 1})) as folder:
         (folder / "transformers").mkdir()
