@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_mode
 from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
-from components.release_schema import Follow, Package, Publish, Schedule
+from components.release_schema import Follow, Package, Promote, Publish, Schedule
 from components.training_schema import Training
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
@@ -123,6 +123,7 @@ class Recipe(Strict):
     package: Package
     publish: Publish | None = None
     schedule: Schedule | None = None
+    promote: Promote = Promote()
 
     @model_validator(mode="after")
     def has_one_way_to_weights(self) -> "Recipe":

@@ -22,6 +22,8 @@ UPLOAD_SECONDS = 600
 """How long a server may take to store one file of a model before it answers; the timeout of other requests is short."""
 FILES = "model"
 """Folder of a version's files among the artifacts of its run."""
+MAX_DESCRIPTION_CHARS = 5000
+"""Width of the column in MLflow's database."""
 SCORES = "scores"
 """Folder of a version's scores, as `components.scoring` writes them, among the artifacts of its run."""
 DATA_LICENCES = "data_licences"
@@ -121,9 +123,27 @@ def remove_tag(version: Version, key: str) -> None:
     client().delete_model_version_tag(version.model, version.version, tag_key(key))
 
 
+def model_tags(model: str) -> dict[str, str]:
+    """The tags of a model as a whole; none if it is unknown."""
+    quoted = model.replace("'", "''")
+    found = client().search_registered_models(f"name = '{quoted}'")
+    return {key: value for row in found for key, value in row.tags.items()}
+
+
+def tag_model(model: str, key: str, value: str) -> None:
+    """Tag a model as a whole; a value longer than MLflow takes is cut."""
+    client().set_registered_model_tag(model, tag_key(key), value[:MAX_VALUE_CHARS])
+
+
+def remove_model_tag(model: str, key: str) -> None:
+    """Take a tag from a model, if it has it."""
+    if tag_key(key) in model_tags(model):
+        client().delete_registered_model_tag(model, tag_key(key))
+
+
 def describe_version(version: Version, text: str) -> None:
-    """What MLflow's page shows of a version, as Markdown."""
-    client().update_model_version(version.model, version.version, text)
+    """What MLflow's page shows of a version, as Markdown; what is too long for its database is cut."""
+    client().update_model_version(version.model, version.version, text[:MAX_DESCRIPTION_CHARS])
 
 
 @contextlib.contextmanager

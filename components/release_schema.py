@@ -8,7 +8,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
 from components.wording import nearest_name
-from models.schema import Strict
+from models.schema import Name, Strict
 
 
 class PublishedScore(Strict):
@@ -120,3 +120,31 @@ class Follow(Strict):
     """Anywhere on this machine; relative to the project's root if it is not absolute. Files are copied, never moved."""
     settle_seconds: float = Field(default=60.0, ge=0)
     """A file that was written to more lately may not be complete, and is left to the next run."""
+
+
+class Promote(Strict):
+    """What must hold before a version becomes the champion. Reaches no stage."""
+
+    approval: bool = True
+    """Whether a person is asked."""
+    approval_timeout_hours: float = Field(default=72.0, gt=0)
+    """How long the question stands; without an answer by then the champion stays."""
+    min_verdict: Literal["better", "cannot-tell"] = "cannot-tell"
+    """`better`: some task must have improved beyond noise. `cannot-tell`: it is enough that none has got worse."""
+    tolerated_loss: dict[Name, float] = {}
+    """Task -> how much worse its measure may be, in the measure's units; 0 for tasks that are not named."""
+    max_megabytes: float | None = Field(default=None, gt=0)
+    """The largest package, in 10^6 bytes."""
+    allowed_licences: list[str] = []
+    """Licences of data under which this model may be released, besides those that allow it by themselves."""
+    card_sections: list[str] = [
+        "Use",
+        "Training data",
+        "Evaluation",
+        "Intended use",
+        "Limits",
+        "Licence and provenance",
+    ]
+    """Headings that the card must have, with something under each."""
+    max_contamination: float = Field(default=0.01, ge=0, le=1)
+    """The largest share of a task's items that may stand in the training data, where it was measured."""

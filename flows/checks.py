@@ -90,6 +90,21 @@ def before_publish(recipe: str, to: str | None, say: Say) -> None:
         before_verb("register", recipe, say)
 
 
+def before_promotion(recipe: str, say: Say) -> None:
+    """Refuse to promote, or to take back, what has no versions of its own.
+
+    Raises:
+        Refused: a setting, the recipe, git, DVC or a server; the message says what to do.
+    """
+    settings()
+    if isinstance(Library().read("recipe", recipe), Foreign):
+        raise Refused(
+            f"Recipe '{recipe}' is somebody else's model, and its makers decide what is released. Name a recipe of "
+            "your own; to see them, run: hiraku recipes"
+        )
+    _project(say)
+
+
 def before_batch(recipe: str) -> None:
     """Refuse to show a batch of shards that are not made.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cyclopts import App, Group
 
-from flows.terminal import console
+from flows.terminal import console, say
 
 OPERATION = Group("Operation", sort_key=3)
 
@@ -25,8 +25,64 @@ def compare(recipe: str, /, *, last: int = 5) -> int:
     return 0
 
 
+def promote(recipe: str, /, *, version: str = "", yes: bool = False, registry_only: bool = False) -> int:
+    """Make the challenger the champion, if it is no worse, passes the recipe's gates and you agree.
+
+    Parameters
+    ----------
+    recipe
+        A recipe, such as gpt-demo.
+    version
+        A version's number in the registry; without it, the newest challenger.
+    yes
+        You agree, unasked.
+    registry_only
+        Move the champion in the registry and publish nothing.
+    """
+    from flows import checks, server
+
+    checks.before_promotion(recipe, say)
+    with server.running():
+        from flows import approval
+        from flows import promote as flow
+
+        ask = approval.beforehand if yes else approval.at_terminal
+        say(flow.promote(recipe, version, registry_only, ask, say))
+    return 0
+
+
+def rollback(recipe: str, /, *, to: str = "", yes: bool = False, registry_only: bool = False) -> int:
+    """Make the champion before this one the champion again, on the Hub and in the registry.
+
+    Parameters
+    ----------
+    recipe
+        A recipe, such as gpt-demo.
+    to
+        The version to go back to; without it, the one that the present champion replaced.
+    yes
+        Do not ask.
+    registry_only
+        Leave what is published as it is.
+    """
+    from flows import checks, server
+
+    checks.before_promotion(recipe, say)
+    if not yes:
+        from flows.terminal import confirmed
+
+        confirmed(f"Take the champion of {recipe} back" + (f" to version {to}?" if to else "?"), "--yes")
+    with server.running():
+        from flows import rollback as flow
+
+        say(flow.rollback(recipe, to, registry_only, say))
+    return 0
+
+
 WORDS: list[Callable[..., int]] = [
     compare,
+    promote,
+    rollback,
 ]
 """In the order of the help."""
 

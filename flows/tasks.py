@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 Result = TypeVar("Result")
 
 
-def _is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+def is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     """Wrong input stays wrong; only what may end otherwise is tried again."""
     return not isinstance(state.result(raise_on_failure=False), Refused | StageStopped)
 
@@ -57,7 +57,7 @@ def collect_data(corpora: list[str]) -> None:
     task_run_name="{verb} {name}",
     retries=2,
     retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=_is_worth_retrying,
+    retry_condition_fn=is_worth_retrying,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -151,7 +151,7 @@ def _hashes(verb: str, name: str) -> dict[str, str]:
     task_run_name="register {recipe}",
     retries=2,
     retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=_is_worth_retrying,
+    retry_condition_fn=is_worth_retrying,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -180,7 +180,7 @@ def run_register(recipe: str) -> None:
     task_run_name="publish {recipe}",
     retries=2,
     retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=_is_worth_retrying,
+    retry_condition_fn=is_worth_retrying,
     cache_policy=NO_CACHE,
     persist_result=False,
 )

@@ -26,7 +26,20 @@ from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 from tests.flows.test_summary import FOREIGN
 
-WORDS = [*VERBS, "release", "recipes", "collect", "graph", "batch", "clean", "doctor", "ui", "compare"]
+WORDS = [
+    *VERBS,
+    "release",
+    "recipes",
+    "collect",
+    "graph",
+    "batch",
+    "clean",
+    "doctor",
+    "ui",
+    "compare",
+    "promote",
+    "rollback",
+]
 """What people type; a word that is taken away or renamed breaks their scripts."""
 
 
