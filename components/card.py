@@ -3,7 +3,6 @@
 Metadata are in the form that the Hugging Face Hub reads. Nothing here depends on the time or the machine.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from components import paths
 from components.card_metadata import metadata
 from components.card_scores import evaluation
 from components.curve import Line, draw
-from components.lineage import Lineage, merged
+from components.lineage import LINEAGE_NAME, Lineage, merged, mermaid, write_lineage
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
 from models import part_of
 
 CARD_NAME = "README.md"
 CURVE_NAME = "curve.svg"
-LINEAGE_NAME = "lineage.json"
 OWN_NAMES = frozenset({CARD_NAME, CURVE_NAME, LINEAGE_NAME})  # what stands in a package besides its layout
 
 # Of what an encoder reports of text it was not fitted on, what tells a reader how well it fits.
@@ -229,6 +227,7 @@ def _provenance(release: Release) -> str:
             f"The weights are released under {release.recipe.licence}. Licences met on the way: {met}.",
             f"Everything this model was made from, by the SHA-256 of its content (in full in `{LINEAGE_NAME}`):",
             table(("Stage", "Name", "SHA-256", "Licence"), raw + rows),
+            fenced(mermaid(release.lineage), "mermaid"),
         ]
     )
 
@@ -284,6 +283,5 @@ def write_card(release: Release, layout: str, program: str, printed: str, folder
     if release.curve:
         drawing = draw(release.curve, "optimiser steps", "loss (nats)")
         (folder / CURVE_NAME).write_text(drawing, encoding="utf-8")
-    rows = json.dumps(release.lineage.as_rows(), ensure_ascii=False, indent=1, sort_keys=True)
-    (folder / LINEAGE_NAME).write_text(rows + "\n", encoding="utf-8")
     (folder / CARD_NAME).write_text(render(release, layout, program, printed), encoding="utf-8")
+    write_lineage(release.lineage, folder, OWN_NAMES)

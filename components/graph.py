@@ -259,11 +259,22 @@ class _Builder:
         nodes, deps = self._payloads([("evaluate", name), ("fit", recipe.encoder)])
         # The card tells the whole lineage, so it reads the manifest of every ancestor; training reads none of them.
         deps += [paths.state(*trained[0]).as_posix()]
-        for verb, ancestor in self._ancestors([*trained, *nodes]):
+        ancestors = self._ancestors([*trained, *nodes])
+        for verb, ancestor in ancestors:
             manifest = (paths.state(verb, ancestor) / MANIFEST_NAME).as_posix()
             if not manifest.startswith(paths.state(*trained[0]).as_posix() + "/"):
                 deps.append(manifest)
+        params += self._read_by(ancestors, without=self.library.path("recipe", name).as_posix())
         return self._stage("package", name, deps, params, trained + nodes, mine)
+
+    def _read_by(self, nodes: list[Node], without: str) -> list[tuple[str, tuple[str, ...]]]:
+        """What stages read of the recipes, a row a file: the lineage in the package tells the hash of it."""
+        rows = [row for node in nodes for row in self.stages[node].params if row[0].endswith(".yaml")]
+        found: dict[str, list[str]] = {file: [] for file, _ in rows if file != without}
+        for file in found:
+            read = [keys for each, keys in rows if each == file]
+            found[file] = sorted({key for keys in read for key in keys}) if all(read) else []  # no keys: read whole
+        return [(file, tuple(keys)) for file, keys in sorted(found.items())]
 
     def _ancestors(self, nodes: list[Node]) -> list[Node]:
         for node in nodes:

@@ -1,13 +1,21 @@
 """From a state back to the raw bytes: follow `parents` from manifest to manifest."""
 
+import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components import VERBS, paths
-from components.manifest import Manifest, read_manifest
+from components.manifest import Manifest, file_hash, read_manifest
 from components.outcomes import Refused
+
+LINEAGE_NAME = "lineage.json"
+"""The file by which a published folder tells what it was made from."""
+SEAL = "seal"
+Node = tuple[str, str]
+"""A verb and the name it worked on."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,8 @@ class Lineage:
     """Manifests of the states, ancestors before descendants, the state itself last."""
     inputs: tuple[Input, ...]
     """What no stage made, sorted by path."""
+    sections: dict[Node, dict[str, str]] = field(default_factory=dict)
+    """State -> file of a recipe -> hash of the keys that its verb reads there; see `components.sections`."""
 
     def of(self, verb: str) -> list[Manifest]:
         """The states that a verb left, in order."""
@@ -49,6 +59,7 @@ class Lineage:
                 "revisions": state.revisions,
                 "counts": state.counts,
                 "parents": state.parents,
+                "sections": self.sections.get((state.verb, state.name), {}),
             }
             for state in self.states
         ]
@@ -125,3 +136,99 @@ def _walk(
         if node not in seen:
             _walk(parent, states, inputs, seen)
     states[manifest.verb, manifest.name] = manifest
+
+
+# ---- the file in a published folder ----------------------------------------------------------------------------------
+
+
+def write_lineage(lineage: Lineage, folder: Path, own_names: Iterable[str]) -> None:
+    """Write `lineage.json` into a layout: the states, the inputs, and the files that they led to.
+
+    Args:
+        lineage: of the package, whose own hash is not known before this file is written.
+        folder: the layout, all of whose other files are there.
+        own_names: files that tell of the model and are no part of it, such as the card.
+    """
+    files = {file.relative_to(folder).as_posix(): file_hash(file) for file in _files(folder)}
+    rows = lineage.as_rows() | {"files": {path: files[path] for path in sorted(set(files) - set(own_names))}}
+    text = json.dumps(rows | {SEAL: _seal(rows)}, ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / LINEAGE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_lineage(folder: Path) -> Lineage:
+    """What a published folder, or a package with such folders in it, was made from; needs nothing but the folder.
+
+    Raises:
+        Refused: there is no lineage in it, or it was changed: it does not agree with itself or with the files beside.
+    """
+    places = [place for place in (folder, *sorted(folder.glob("*/"))) if (place / LINEAGE_NAME).is_file()]
+    if not places:
+        raise Refused(
+            f"{folder} has no {LINEAGE_NAME}, so it does not tell what it was made from. Name a folder that "
+            "`hiraku package` made, or one downloaded from a repository that `hiraku publish` filled."
+        )
+    path = places[0] / LINEAGE_NAME
+    try:
+        rows: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        states = tuple(_state(row) for row in rows["states"])
+        inputs = tuple(Input(**row) for row in rows["inputs"])
+        sections = {(row["verb"], row["name"]): row.get("sections", {}) for row in rows["states"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{path} is no lineage ({type(error).__name__}: {error}). Download the folder again.") from error
+    lineage = Lineage(states, inputs, sections)
+    if problem := _disagreement(rows, lineage, places[0]):
+        raise Refused(f"{path} was changed after it was made: {problem}. Do not trust the folder: get it again.")
+    return lineage
+
+
+def _state(row: dict[str, Any]) -> Manifest:
+    known = ("verb", "name", "revisions", "parents", "counts", "licence", "payload_hash")
+    return Manifest(**{key: row[key] for key in known})
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def _seal(rows: dict[str, Any]) -> str:
+    """SHA-256 of all that a lineage says: a slip is found; who means to deceive is found by the registry's hash."""
+    kept = {key: value for key, value in rows.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(kept, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def _disagreement(rows: dict[str, Any], lineage: Lineage, folder: Path) -> str:
+    """Where a lineage contradicts itself, or the files beside it; empty if nowhere."""
+    if rows.get(SEAL) != _seal(rows):
+        return f"its seal is {str(rows.get(SEAL))[:12]}, and what it says has {_seal(rows)[:12]}"
+    made = {(state.verb, state.name): state for state in lineage.states}
+    for state in lineage.states:
+        for path, content_hash in state.parents.items():
+            node = state_of(path)
+            if node in made and PurePosixPath(path) == paths.payload(*node) and made[node].payload_hash != content_hash:
+                return f"{state.verb} {state.name} was made from another {node[0]} {node[1]} than the one it tells of"
+    for name, digest in rows.get("files", {}).items():
+        if not (folder / name).is_file() or file_hash(folder / name) != digest:
+            return f"{name} is not the file it tells of"
+    return ""
+
+
+# ---- a picture -------------------------------------------------------------------------------------------------------
+
+
+def mermaid(lineage: Lineage) -> str:
+    """The graph of states and raw inputs, as GitHub and the Hub draw it from a block of Mermaid."""
+    raw = {each.path: f"i{place}" for place, each in enumerate(lineage.inputs)}
+    made = {(state.verb, state.name): f"s{place}" for place, state in enumerate(lineage.states)}
+    lines = ["graph TD"]
+    lines += [f'  {raw[each.path]}[("{_words(each.path, each.content_hash)}")]' for each in lineage.inputs]
+    for state in lineage.states:
+        own = made[state.verb, state.name]
+        lines.append(f'  {own}["{_words(f"{state.verb} {state.name}", state.payload_hash)}"]')
+        parents = [raw.get(path) or made.get(state_of(path) or ("", "")) for path in sorted(state.parents)]
+        lines += [f"  {parent} --> {own}" for parent in dict.fromkeys(parents) if parent]
+    return "\n".join(lines)
+
+
+def _words(name: str, content_hash: str) -> str:
+    name = name.replace('"', "#quot;")
+    return f"{name}<br/>{content_hash[:12]}" if content_hash else name

@@ -5,6 +5,7 @@ A package counts only after a fresh process has loaded it as its users will, and
 
 import json
 import tempfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.modalities import modality, schema_of
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe
+from components.sections import section_hashes
 from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
 from models.objective import Mismatch
@@ -66,7 +68,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         licence=recipe.licence,
         details={"layouts": list(recipe.package.layouts)},
     )
-    lineage = lineage_from(manifest)
+    lineage = replace(lineage_from(manifest), sections=section_hashes(library, name))
     weights, encoder_folder = paths.payload(*trained), paths.payload("fit", recipe.encoder)
     network = part_of(recipe.family, "convert").load(weights)
     encoder = modality(part_of(recipe.family, "schema").MODALITY).open_encoder(encoder_folder)

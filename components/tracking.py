@@ -13,11 +13,9 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -106,16 +104,16 @@ def _experiment(name: str) -> str:
 
 def sweep() -> int:
     """Mark runs as killed, in every experiment, that count as running though their process on this machine is gone."""
-    places = [each.experiment_id for each in _all(client().search_experiments)]
+    places = [each.experiment_id for each in every(client().search_experiments)]
     ours = f"attributes.status = 'RUNNING' and tags.`hiraku.host` = '{socket.gethostname()}'"
-    running = list(_all(partial(client().search_runs, places, ours)))
+    running = list(every(partial(client().search_runs, places, ours)))
     dead = [run for run in running if processes.is_dead(run.data.tags.get("hiraku.process", ""))]
     for run in dead:
         close_run(run.info.run_id, "KILLED")
     return len(dead)
 
 
-def _all(search: Callable[..., Any]) -> Iterator[Any]:
+def every(search: Callable[..., Any]) -> Iterator[Any]:
     """Everything that a search of MLflow finds, which it gives page by page."""
     page = search()
     yield from page
@@ -185,44 +183,6 @@ class Release:
         """End the run as FINISHED, FAILED or KILLED, if there is one."""
         if self.run_id:
             client().set_terminated(self.run_id, status)
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """A run as the tracking server remembers it."""
-
-    run_id: str
-    verb: str
-    status: str
-    began: datetime
-    seconds: float | None
-    """From its start to its end; None while it runs."""
-    parameters: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-
-
-def runs_of(recipe: str, verbs: Collection[str], count: int) -> list[Remembered]:
-    """The last runs of a recipe that were asked for by a person or a schedule, newest first.
-
-    Args:
-        recipe: what they made.
-        verbs: `release`, or verbs that were run alone.
-        count: at most so many.
-    """
-    places = [each.experiment_id for each in _all(client().search_experiments)]
-    wanted = f"tags.recipe = '{recipe}' and tags.`hiraku.kind` != 'stage'"
-    search = partial(client().search_runs, places, wanted, order_by=["attributes.start_time DESC"])
-    found = (run for run in _all(search) if run.info.run_name.partition(" ")[0] in verbs)
-    return [_remembered(run) for run in islice(found, count)] if places else []
-
-
-def _remembered(run: "Run") -> Remembered:
-    info, data = run.info, run.data
-    seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
-    began = datetime.fromtimestamp(info.start_time / 1000).astimezone()
-    verb = info.run_name.partition(" ")[0]
-    return Remembered(info.run_id, verb, info.status, began, seconds, data.params, data.metrics, data.tags)
 
 
 def resumable_run(run_id: str) -> "Run | None":
@@ -377,7 +337,7 @@ class KeptRun:
 
 def release_runs(most: int) -> list[KeptRun]:
     """The newest releases of every recipe, newest first; those that ended before they worked are among them."""
-    places = [each.experiment_id for each in _all(client().search_experiments)]
+    places = [each.experiment_id for each in every(client().search_experiments)]
     wanted = "tags.`hiraku.kind` = 'release'"
     found = client().search_runs(places, wanted, max_results=most, order_by=["attributes.start_time DESC"])
     return [KeptRun(run.info.run_id, dict(run.data.tags)) for run in found]

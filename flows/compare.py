@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from components import registry, tracking
+from components import registry, remembered, tracking
 from components.markdown import number
 from components.outcomes import Refused
 from components.progress import duration
@@ -44,7 +44,7 @@ class Comparison:
     """The last runs of a recipe, newest first."""
 
     recipe: str
-    runs: tuple[tracking.Remembered, ...]
+    runs: tuple[remembered.Remembered, ...]
     heads: tuple[Line, ...]
     """When and how each ran."""
     differing: tuple[Line, ...]
@@ -68,7 +68,7 @@ def compare(recipe: str, count: int) -> Comparison:
         raise Refused(f"--last is {count}, expected 1 or more runs to compare.")
     tracking.require_server()
     try:
-        runs = tracking.runs_of(recipe, VERBS, count)
+        runs = remembered.runs_of(recipe, VERBS, count)
         versions = _versions(recipe) if runs else {}
     except tracking.troubles() as error:
         raise Refused(
@@ -89,7 +89,7 @@ def _versions(recipe: str) -> dict[str, str]:
     }
 
 
-def _compared(library: Library, recipe: str, runs: list[tracking.Remembered], versions: dict[str, str]) -> Comparison:
+def _compared(library: Library, recipe: str, runs: list[remembered.Remembered], versions: dict[str, str]) -> Comparison:
     keys = sorted({key for run in runs for key in run.parameters})
     lines = [_line(key, [run.parameters.get(key) for run in runs], str) for key in keys]
     differing = [line for line in lines if len(set(line.cells)) > 1]
@@ -116,7 +116,7 @@ def _line(label: str, values: list[Any], words: Callable[[Any], str], best: int 
     return Line(label, tuple(cells), best)
 
 
-def _origins(runs: list[tracking.Remembered]) -> list[Line]:
+def _origins(runs: list[remembered.Remembered]) -> list[Line]:
     """The hash of the raw data and the revision of the code; `+` where files differed from it."""
     data = sorted({key for run in runs for key in run.tags if key.startswith("data ")})
     lines = [_line(key, [run.tags.get(key, "")[:HASH_CHARS] or None for run in runs], str) for key in data]
@@ -127,7 +127,7 @@ def _origins(runs: list[tracking.Remembered]) -> list[Line]:
     return [*lines, _line("code", [each or None for each in code], str)]
 
 
-def _measured(library: Library, key: str, runs: list[tracking.Remembered]) -> Line:
+def _measured(library: Library, key: str, runs: list[remembered.Remembered]) -> Line:
     values = [run.metrics.get(key) for run in runs]
     known = [value for value in values if value is not None]
     is_lower, best = is_lower_better(library, key), None

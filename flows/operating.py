@@ -79,8 +79,30 @@ def rollback(recipe: str, /, *, to: str = "", yes: bool = False, registry_only: 
     return 0
 
 
+def lineage(model: str, /, *, mermaid: bool = False) -> int:
+    """Show where a model comes from: raw bytes, encoder, recipe, code, parents, licences.
+
+    Parameters
+    ----------
+    model
+        A recipe that is packaged, a published or downloaded folder, or registry:NAME@ALIAS_OR_VERSION.
+    mermaid
+        Print the graph as Mermaid, as it stands on the card.
+    """
+    from components.lineage import mermaid as graph
+    from flows import ancestry
+
+    origin = ancestry.origin_of(model)
+    if mermaid:
+        console.print(graph(origin.lineage), markup=False, soft_wrap=True)
+    else:
+        ancestry.show(origin, console)
+    return 0
+
+
 WORDS: list[Callable[..., int]] = [
     compare,
+    lineage,
     promote,
     rollback,
 ]

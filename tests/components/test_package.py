@@ -16,12 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components import package as package_module
 from components.evaluate import evaluate
+from components.lineage import _seal, mermaid, read_lineage
 from components.loadback import difference
 from components.manifest import read_manifest, tree_hash
 from components.modalities import modality
 from components.outcomes import Refused
 from components.package import package
 from components.paths import layout, payload, state
+from components.recipes import Library
+from components.sections import section_hashes
 from models.gpt import convert
 from models.gpt import release as gpt_release
 from models.gpt.schema import LAYOUTS
@@ -139,6 +142,58 @@ def test_the_lineage_goes_back_to_the_raw_file(project: Path) -> None:
     assert lineage["inputs"] == [{"path": "data/town.txt", "content_hash": tree_hash(Path("data/town.txt"))}]
     assert [row["verb"] for row in lineage["states"]][-1] == "package"
     assert {row["verb"] for row in lineage["states"]} >= {"ingest", "validate", "fit", "shard", "pretrain", "evaluate"}
+
+
+def test_a_published_folder_alone_tells_its_lineage_and_its_card_draws_it(project: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "downloaded"
+    shutil.copytree(layout("tiny", "transformers"), alone)
+    before = section_hashes(Library(), "tiny")
+    raw = tree_hash(Path("data/town.txt"))
+    for gone in ("artifacts", "data", "recipes"):
+        shutil.rmtree(gone)
+    lineage = read_lineage(alone)
+    assert [(each.path, each.content_hash) for each in lineage.inputs] == [("data/town.txt", raw)]
+    assert lineage.licences() == ["CC-BY-SA-4.0", "CC0-1.0"]
+    assert lineage.sections == before
+    assert set(lineage.sections["pretrain", "tiny"]) == {"recipes/tiny.yaml"}
+    assert set(lineage.sections["ingest", "town"]) == {"recipes/corpora/town.yaml"}
+    drawn = mermaid(lineage)
+    assert f"```mermaid\n{drawn}\n```" in (alone / "README.md").read_text(encoding="utf-8")
+    (raw_line,) = (line for line in drawn.splitlines() if "data/town.txt" in line)
+    assert raw[:12] in raw_line
+    assert f"  {raw_line.split('[')[0].strip()} --> s0" in drawn.splitlines()
+    assert len(drawn.splitlines()) < 40
+
+
+@pytest.mark.parametrize("what", ["hash", "weights", "chain"])
+def test_a_lineage_that_was_changed_is_refused(project: Path, tmp_path: Path, what: str) -> None:
+    folder = layout("tiny", "transformers")
+    path = folder / "lineage.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    if what == "hash":
+        rows["inputs"][0]["content_hash"] = "0" * 64
+        says = "its seal is"
+    elif what == "chain":  # with a seal that fits: the states contradict each other
+        rows["states"][0]["payload_hash"] = "0" * 64
+        rows["seal"] = _seal(rows)
+        says = "was made from another ingest town"
+    else:
+        (folder / "model.safetensors").write_bytes(b"other weights")
+        says = "model.safetensors is not the file it tells of"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(Refused, match=says):
+        read_lineage(folder)
+
+
+def test_a_section_that_a_stage_reads_has_another_hash_when_it_is_edited_and_others_keep_theirs(project: Path) -> None:
+    before = section_hashes(Library(), "tiny")
+    path = Path("recipes/corpora/town.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace("Sentences of a town.", "Other words."), encoding="utf-8")
+    assert section_hashes(Library(), "tiny") == before
+    path.write_text(path.read_text(encoding="utf-8") + "min_records: 2\n", encoding="utf-8")
+    after = section_hashes(Library(), "tiny")
+    changed = {node for node in before if before[node] != after[node]}
+    assert changed == {("ingest", "town"), ("validate", "town"), ("package", "tiny")}
 
 
 @pytest.mark.usefixtures("_no_process")

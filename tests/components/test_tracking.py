@@ -90,7 +90,7 @@ def test_only_runs_of_dead_processes_are_swept_wherever_they_stand(place: Path) 
 def test_a_search_brings_every_page(place: Path) -> None:
     made = {tracking.Release(str(number), "language").open() for number in range(3)}
     experiment = tracking.client().get_experiment_by_name("language").experiment_id
-    found = tracking._all(partial(tracking.client().search_runs, [experiment], max_results=2))
+    found = tracking.every(partial(tracking.client().search_runs, [experiment], max_results=2))
     assert {run.info.run_id for run in found} == made
 
 

@@ -37,6 +37,7 @@ WORDS = [
     "doctor",
     "ui",
     "compare",
+    "lineage",
     "promote",
     "rollback",
 ]

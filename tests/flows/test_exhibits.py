@@ -8,7 +8,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from components import run_page, tracking
+from components import remembered, run_page, tracking
 from components.outcomes import Refused
 from flows import compare, exhibits, gauges, mirror
 from flows.launch import StageStopped
@@ -154,7 +154,7 @@ def test_the_best_of_a_row_is_the_lowest_loss_and_the_highest_speed_and_nobody_w
     from components.recipes import Library
 
     runs = [
-        tracking.Remembered(str(n), "release", "FINISHED", None, 1.0, {}, metrics, {})
+        remembered.Remembered(str(n), "release", "FINISHED", None, 1.0, {}, metrics, {})
         for n, metrics in enumerate(
             [
                 {"pretrain/valid_loss": 2.0, "pretrain/mean_tokens_per_second": 5.0},
