@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     """What to train on; `auto` takes a GPU when there is one."""
     progress: Literal["auto", "bar", "lines"] = "auto"
     """A progress bar in a terminal, plain lines in a log; `auto` looks at standard error."""
+    limit_computing: Literal["auto", "on", "off"] = "auto"
+    """Whether a stage that trains or evaluates takes a slot of Prefect's limit `gpu`; `auto`: on a GPU."""
+    notify_block: str = ""
+    """TYPE/NAME of the Prefect block through which automations tell people; empty takes one named `hiraku-notify`."""
     outlive_parent: bool = False
     """A stage goes on when whatever started it dies, as a person with nohup wants; under a flow it must not."""
 

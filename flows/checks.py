@@ -47,6 +47,19 @@ def before_retrain(recipe: str, say: Say) -> None:
     _project(say)
 
 
+def before_serve(say: Say) -> None:
+    """Refuse to serve recipes of which one cannot be read, where none could run.
+
+    Raises:
+        Refused: a setting, a recipe, git, DVC or a server; the message says what to do.
+    """
+    settings()
+    library = Library()
+    for name in library.files["recipe"]:
+        plan(library, name)
+    _project(say)
+
+
 def before_verb(verb: str, name: str, say: Say) -> None:
     """Refuse one stage that could not come to its end.
 

@@ -1,8 +1,10 @@
 """The words of operation: schedules, comparison, promotion. They import libraries inside, as `command_line` does."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
 
 from flows.terminal import console, say
 
@@ -100,7 +102,64 @@ def lineage(model: str, /, *, mermaid: bool = False) -> int:
     return 0
 
 
+def serve(*, prefect_port: int = 4200, gpus: int | None = None) -> int:
+    """Run every recipe by its schedule, by new data and by its button in Prefect's pages, until Ctrl-C.
+
+    Parameters
+    ----------
+    prefect_port
+        Port of the Prefect server that is started here, unless PREFECT_API_URL names one.
+    gpus
+        How many stages may compute on GPUs at once, over all machines; without it, as before, or one.
+    """
+    from flows import checks, server
+
+    checks.before_serve(say)
+    with server.serving(prefect_port):
+        from flows import serving
+
+        return serving.serve(gpus, say)
+
+
+def deploy(
+    *,
+    pool: str = "hiraku",
+    kind: Annotated[Literal["process", "docker", "kubernetes"], Parameter(name="--type")] = "process",
+    gpus: int | None = None,
+    image: str = "hiraku:latest",
+    render: Path | None = None,
+) -> int:
+    """Put every recipe on a work pool of the Prefect server that PREFECT_API_URL names.
+
+    Parameters
+    ----------
+    pool
+        Name of the work pool; a process pool is made if it is missing.
+    kind
+        Type of the pool: process, docker or kubernetes. The last two are rendered only.
+    gpus
+        As in: hiraku serve.
+    image
+        Name and tag of the image of a container.
+    render
+        Write prefect.yaml, and for containers a Dockerfile, into this folder, and ask no server.
+    """
+    from flows import checks
+    from flows.server import require_api
+
+    checks.before_serve(say)
+    if render is None:
+        require_api()
+    from flows import serving
+
+    if render is not None:
+        return serving.render(pool, kind, image, render, say)
+    return serving.deploy(pool, kind, gpus, say)
+
+
 WORDS: list[Callable[..., int]] = [
+    serve,
+    deploy,
     compare,
     lineage,
     promote,

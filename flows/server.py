@@ -54,6 +54,20 @@ def require_server() -> None:
         ) from error
 
 
+def require_api() -> None:
+    """Refuse to deploy to no server: the embedded one ends with its command.
+
+    Raises:
+        Refused: `PREFECT_API_URL` names none, or nothing listens there.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise Refused(
+            "PREFECT_API_URL names no Prefect server to deploy to. Start one (prefect server start) and set it, or run "
+            "the schedules from here: hiraku serve"
+        )
+    require_server()
+
+
 @contextlib.contextmanager
 def running() -> Iterator[None]:
     """A Prefect server for this process, starting in the background; see `wait`.
@@ -68,6 +82,34 @@ def running() -> Iterator[None]:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     _processes.append(process)
     try:
+        yield
+    finally:
+        _processes.remove(process)
+        del os.environ["PREFECT_API_URL"]
+        stop(process)
+
+
+@contextlib.contextmanager
+def serving(port: int) -> Iterator[None]:
+    """A whole Prefect server with its pages and services, or that of `PREFECT_API_URL`, while the block runs.
+
+    Raises:
+        Refused: the port is in use, or the server does not start.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        require_server()
+        yield
+        return
+    if not is_free(port):
+        raise Refused(
+            f"Port {port} for Prefect is in use. If it is a Prefect server: export "
+            f"PREFECT_API_URL=http://127.0.0.1:{port}/api. Otherwise take another: --prefect-port {free_port()}"
+        )
+    process = start("prefect", port, home() / LOG_NAME)
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    _processes.append(process)
+    try:
+        wait()
         yield
     finally:
         _processes.remove(process)
@@ -169,6 +211,8 @@ def main(arguments: list[str]) -> None:
     words = [*ROLES[role], "--host", "127.0.0.1", "--port", port]
     if role == "mlflow":
         words += ["--backend-store-uri", tracking_uri()]
+    elif role == "prefect":  # what its services cannot do is told nowhere else
+        environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "WARNING"
     elif role == "embedded":  # no pages, no background services
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     os.execve(sys.executable, [sys.executable, "-m", *words], environment)  # noqa: S606

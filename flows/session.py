@@ -42,6 +42,8 @@ VERSIONS = (workspace.DATA_FILE, workspace.LOCK_FILE, Path("recipes/mine/dvc.loc
 """What names every byte of a release; nobody commits them for a scheduled worker, so the release's run keeps them."""
 DATA_VERBS = frozenset({"ingest", "validate", "fit", "shard"})
 """Verbs that work on no recipe."""
+OURS = "hiraku"
+"""Tag of every flow run of ours; automations touch no others."""
 MARK = "process:"
 """Begins the tag by which a flow run names its process."""
 DRAIN_SECONDS = 10.0
@@ -169,7 +171,7 @@ def run(verb: str, name: str, experiment: str, marks: list[str], say: Say, start
     """Run a flow in a session, its runs tagged with `marks`; return what became of each stage."""
     session = None
     try:
-        with opened(verb, name, experiment, say) as session, tags(*marks, _process_mark()):
+        with opened(verb, name, experiment, say) as session, tags(OURS, *marks, _process_mark()):
             start()
     except BaseException:
         for trouble in session.summary.troubles if session else []:  # no summary will be shown

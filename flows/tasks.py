@@ -27,6 +27,7 @@ from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
 from flows.session import Session, current
 from flows.showing import COMPARED
+from flows.slots import slot
 from flows.summary import Row
 
 RETRY_SECONDS: list[float] = [5.0, 30.0]
@@ -121,7 +122,8 @@ def _launch(session: Session, verb: str, name: str, address: str, say: Say) -> t
     mirror = Mirror(session.release, verb, name, key, {"inputs": key, "flow_run_id": str(flow_run.id)})
     try:
         with mirror:
-            launched = launch(verb, name, address, say)
+            with slot(verb):
+                launched = launch(verb, name, address, say)
             outcome = launched.outcome
             has_worked = launched.how == "ran" and outcome.kind != "busy"
             is_made = has_worked and outcome.kind == "done"

@@ -36,6 +36,8 @@ WORDS = [
     "clean",
     "doctor",
     "ui",
+    "serve",
+    "deploy",
     "compare",
     "lineage",
     "promote",

@@ -1,0 +1,62 @@
+"""Prefect's limit `gpu`: how many stages compute on GPUs at once, over all machines.
+
+A machine's own GPUs are held by a lock of the kernel (`components.devices.gpu_held`); the limit counts across machines,
+so that a stage waits in Prefect's pages and not on a machine. A slot is leased: a holder that is killed loses it within
+`LEASE_SECONDS`, also when the server was started anew meanwhile, since leases lie on its disk.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectNotFound
+
+from components.devices import uses_gpu
+from components.settings import settings
+
+LIMIT = "gpu"
+COMPUTING = frozenset({"pretrain", "align", "evaluate"})
+"""Verbs whose stages hold a machine's GPUs."""
+LEASE_SECONDS = 60.0
+DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+"""Of NVIDIA, AMD and Windows' Linux. Where there is none, torch, which takes seconds to import, need not be asked."""
+
+
+@contextmanager
+def slot(verb: str) -> Iterator[None]:
+    """Hold a slot of the limit while the block runs, if the verb computes on a GPU; wait for one as long as it takes.
+
+    Without the limit, as under a server that nobody has deployed to, there is nothing to wait for. A lease that cannot
+    be renewed, as while a server is started anew, ends no training.
+    """
+    if not takes_slot(verb):
+        yield
+        return
+    with concurrency(LIMIT, lease_duration=LEASE_SECONDS, strict=False, raise_on_lease_renewal_failure=False):
+        yield
+
+
+def takes_slot(verb: str) -> bool:
+    """Whether stages of a verb take a slot here: on a GPU, or as HIRAKU_LIMIT_COMPUTING says."""
+    wanted = settings().limit_computing
+    if verb not in COMPUTING or wanted == "off":
+        return False
+    return wanted == "on" or (any(device.exists() for device in DRIVERS) and uses_gpu())
+
+
+def ensure(num_slots: int | None) -> int:
+    """Have the limit on the server; return its slots.
+
+    Args:
+        num_slots: how many; None makes one and leaves a limit that is there as it is.
+    """
+    with get_client(sync_client=True) as client:
+        if num_slots is None:
+            try:
+                return int(client.read_global_concurrency_limit_by_name(LIMIT).limit)
+            except ObjectNotFound:
+                num_slots = 1
+        client.upsert_global_concurrency_limit_by_name(LIMIT, num_slots)
+    return num_slots

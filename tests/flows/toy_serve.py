@@ -1,0 +1,15 @@
+"""`hiraku serve` in a throw-away project: its flows are those of `toy_flow`."""
+
+import sys
+
+from components.settings import set_quiet_environment
+
+if __name__ == "__main__":
+    set_quiet_environment()
+    from flows import command_line, workspace
+
+    workspace.rendered_again = list
+    from flows import deployments
+
+    deployments.RETRAIN = "tests.flows.toy_flow.retrain_flow"
+    sys.exit(command_line.run(sys.argv[1:]))
