@@ -38,7 +38,7 @@ IN_WORDS: dict[Verdict, str] = {
 
 
 @dataclass(frozen=True)
-class Test:
+class PairedTest:
     """One measure of one task."""
 
     task: str
@@ -75,7 +75,7 @@ class Test:
 class Comparison:
     """A challenger beside the champion."""
 
-    tests: tuple[Test, ...]
+    tests: tuple[PairedTest, ...]
 
     @property
     def verdict(self) -> Verdict:
@@ -193,11 +193,11 @@ def compare(champion: "pa.Table", challenger: "pa.Table", measures: Mapping[str,
         for measure in found
     ]
     corrected = holm([test.p for test in tests])
-    rows = (Test(**{**vars(test), "corrected": p}) for test, p in zip(tests, corrected, strict=True))
+    rows = (PairedTest(**{**vars(test), "corrected": p}) for test, p in zip(tests, corrected, strict=True))
     return Comparison(tuple(rows))
 
 
-def _test(task: str, measure: Measure, pairs: "dict[str, tuple[float, float]]", per: dict[str, float]) -> Test:
+def _test(task: str, measure: Measure, pairs: "dict[str, tuple[float, float]]", per: dict[str, float]) -> PairedTest:
     values = np.array(list(pairs.values()), dtype=np.float64)  # [items, 2]: champion, challenger
     weights = np.array([per[item] for item in pairs]) if per else np.ones(len(pairs))
     sign = 1.0 if measure.better == "higher" else -1.0
@@ -207,7 +207,7 @@ def _test(task: str, measure: Measure, pairs: "dict[str, tuple[float, float]]", 
     if not per and np.isin(values, (0.0, 1.0)).all():
         p, method = mcnemar(int((gains > 0).sum()), int((gains < 0).sum())), "McNemar's exact test"
     before, after = values.sum(axis=0) / weights.sum()
-    return Test(
+    return PairedTest(
         task, measure, len(pairs), float(before), float(after), float(gains.sum() / weights.sum()), low, high, p, method
     )
 

@@ -12,7 +12,7 @@ import yaml
 
 from components.card import CARD_NAME, LINEAGE_NAME, OWN_NAMES
 from components.card_metadata import HUB_LICENCES
-from components.comparison import Comparison, Test
+from components.comparison import Comparison, PairedTest
 from components.loadback import load_back
 from components.manifest import MANIFEST_NAME, tree_hash
 from components.outcomes import Refused
@@ -58,12 +58,13 @@ class Candidate:
 
 def check(candidate: Candidate) -> list[Gate]:
     """Ask every gate; all are asked, so that a person sees everything at once."""
-    return [_asked(name, gate, candidate) for name, gate in GATES.items()]
+    return [ask(name, candidate) for name in GATES]
 
 
-def _asked(name: str, gate: "Callable[[Candidate], tuple[bool, str]]", candidate: Candidate) -> Gate:
+def ask(name: str, candidate: Candidate) -> Gate:
+    """Ask one gate."""
     try:
-        passed, reason = gate(candidate)
+        passed, reason = GATES[name](candidate)
     except Refused as error:
         passed, reason = False, str(error)
     return Gate(name, passed, one_line(reason, 400))
@@ -91,7 +92,7 @@ def _no_task_worse(candidate: Candidate) -> tuple[bool, str]:
     return True, f"none of {len(candidate.comparison.tests)} measures is worse beyond noise and promote.tolerated_loss"
 
 
-def _is_lost(test: Test, tolerated: float) -> bool:
+def _is_lost(test: PairedTest, tolerated: float) -> bool:
     """Whether a loss is more than noise, and surely more than is tolerated."""
     return test.verdict == "worse" and -test.high >= tolerated
 

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -17,7 +17,6 @@ from prefect.events import emit_event
 from prefect.exceptions import Pause
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from pydantic import Field
 
 from components import claims, decisions, evidence, gates, hub, registry, tracking
 from components.comparison import IN_WORDS, Comparison
@@ -47,22 +46,21 @@ Say = Callable[[str], None]
 ask_here: ContextVar[approval.Ask | None] = ContextVar("ask_here", default=None)
 """How the bare command line asks for approval; a run of a deployment is suspended instead."""
 
-RecipeName = Annotated[str, Field(description="The recipe whose model is promoted, such as gpt-demo.")]
-VersionOf = Annotated[str, Field(description="A version's number in the registry; empty for the newest challenger.")]
-HashOf = Annotated[str, Field(description="The content hash the version must have; empty takes what it has now.")]
-RegistryOnly = Annotated[bool, Field(description="Move the champion in the registry and publish nothing.")]
-OnlyClose = Annotated[bool, Field(description="Only close a question that nobody has answered in time.")]
-
 
 @flow(name="promote", persist_result=False)
 def promote_flow(
-    recipe: RecipeName,
-    version: VersionOf = "",
-    content_hash: HashOf = "",
-    registry_only: RegistryOnly = False,
-    only_close: OnlyClose = False,
+    recipe: str, version: str = "", content_hash: str = "", registry_only: bool = False, only_close: bool = False
 ) -> Any:
-    """Compare a version with the champion, check its gates, ask for approval, publish it, and make it the champion."""
+    """Compare a version with the champion, check its gates, ask for approval, publish it, and make it the champion.
+
+    Args:
+        recipe: The recipe whose model is promoted, such as gpt-demo.
+        version: A version's number in the registry; empty for the newest challenger.
+        content_hash: The content hash that the version must have; empty takes what it has now.
+        registry_only: Move the champion in the registry and publish nothing.
+        only_close: Only close a question that nobody has answered in time; a waiting promotion puts such a run on the
+            clock by itself.
+    """
     with joined("promote", recipe, STAGES, partial(before_promotion, recipe)), told():
         closed = approval.close_unanswered(recipe, current().say)
         if only_close:

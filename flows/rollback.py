@@ -5,12 +5,11 @@ is done already is found done. Called again after it has ended, it does nothing.
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from pydantic import Field
 
 from components import claims, decisions, registry
 from components.decisions import Decision
@@ -21,20 +20,23 @@ from components.registry import Version
 from flows import approval
 from flows.checks import before_promotion
 from flows.hub_token import hub_token
-from flows.promote import NOTHING, RegistryOnly, Say, ended, publishes, require_approved, sent, step, tell_moved, told
+from flows.promote import NOTHING, Say, ended, publishes, require_approved, sent, step, tell_moved, told
 from flows.release import STAGES
 from flows.session import current, joined
 
 ROLLBACK = "rollback"
 """What stands for a verdict in the decisions and the event of a rollback."""
 
-RecipeName = Annotated[str, Field(description="The recipe whose champion is taken back, such as gpt-demo.")]
-Target = Annotated[str, Field(description="The version to go back to; empty for the champion before this one.")]
-
 
 @flow(name="rollback", persist_result=False)
-def rollback_flow(recipe: RecipeName, to: Target = "", registry_only: RegistryOnly = False) -> Any:
-    """Make an earlier champion the champion again, in the registry and on the Hub."""
+def rollback_flow(recipe: str, to: str = "", registry_only: bool = False) -> Any:
+    """Make an earlier champion the champion again, in the registry and on the Hub.
+
+    Args:
+        recipe: The recipe whose champion is taken back, such as gpt-demo.
+        to: The version to go back to; empty for the one that the present champion replaced.
+        registry_only: Leave what is published as it is.
+    """
     with (
         joined("rollback", recipe, STAGES, partial(before_promotion, recipe)),
         told(),

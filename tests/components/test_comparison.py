@@ -12,7 +12,7 @@ from components.modalities.text.schema import HeldOutBits
 from components.outcomes import Refused
 
 RIGHT = Measure("is_right", "higher")
-BITS = Measure("bits", "lower", per="num_characters")
+(BITS,) = HeldOutBits.MEASURES
 
 
 def table(**metrics: list[float]) -> pa.Table:
@@ -153,6 +153,7 @@ def test_a_kind_of_task_that_declares_no_measure_is_refused_with_what_to_add() -
 
     task = HeldOutBits(kind="held-out-bits", corpus="town")
     assert measures_of({"t": task}) == {"t": (BITS,)}
+    assert (BITS.name, BITS.better) == ("bits/num_characters", "lower")
     with pytest.raises(Refused, match=r"such as 'quiet'.*Add MEASURES to"):
         measures_of({"quiet": Mute(kind="held-out-bits", corpus="town")})
 
