@@ -10,6 +10,10 @@ if __name__ == "__main__":
 
     workspace.rendered_again = list
     from flows import deployments
+    from flows.session import OURS
 
     deployments.RETRAIN = "tests.flows.toy_flow.retrain_flow"
+    ours = deployments.deployments
+    dying = deployments.Deployment("dying", "tests.flows.toy_flow.dying_flow", "Dies each time.", {}, [OURS])
+    deployments.deployments = lambda library: [*ours(library), dying]
     sys.exit(command_line.run(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""Two flows at once in one checkout: no update of the raw data's record is lost, and the limit for GPUs is kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import raw_data, server, workspace
+from tests.flows.conftest import Project
+
+BRING = """
+import sys, time
+from components.outcomes import Busy
+from components.recipes import Library
+from flows import follow, workspace
+from flows.tasks import when_free
+import flows.tasks
+flows.tasks.BUSY_SECONDS = 0.1
+name = sys.argv[1]
+for number in range(6):
+    open(f'../inbox-{name}/{number}.jsonl', 'w').write('{"text": "%s %d"}' % (name, number))
+    def bring():
+        with workspace.open_repo() as repo, follow.data_held():
+            return follow.bring(Library(), name, repo, print)
+    when_free(bring, name, print)
+"""
+
+HOLD = """
+import sys, time
+from prefect import flow
+from flows import slots
+
+@flow(name="holder")
+def holder():
+    with slots.slot("pretrain"):
+        began = time.time()
+        time.sleep(2)
+        print("held", began, time.time(), flush=True)
+
+holder()
+"""
+
+
+@pytest.mark.slow
+def test_of_two_flows_that_bring_files_at_once_neither_loses_what_the_other_recorded(
+    project: Project, tmp_path: Path
+) -> None:
+    text = yaml.safe_load(Path("recipes/corpora/smoke-text.yaml").read_text())
+    for name in ("first", "second"):
+        (tmp_path / f"inbox-{name}").mkdir()
+        corpus = text | {"source": {"kind": "files", "paths": [name]}}
+        corpus["follow"] = {"folder": str(tmp_path / f"inbox-{name}"), "settle_seconds": 0}
+        Path(f"recipes/corpora/{name}.yaml").write_text(yaml.safe_dump(corpus))
+    flows = [
+        subprocess.Popen(
+            [sys.executable, "-c", BRING, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for name in ("first", "second")
+    ]
+    said = [flow.communicate(timeout=300)[0] for flow in flows]
+    assert [flow.returncode for flow in flows] == [0, 0], said
+    with workspace.open_repo() as repo:
+        listed = raw_data.listing(repo)
+    assert set(listed) == {Path("data", name, f"{k}.jsonl") for name in ("first", "second") for k in range(6)}
+
+
+@pytest.mark.slow
+def test_two_stages_that_compute_at_once_take_turns_at_the_one_slot(
+    project: Project, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import slots
+
+    monkeypatch.setenv("HIRAKU_LIMIT_COMPUTING", "on")
+    assert slots.ensure(None) == 1
+    assert slots.ensure(None) == 1, "it is made once"
+    environment = os.environ | {"PREFECT_API_URL": prefect_server}
+    holders = [
+        subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, env=environment, text=True)
+        for _ in range(2)
+    ]
+    outputs = [holder.communicate(timeout=server.START_SECONDS)[0] for holder in holders]
+    assert [holder.returncode for holder in holders] == [0, 0]
+    lines = [line.split() for text in outputs for line in text.splitlines() if line.startswith("held ")]
+    spans = sorted((float(began), float(ended)) for _, began, ended in lines)
+    assert len(spans) == 2
+    assert spans[0][1] <= spans[1][0], "both held the one slot"
