@@ -4,6 +4,7 @@ Commits are only ever added: nothing here forces, squashes or deletes history. E
 on, so the Hub refuses it (412) when somebody else was faster.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -14,8 +15,8 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.manifest import file_hash
 from components.outcomes import Refused
+from components.progress import shows_bar
 from components.wording import one_line, shown
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ OWN_FILES = frozenset({".gitattributes"})
 """What a Hub puts into a repository by itself."""
 TRANSIENT = frozenset({408, 425, 429})
 """Answers to a client that ask it to come again: timeout, too early, too many requests."""
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO})
+"""Numbers of errors that this machine's disk has caused, and no network."""
 NOTHING_SENT = "Nothing was sent"
 
 
@@ -51,15 +54,19 @@ class LocalFile:
 
 def local_files(folder: Path) -> list[LocalFile]:
     """Every file of a folder, by name."""
-    found = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        num_bytes = path.stat().st_size
-        digest = hashlib.sha1(f"blob {num_bytes}\0".encode(), usedforsecurity=False)
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        found.append(LocalFile(path.relative_to(folder).as_posix(), num_bytes, file_hash(path), digest.hexdigest()))
-    return found
+    return [_local_file(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _local_file(path: Path, folder: Path) -> LocalFile:
+    """Both hashes in one reading: a model is gigabytes."""
+    num_bytes = path.stat().st_size
+    of_git = hashlib.sha1(f"blob {num_bytes}\0".encode(), usedforsecurity=False)
+    of_bytes = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            of_git.update(block)
+            of_bytes.update(block)
+    return LocalFile(path.relative_to(folder).as_posix(), num_bytes, of_bytes.hexdigest(), of_git.hexdigest())
 
 
 @dataclass
@@ -202,7 +209,10 @@ def opened(name: str) -> Iterator[Repository]:
     import httpx2
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not shows_bar():
+        disable_progress_bars()  # they would fill a log
     if os.environ.get("HF_ENDPOINT"):
         # A Hub without a Xet server fails hard otherwise. The library has read the variable when it was imported.
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -221,8 +231,8 @@ def opened(name: str) -> Iterator[Repository]:
         is_final = isinstance(cause, wrong_settings) or "LFS batch API returned errors" in words
         if is_final or (400 <= status < 500 and status not in TRANSIENT):
             raise Refused(f"{hub} did not take {name}: {words}. {there.truth}. {_advice(status)}") from error
-        if not isinstance(cause, httpx2.HTTPError | OSError | JSONDecodeError):
-            raise  # a fault of ours
+        if not isinstance(cause, httpx2.HTTPError | OSError | JSONDecodeError) or getattr(cause, "errno", 0) in DISK:
+            raise  # a fault of ours, or of this machine
         raise Unfinished(
             f"{hub} did not answer as it should for {name}: {words}. {there.truth}. Check the network and HF_ENDPOINT; "
             "the same command goes on from what has arrived."

@@ -7,6 +7,7 @@ are brought to `main`, and the commit is tagged `v<version>`. What somebody else
 """
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,11 @@ class Chosen:
     folder: Path
     """Its first layout: a repository is one folder that a library loads."""
     files: list[hub.LocalFile]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(file.num_bytes for file in self.files)
 
     @property
     def tag(self) -> str:
@@ -236,6 +242,7 @@ def _to_hub(chosen: Chosen, section: Any, say: Say) -> dict[str, Any]:
         is_new = bool(there.differences(main, chosen.files))
         if is_new:
             _require_ours(chosen, there, hub.MAIN, main)
+            _require_room(chosen, there)
             candidate = _candidate(chosen, there, main, say)
             _prove(chosen, there, candidate)
             main = _advance(chosen, there, candidate, main, "publish")
@@ -260,10 +267,9 @@ def _require_token(chosen: Chosen, repository: str, say: Say) -> None:
     say(f"Version {chosen.version} of {chosen.name} would go to {repository} at {shown(hub.endpoint())}:")
     for file in chosen.files:
         say(f"  {file.num_bytes:>14,}  {file.path}")
-    total = sum(file.num_bytes for file in chosen.files)
     raise Refused(
-        f"There is no {hub.TOKEN}, so nothing was sent of {len(chosen.files)} files, {total:,} bytes. Set {hub.TOKEN}, "
-        f"or save it as Prefect's Secret block 'hf-token', and run again. Without a Hub: hiraku publish {chosen.name} "
+        f"There is no {hub.TOKEN}, so nothing was sent of {chosen.num_bytes:,} bytes. Set {hub.TOKEN}, or save it as "
+        f"Prefect's Secret block 'hf-token', and run again. Without a Hub: hiraku publish {chosen.name} "
         "--to DIR"
     )
 
@@ -305,6 +311,17 @@ def _require_ours(chosen: Chosen, there: hub.Repository, branch: str, commit: st
         )
 
 
+def _require_room(chosen: Chosen, there: hub.Repository) -> None:
+    """A version is read back into a temporary folder before it counts."""
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    if free < chosen.num_bytes:
+        raise Refused(
+            f"{place} has {free:,} bytes free, expected {chosen.num_bytes:,} to read version {chosen.version} back "
+            f"from the Hub. {there.truth}. Free some, or set TMPDIR to a folder of a larger disk."
+        )
+
+
 def _candidate(chosen: Chosen, there: hub.Repository, main: str, say: Say) -> str:
     """The commit of the branch `candidate` that holds the version; what has arrived before is not sent again."""
     head = there.branches().get(hub.CANDIDATE)
@@ -315,8 +332,8 @@ def _candidate(chosen: Chosen, there: hub.Repository, main: str, say: Say) -> st
     if there.differences(head, chosen.files):
         if head != main:
             _require_ours(chosen, there, hub.CANDIDATE, head)
-        total = sum(file.num_bytes for file in chosen.files)
-        say(f"Sending {len(chosen.files)} files, {total:,} bytes, to the branch {hub.CANDIDATE} of {there.name}")
+        size = f"{len(chosen.files)} files, {chosen.num_bytes:,} bytes"
+        say(f"Sending {size}, to the branch {hub.CANDIDATE} of {there.name}")
         head = there.send(chosen.folder, chosen.files, hub.CANDIDATE, head, *_message(chosen, "publish"))
     if gap := there.differences(head, chosen.files):
         raise Refused(

@@ -27,7 +27,9 @@ from tests.flows.publishing.releases import (
 # ---- as it should be -------------------------------------------------------------------------------------------------
 
 
-def test_a_version_goes_to_a_private_repository_by_one_commit_on_a_branch_then_to_main_and_a_tag(hub: Hub) -> None:
+def test_a_version_goes_to_a_private_repository_by_one_commit_on_a_branch_then_to_main_and_a_tag(
+    hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
     said: list[str] = []
     receipt = publish(RECIPE, said.append)
     repository = hub.repositories[REPOSITORY]
@@ -42,6 +44,7 @@ def test_a_version_goes_to_a_private_repository_by_one_commit_on_a_branch_then_t
     assert (kept["commit"], kept["version"], kept["tag"]) == (hub.sha(REPOSITORY), "2", "v2")
     assert receipt == {**kept, "is_new": True}
     assert TOKEN not in "".join(said) + json.dumps(kept)
+    assert "%|" not in "".join(capfd.readouterr()), "a log is no place for a bar"
 
 
 def test_publishing_the_same_again_changes_nothing_and_needs_no_receipt(hub: Hub) -> None:

@@ -1,7 +1,10 @@
 """What stops publishing: others' files, tokens, networks, the registry. Each leaves `main` as it was and says so."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -222,3 +225,25 @@ def test_somebody_elses_model_is_not_published(project: Path) -> None:
     (Path("recipes") / "other.yaml").write_text(json.dumps(recipe))
     with pytest.raises(Refused, match="'other' is somebody else's model, taken from path:x"):
         publish("other")
+
+
+# ---- this machine ----------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_without_room_to_read_a_version_back_is_said_before_anything_is_sent(hub: Hub, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: SimpleNamespace(free=1000))
+    with pytest.raises(Refused, match=r"has 1,000 bytes free.*Nothing was sent\..*set TMPDIR"):
+        publish(RECIPE, quiet)
+    assert hub.titles(REPOSITORY) == ["initial commit"]
+    assert hub.uploads == []
+
+
+def test_a_disk_that_is_full_is_not_taken_for_a_network_that_is_down(hub: Hub, monkeypatch) -> None:
+    def full(_self: object, _commit: str, _folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(client.Repository, "download", full)
+    with pytest.raises(OSError, match="No space left") as failure:
+        publish(RECIPE, quiet)
+    assert not isinstance(failure.value, Unfinished)
+    assert_nothing_there(hub)
