@@ -116,14 +116,23 @@ def print_recipes(console: Console) -> None:
     """Every recipe, and how far it is made."""
     library = Library()
     table = Table(box=None, pad_edge=False)
-    for title in ("recipe", "stands at", "what it is"):
+    for title in ("recipe", "stands at", "runs by itself", "what it is"):
         table.add_column(title)
     for name in library.files["recipe"]:
         try:
-            table.add_row(name, _standing(library, name), escape(library.read("recipe", name).description))
+            recipe = library.read("recipe", name)
+            table.add_row(name, _standing(library, name), _clock(recipe), escape(recipe.description))
         except Refused as error:
-            table.add_row(name, "[red]broken[/]", escape(str(error)))
+            table.add_row(name, "[red]broken[/]", "", escape(str(error)))
     console.print(table)
+
+
+def _clock(recipe: Any) -> str:
+    """The schedule by which `hiraku serve` runs a recipe; empty if it has none."""
+    schedule = getattr(recipe, "schedule", None)
+    if schedule is None:
+        return ""
+    return f"{schedule.cron} {schedule.timezone}" if schedule.is_active else "switched off"
 
 
 def _standing(library: Library, name: str) -> str:
