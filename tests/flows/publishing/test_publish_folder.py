@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components import paths
 from components import publish as publish_module
@@ -57,3 +58,25 @@ def test_a_recipe_may_name_a_folder_beside_its_repository_and_both_are_restored(
     assert content_of(Path("../shelf")) == hub.files(REPOSITORY) == files_of("2")
     assert restore(RECIPE, "1", quiet)["is_new"] is True
     assert content_of(Path("../shelf")) == hub.files(REPOSITORY) == files_of("1")
+
+
+def test_the_command_line_takes_a_version_and_a_folder_and_needs_no_place_in_the_recipe_for_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import checks
+    from flows.command_line import app
+
+    command, given, _ = app.parse_args(
+        ["publish", RECIPE, "--version", "champion", "--to", "shelf"], exit_on_error=False
+    )
+    assert command.__name__ == "publish"
+    assert given.args == (RECIPE,)
+    assert given.kwargs == {"version": "champion", "to": Path("shelf")}
+    monkeypatch.setattr(checks, "_project", quiet)  # git, DVC and servers are not what is asked here
+    path = Path("recipes") / f"{RECIPE}.yaml"
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del recipe["publish"]
+    path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+    checks.before_publish(RECIPE, "shelf", quiet)
+    with pytest.raises(Refused, match=r"Add where it goes: publish: \{repository"):
+        checks.before_publish(RECIPE, None, quiet)
