@@ -117,7 +117,7 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
         raise
     finally:
         # Nothing is left after an orderly end; after a kill -9 of the launcher its stage may be about to end.
-        _end_group(process.pid, LEFT_OVER_SECONDS)
+        end_group(process.pid, LEFT_OVER_SECONDS)
         reader.join(timeout=LEFT_OVER_SECONDS)
     return _launched(_own_outcome(verb, name, began), code, said[-1] if said else "")
 
@@ -198,7 +198,7 @@ def _members(group: int) -> Iterator[psutil.Process]:
                     yield process
 
 
-def _end_group(group: int, grace_seconds: float) -> None:
+def end_group(group: int, grace_seconds: float) -> None:
     """End what is left of a group: SIGTERM, and after a grace SIGKILL.
 
     Shells get no SIGTERM: a stage that asked to die with its parent would die with its shell before it could save.
@@ -227,7 +227,7 @@ def terminated(_number: int, _frame: FrameType | None) -> None:
 
 def _end_stage(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _end_group(os.getpgrp(), GRACE_SECONDS)
+    end_group(os.getpgrp(), GRACE_SECONDS)
     terminated(number, frame)  # through DVC, which gives its locks back
 
 

@@ -27,6 +27,25 @@ def compare(recipe: str, /, *, last: int = 5) -> int:
     return 0
 
 
+def reproduce(model: str, /, *, until: str = "") -> int:
+    """Make a model again from its raw bytes, in a folder that is thrown away, and compare every state's hash.
+
+    No result of an earlier run is used. Exit code 1 if a state differs.
+
+    Parameters
+    ----------
+    model
+        A recipe that is packaged, a published or downloaded folder, or registry:NAME@ALIAS_OR_VERSION.
+    until
+        The last verb to run, such as shard; without it, all to the package.
+    """
+    from flows import reproduce as again
+    from flows import workspace
+
+    workspace.require_project()
+    return 0 if again.show(again.reproduce(model, until, say), console) else 1
+
+
 def promote(recipe: str, /, *, version: str = "", yes: bool = False, registry_only: bool = False) -> int:
     """Make the challenger the champion, if it is no worse, passes the recipe's gates and you agree.
 
@@ -162,6 +181,7 @@ WORDS: list[Callable[..., int]] = [
     deploy,
     compare,
     lineage,
+    reproduce,
     promote,
     rollback,
 ]

@@ -39,6 +39,17 @@ class Checkout:
         """Run the command line of the clone's own code."""
         return self.run(sys.executable, "-m", "flows", *words)
 
+    def refused(self, *words: str) -> str:
+        """Run the command line, which must refuse; what it says."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "HF_", "PYTHONPATH"))}
+        command = [sys.executable, "-m", "flows", *words]
+        done = subprocess.run(
+            command, cwd=self.folder, env=kept | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, done.stdout + done.stderr
+        return done.stderr
+
     def states(self, output: str) -> dict[str, str]:
         """Verb -> what became of its stage, from the table at the end of a release."""
         rows = [line.split() for line in output.splitlines()]
@@ -103,6 +114,53 @@ def test_a_second_release_runs_nothing_and_registers_nothing(first: Checkout) ->
     output = first.hiraku("release", RECIPE)
     assert set(first.states(output).values()) == {"ready"}
     assert "nothing ran" in output
+
+
+@pytest.mark.slow
+def test_a_model_is_made_again_to_the_same_hashes_from_a_folder_that_only_tells_its_lineage(
+    first: Checkout, tmp_path: Path
+) -> None:
+    alone = tmp_path / "downloaded"
+    shutil.copytree(first.folder / paths.layout(RECIPE, "transformers"), alone)
+    (alone / ".gitattributes").write_text("what a Hub adds")
+    output = first.hiraku("reproduce", str(alone))
+    table = [line.split() for line in output.splitlines() if " same " in line]
+    assert [row[0] for row in table] == STAGES
+    assert "All 7 states are the same." in output
+    assert not list((first.folder / ".hiraku" / "reproduce").iterdir()), "the folder is thrown away"
+    assert "Running stage 'pretrain-smoke-gpt2'" in output, "no cache may answer"
+
+
+@pytest.mark.slow
+def test_another_raw_byte_or_another_revision_of_the_code_is_refused_and_a_commit_is_taken_back(
+    first: Checkout, tmp_path: Path
+) -> None:
+    alone = tmp_path / "downloaded"
+    shutil.copytree(first.folder / paths.layout(RECIPE, "transformers"), alone)
+    raw = next(path for path in sorted((first.folder / "data" / "smoke").iterdir()) if path.is_file())
+    code, kept = first.folder / "components" / "ingest.py", raw.read_bytes()
+    text, names = code.read_text(), {"before": "REVISION = 1", "after": "REVISION = 99"}
+    try:
+        raw.unlink()  # not in place: DVC's cache may share its bytes
+        raw.write_bytes(kept[:-2] + b"?\n")
+        refused = first.refused("reproduce", RECIPE)
+        assert "The raw data are not those" in refused
+        assert "data/smoke has the content" in refused
+    finally:
+        raw.unlink()
+        raw.write_bytes(kept)
+    assert names["before"] in text
+    try:
+        code.write_text(text.replace(names["before"], names["after"]))
+        assert "components.ingest has REVISION 99, and 1 made it" in first.refused("reproduce", str(alone))
+        # Of the recipe's own package the tracking server knows the commit, and git has it.
+        output = first.hiraku("reproduce", RECIPE, "--until", "validate")
+    finally:
+        code.write_text(text)
+    assert "by commit" in output
+    assert "All 2 states are the same." in output
+    assert first.run("git", "worktree", "list").count("\n") == 1
+    assert "Did you mean 'pretrain'" in first.refused("reproduce", RECIPE, "--until", "pretrian")
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ WORDS = [
     "deploy",
     "compare",
     "lineage",
+    "reproduce",
     "promote",
     "rollback",
 ]
