@@ -31,6 +31,8 @@ MOST_RESTARTS = 3
 """A run that crashes once more stays crashed."""
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "AwaitingRetry", "Late")
 """Names of states after which nobody waits for a heartbeat."""
+ONCE = timedelta(seconds=1)
+"""A server on SQLite that finds its database locked handles an event again; with no window it would act again too."""
 BLOCK = "hiraku-notify"
 """Name of the block of the server that telling goes through, unless HIRAKU_NOTIFY_BLOCK names another."""
 WEBHOOK = "webhook"
@@ -66,7 +68,7 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
         return
     first, *others = known
     automation = automation.model_copy(update={"enabled": first.enabled})  # a person may have paused it
-    client.update_automation(first.id, AutomationCore(**automation.model_dump()))
+    client.update_automation(first.id, AutomationCore(**automation.model_dump(exclude={"owner_resource"})))
     for other in others:
         client.delete_automation(other.id)
 
@@ -118,8 +120,10 @@ def _restarts() -> AutomationCore:
             expect={"prefect.flow-run.Crashed"},
             match=_runs(**{"prefect.run-count": counts}),
             match_related=[_ours(), {"prefect.resource.role": "deployment"}],
+            for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
             threshold=1,
+            within=ONCE,
         ),
         actions=[
             ChangeFlowRunState(
@@ -166,7 +170,14 @@ def _telling(block: UUID, is_webhook: bool) -> Iterator[AutomationCore]:
         yield AutomationCore(
             name=f"hiraku: {name}",
             description="",
-            trigger=EventTrigger(expect=expect, posture=Posture.Reactive, threshold=1, **matches),
+            trigger=EventTrigger(
+                expect=expect,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Reactive,
+                threshold=1,
+                within=ONCE,
+                **matches,
+            ),
             actions=[_action(block, is_webhook, subject, body)],
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.outcomes import Refused
 from flows import raw_data, server, workspace
 from tests.flows.conftest import Project
 
@@ -65,6 +66,30 @@ def test_of_two_flows_that_bring_files_at_once_neither_loses_what_the_other_reco
     with workspace.open_repo() as repo:
         listed = raw_data.listing(repo)
     assert set(listed) == {Path("data", name, f"{k}.jsonl") for name in ("first", "second") for k in range(6)}
+
+
+def test_automations_are_made_once_and_brought_up_to_date_and_a_pause_of_a_person_stays(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows import automations
+
+    said: list[str] = []
+    names = automations.ensure(said.append)
+    assert any("hiraku-notify" in line for line in said)
+    with get_client(sync_client=True) as client:
+        (restarts,) = client.read_automations_by_name(names[1])
+        client.pause_automation(restarts.id)
+    monkeypatch.setattr(automations, "MOST_RESTARTS", 1)
+    assert automations.ensure(print) == names
+    with get_client(sync_client=True) as client:
+        (again,) = client.read_automations_by_name(names[1])
+    assert (again.id, again.enabled) == (restarts.id, False)
+    assert again.trigger.match.root["prefect.run-count"] in ("1", ["1"])
+    monkeypatch.setattr(automations, "settings", lambda: type("S", (), {"notify_block": "webhook/hirako"}))
+    with pytest.raises(Refused, match="HIRAKU_NOTIFY_BLOCK"):
+        automations.ensure(print)
 
 
 @pytest.mark.slow
