@@ -21,6 +21,7 @@ from prefect.schedules import Cron
 from components.graph import plan
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
+from components.wording import shown
 from flows.events import BY, CORPUS_LANDED, corpus_resource
 from flows.session import OURS
 
@@ -172,13 +173,13 @@ class _Plain(yaml.SafeDumper):
 
 
 def _container_environment() -> dict[str, Any]:
-    """Addresses of servers, as this machine has them; a name that is not set is left to the pool."""
-    known = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
+    """Addresses of servers, as this machine has them, without passwords; what is not set is left to the pool."""
+    known = {name: shown(os.environ[name]) for name in PASSED_ON if os.environ.get(name)}
     return {"env": known} if known else {}
 
 
 def _container_steps(image: str) -> dict[str, Any]:
-    name, _, tag = image.partition(":")
+    name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "")
     build = {"requires": "prefect-docker", "image_name": name, "tag": tag or "latest", "dockerfile": DOCKER_FILE}
     push = {"requires": "prefect-docker", "image_name": name, "tag": tag or "latest"}
     return {
