@@ -66,6 +66,19 @@ class Lineage:
         return {"states": states, "inputs": [vars(row) for row in self.inputs]}
 
 
+def nearest_parents(lineage: Lineage) -> dict[Node, list[Node]]:
+    """State -> the states it was made from, without those that another of them was made from too: the graph to draw."""
+    made = {(state.verb, state.name): state for state in lineage.states}
+    parents: dict[Node, list[Node]] = {}
+    above: dict[Node, set[Node]] = {}
+    for node, state in made.items():  # ancestors first
+        own = [each for each in dict.fromkeys(state_of(path) for path in sorted(state.parents)) if each in made]
+        further = set().union(*(above[each] for each in own if each))
+        parents[node] = [each for each in own if each and each not in further]
+        above[node] = further.union(each for each in own if each)
+    return parents
+
+
 def spellings(licences: Iterable[str]) -> dict[str, str]:
     """Each licence -> the spelling to show, the same for those that differ only in case or in space for hyphen.
 
@@ -221,11 +234,13 @@ def mermaid(lineage: Lineage) -> str:
     made = {(state.verb, state.name): f"s{place}" for place, state in enumerate(lineage.states)}
     lines = ["graph TD"]
     lines += [f'  {raw[each.path]}[("{_words(each.path, each.content_hash)}")]' for each in lineage.inputs]
+    nearest = nearest_parents(lineage)
     for state in lineage.states:
         own = made[state.verb, state.name]
         lines.append(f'  {own}["{_words(f"{state.verb} {state.name}", state.payload_hash)}"]')
-        parents = [raw.get(path) or made.get(state_of(path) or ("", "")) for path in sorted(state.parents)]
-        lines += [f"  {parent} --> {own}" for parent in dict.fromkeys(parents) if parent]
+        parents = [raw[path] for path in sorted(state.parents) if path in raw]
+        parents += [made[node] for node in nearest[state.verb, state.name]]
+        lines += [f"  {parent} --> {own}" for parent in parents]
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from components import paths, registry, remembered, tracking
-from components.lineage import Input, Lineage, lineage_of, read_lineage, state_of
+from components.lineage import Input, Lineage, Node, lineage_of, nearest_parents, read_lineage
 from components.manifest import MANIFEST_NAME, Manifest, read_manifest, tree_hash
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
@@ -144,7 +144,7 @@ def _grow(root: Tree, lineage: Lineage) -> None:
     """The states, each under what was made from it; one that was shown above is not unfolded again."""
     made = {(state.verb, state.name): state for state in lineage.states}
     raw = {each.path: each for each in lineage.inputs}
-    seen: set[tuple[str, str]] = set()
+    nearest, seen = nearest_parents(lineage), set[Node]()
 
     def add(tree: Tree, state: Manifest) -> None:
         node = (state.verb, state.name)
@@ -156,9 +156,8 @@ def _grow(root: Tree, lineage: Lineage) -> None:
         for path in sorted(state.parents):
             if path in raw:
                 own.add(f"{escape(path)}  {raw[path].content_hash[:SHORT]}")
-        parents = dict.fromkeys(state_of(path) for path in sorted(state.parents))
-        for parent in sorted((made[each] for each in parents if each in made), key=lineage.states.index, reverse=True):
-            add(own, parent)
+        for parent in reversed(nearest[node]):
+            add(own, made[parent])
 
     add(root, lineage.states[-1])
 

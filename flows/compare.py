@@ -25,7 +25,10 @@ LOWER = ("loss", "perplexity", "bits_per_character", "bits_per_byte", "error_rat
 HIGHER = ("_per_second", "utilisation_share", "reward", "accuracy")
 """Ends of a training's metrics that are better when they are lower, or higher; of others nobody says so."""
 COSTS = ("training_seconds", "training_flops", "_per_second", "utilisation_share")
-HIDDEN = ("learning_rate", "gradient_norm", "skipped_batches", "_bytes", "_seen", "tokens_per_second")
+HIDDEN = (
+    "learning_rate", "gradient_norm", "skipped_batches", "_bytes", "_seen", "_per_second",
+    *(f"{part}_seconds" for part in ("data", "forward", "backward", "optimizer")),
+)  # fmt: skip
 """Ends of a training's metrics that tell of its last step or of its recipe, and nothing of what came out."""
 
 
@@ -94,9 +97,7 @@ def _compared(library: Library, recipe: str, runs: list[remembered.Remembered], 
     lines = [_line(key, [run.parameters.get(key) for run in runs], str) for key in keys]
     differing = [line for line in lines if len(set(line.cells)) > 1]
     metrics = sorted({key for run in runs for key in run.metrics})
-    shown_metrics = [key for key in metrics if key.partition("/")[0] in COMPARED and not key.endswith(HIDDEN)]
-    rows = {key: _measured(library, key, runs) for key in shown_metrics}
-    rows |= {key: _measured(library, key, runs) for key in metrics if key.rpartition("/")[2].startswith("mean_")}
+    rows = {key: _measured(library, key, runs) for key in metrics if _is_told(key)}
     costs = [key for key in rows if key.endswith(COSTS)]
     results = sorted(set(rows) - set(costs), key=lambda key: (not key.startswith("evaluate/"), key))
     heads = [
@@ -109,6 +110,13 @@ def _compared(library: Library, recipe: str, runs: list[remembered.Remembered], 
         recipe, tuple(runs), tuple(heads), tuple(differing), len(lines) - len(differing), tuple(_origins(runs)),
         tuple(rows[key] for key in results), (spent, *(rows[key] for key in costs)),
     )  # fmt: skip
+
+
+def _is_told(metric: str) -> bool:
+    """Whether a metric tells of what came out, or of what it cost."""
+    key = metric.rpartition("/")[2]
+    is_plain = not key.endswith(HIDDEN) and not key.startswith("num_")
+    return metric.partition("/")[0] in COMPARED and (is_plain or key.startswith("mean_"))
 
 
 def _line(label: str, values: list[Any], words: Callable[[Any], str], best: int | None = None) -> Line:

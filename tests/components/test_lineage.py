@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.lineage import lineage_of, merged, spellings, state_of
+from components.lineage import lineage_of, merged, mermaid, nearest_parents, spellings, state_of
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 
@@ -46,6 +46,19 @@ def test_the_way_ends_at_what_no_stage_made() -> None:
     assert lineage.licences() == ["CC-BY-SA-4.0", "MIT"]
     rows = lineage.as_rows()["states"]
     assert rows[1]["parents"] == {"artifacts/ingested/wiki/records": rows[0]["payload_hash"]}
+
+
+@pytest.mark.usefixtures("_diamond")
+def test_what_is_drawn_leaves_out_the_edges_that_others_tell() -> None:
+    lineage = lineage_of("pretrain", "gpt")
+    assert nearest_parents(lineage) == {
+        ("ingest", "wiki"): [],
+        ("fit", "spm-8k"): [("ingest", "wiki")],
+        ("shard", "wiki+spm-8k"): [("fit", "spm-8k")],
+        ("pretrain", "gpt"): [("shard", "wiki+spm-8k")],
+    }
+    edges = [line.strip() for line in mermaid(lineage).splitlines() if "-->" in line]
+    assert edges == ["i0 --> s0", "s0 --> s1", "s1 --> s2", "i1 --> s3", "s2 --> s3"]
 
 
 @pytest.mark.parametrize(
