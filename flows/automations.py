@@ -5,10 +5,13 @@
                stages fresh, and a training goes on from its checkpoint
     telling    a failed run, an approval that is waited for and a new champion, through a block of the server
 
-They are made by `hiraku serve` and `hiraku deploy`, once by name, and made again as they are here each time. Only runs
-with the tag `hiraku` are touched.
+They are made by `hiraku serve` and `hiraku deploy`, once by name, and brought up to date only when they differ from
+what is here: the server forgets whose heartbeats it waits for when an automation is updated, and after a reboot those
+are the dead. Only runs with the tag `hiraku` are touched.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -61,16 +64,29 @@ def ensure(say: Say) -> list[str]:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Make an automation, or bring the one of its name up to date; further ones of its name go."""
+    """Make an automation, or bring the one of its name up to date if it is another; further ones of its name go."""
+    automation = automation.model_copy(update={"description": f"{automation.description} {_mark(automation)}"})
     known = client.read_automations_by_name(automation.name)
     if not known:
         client.create_automation(automation)
         return
     first, *others = known
-    automation = automation.model_copy(update={"enabled": first.enabled})  # a person may have paused it
-    client.update_automation(first.id, AutomationCore(**automation.model_dump(exclude={"owner_resource"})))
+    if first.description != automation.description:
+        automation = automation.model_copy(update={"enabled": first.enabled})  # a person may have paused it
+        client.update_automation(first.id, AutomationCore(**automation.model_dump(exclude={"owner_resource"})))
     for other in others:
         client.delete_automation(other.id)
+
+
+def _mark(automation: AutomationCore) -> str:
+    """What tells later whether an automation on the server was made from this one; a person's changes to it stay."""
+    text = json.dumps(automation.model_dump(), sort_keys=True, default=_plain)
+    return f"[{hashlib.sha256(text.encode()).hexdigest()[:8]}]"
+
+
+def _plain(value: Any) -> Any:
+    """Something that JSON knows and that is the same in every process."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 # ---- the dead --------------------------------------------------------------------------------------------------------
@@ -169,7 +185,7 @@ def _telling(block: UUID, is_webhook: bool) -> Iterator[AutomationCore]:
     for name, expect, matches, subject, body in cases:
         yield AutomationCore(
             name=f"hiraku: {name}",
-            description="",
+            description="Through the block that the server has for it.",
             trigger=EventTrigger(
                 expect=expect,
                 for_each={"prefect.resource.id"},

@@ -71,7 +71,7 @@ def test_of_two_flows_that_bring_files_at_once_neither_loses_what_the_other_reco
 def test_automations_are_made_once_and_brought_up_to_date_and_a_pause_of_a_person_stays(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prefect.client.orchestration import get_client
+    from prefect.client.orchestration import SyncPrefectClient, get_client
 
     from flows import automations
 
@@ -81,6 +81,9 @@ def test_automations_are_made_once_and_brought_up_to_date_and_a_pause_of_a_perso
     with get_client(sync_client=True) as client:
         (restarts,) = client.read_automations_by_name(names[1])
         client.pause_automation(restarts.id)
+    with monkeypatch.context() as patch:  # an update makes the server forget whose heartbeats it waits for
+        patch.setattr(SyncPrefectClient, "update_automation", None)
+        assert automations.ensure(print) == names
     monkeypatch.setattr(automations, "MOST_RESTARTS", 1)
     assert automations.ensure(print) == names
     with get_client(sync_client=True) as client:
