@@ -198,3 +198,26 @@ def test_another_clone_takes_every_result_from_the_run_cache(first: Checkout, tm
     assert {verb: states[verb] for verb in STAGES} == dict.fromkeys(STAGES, "restored")
     first.hiraku("release", RECIPE)
     assert second.package == first.package
+
+
+@pytest.mark.slow
+def test_a_champion_is_scored_anew_where_the_task_changed_then_replaced_and_taken_back(first: Checkout) -> None:
+    words = ("--yes", "--registry-only")
+    first.hiraku("release", RECIPE)
+    assert "version 1 is the champion; before it was none" in first.hiraku("promote", RECIPE, *words)
+    mine = first.folder / "recipes" / "mine"
+    recipe, task = mine / f"{RECIPE}.yaml", mine / "tasks" / "smoke-held-out.yaml"
+    texts = {path: path.read_text() for path in (recipe, task)}
+    recipe.write_text(texts[recipe].replace("num_steps: 20", "num_steps: 60"))
+    task.write_text(texts[task].replace("max_documents: 10", "max_documents: 20"))
+    try:
+        first.hiraku("release", RECIPE)
+        output = first.hiraku("promote", RECIPE, *words)
+    finally:
+        for path, text in texts.items():
+            path.write_text(text)
+    assert "Version 1 is scored anew on smoke-held-out" in output
+    assert "is better" in output
+    assert "is the champion; before it was 1" in output
+    assert "version 1 is the champion again" in first.hiraku("rollback", RECIPE, *words)
+    assert "version 1 is the champion already" in first.hiraku("rollback", RECIPE, *words)

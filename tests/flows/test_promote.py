@@ -336,6 +336,22 @@ def test_a_question_that_nobody_answers_is_closed_by_a_run_on_the_clock(promotio
     assert (champion(), last("1").outcome, claims.read(RECIPE)) == (None, "unanswered", None)
 
 
+def test_a_question_whose_run_was_cancelled_holds_nobody_up(promotion, package, deployed) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled
+
+    add_version(package, SAME)
+    flow_run = deployed()
+    run_here(promotion, flow_run)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run, Cancelled(), force=True)
+    said: list[str] = []
+    promotion.promote(RECIPE, ask=yes, say=said.append)
+    assert any(f"its flow run {flow_run} was ended; the champion stays" in line for line in said)
+    assert (champion(), last("1").outcome) == ("1", "promoted")
+    assert [each.outcome for each in decisions.earlier(version_of("1"))] == ["unanswered"]
+
+
 def state_of(flow_run: UUID) -> Any:
     from prefect.client.orchestration import get_client
 
