@@ -93,7 +93,8 @@ def _promote(claim: claims.Claim, challenger: Version, champion: Version | None,
         refused = decide("refused", ["approval was not given"], by=answer.name, note=answer.note)
         return _keep(challenger, refused, page)
     who = {"by": answer.name, "note": answer.note} if answer else {}
-    reasons = [f"{IN_WORDS[comparison.verdict]} than the champion" if comparison.tests else IN_WORDS["first"]]
+    against = f"beside version {before}: " if before else ""
+    reasons = [f"{against}{IN_WORDS[comparison.verdict]}"]
     reasons += [f"{gate.name}: {gate.reason}" for gate in found]
     move(challenger, decide("promoted", reasons, **who), page, registry_only)
     return Completed(message=f"version {challenger.version} is the champion; before it was {before or 'none'}")
@@ -174,7 +175,13 @@ def compare(recipe: str, challenger: Version, champion: Version | None) -> Compa
     done = when_free(
         lambda: evidence.compared(recipe, champion, challenger, session.say), f"compare {recipe}", session.say
     )
-    session.say(f"── {recipe}: version {challenger.version} is {IN_WORDS[done.verdict]}")
+    beside = f" beside version {champion.version}" if champion else ""
+    session.say(f"── {recipe}: version {challenger.version}{beside}: {IN_WORDS[done.verdict]}")
+    for row in decisions.comparison_rows(done):
+        task_name, measure, count, old, new, gain, p, words = row
+        session.say(f"   {task_name}: {measure} {old} -> {new}, gain {gain}, n = {count}, p = {p}: {words}")
+    if done.method:
+        session.say(f"   {done.method}")
     return done
 
 

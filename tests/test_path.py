@@ -217,7 +217,7 @@ def test_a_champion_is_scored_anew_where_the_task_changed_then_replaced_and_take
         for path, text in texts.items():
             path.write_text(text)
     assert "Version 1 is scored anew on smoke-held-out" in output
-    assert "is better" in output
+    assert "beside version 1: better" in output
     assert "is the champion; before it was 1" in output
     assert "version 1 is the champion again" in first.hiraku("rollback", RECIPE, *words)
     assert "version 1 is the champion already" in first.hiraku("rollback", RECIPE, *words)

@@ -84,11 +84,13 @@ def test_the_first_version_and_then_a_better_one_become_champion_and_their_tags_
     assert promotion.promote(RECIPE, ask=never, say=say_nothing) == "version 1 is the champion already"
 
     add_version(package, BETTER)
-    assert promotion.promote(RECIPE, ask=yes, say=say_nothing) == "version 2 is the champion; before it was 1"
+    assert promotion.promote(RECIPE, ask=yes, say=said.append) == "version 2 is the champion; before it was 1"
+    assert any("gain +0.1" in line and "n = 30" in line for line in said)
     assert champion() == "2"
     decision = last("2")
     assert (decision.outcome, decision.verdict, decision.champion) == ("promoted", "better", "1")
     assert (decision.by, decision.note) == ("anna", "listened to it")
+    assert decision.reasons[0] == "beside version 1: better"
     assert version_of("2").tags[decisions.PREVIOUS] == "1"
     page = described("2")
     assert "**Promoted to champion**" in page
