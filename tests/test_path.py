@@ -128,7 +128,7 @@ def test_a_model_is_made_again_to_the_same_hashes_from_a_folder_that_only_tells_
     assert [row[0] for row in table] == STAGES
     assert "All 7 states are the same." in output
     assert not list((first.folder / ".hiraku" / "reproduce").iterdir()), "the folder is thrown away"
-    assert "Running stage 'pretrain-smoke-gpt2'" in output, "no cache may answer"
+    assert output.count("Running stage ") == len(STAGES), "no cache may answer"
 
 
 @pytest.mark.slow
