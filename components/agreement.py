@@ -1,7 +1,8 @@
 """Whether a recipe agrees with itself and with what it names, found out before any work."""
 
 from components.outcomes import Refused
-from components.recipes import Library, Recipe
+from components.recipes import Library, Recipe, tokenizer_of
+from components.training_stage import require_one_vocabulary
 from models import part_of
 
 
@@ -12,9 +13,10 @@ def require_agreement(library: Library, name: str) -> None:
         Refused: with every contradiction, one a line.
     """
     recipe: Recipe = library.read("recipe", name)
-    encoder = library.read("encoder", recipe.encoder)
+    encoder = tokenizer_of(library, recipe.encoder)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     problems = part_of(recipe.family, "schema").check(recipe, encoder, tasks)
+    require_one_vocabulary(library, recipe, name)
     if problems:
         count = "1 contradiction" if len(problems) == 1 else f"{len(problems)} contradictions"
         raise Refused("\n  ".join([f"{library.path('recipe', name)} has {count}:", *problems]))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from components.checkpoints import KEPT, checkpoint_bytes
-from components.recipes import Library, Recipe
+from components.recipes import Library, Recipe, tokenizer_of
 from models import has_part, part_of
 from models.cost import Cost
 
@@ -56,7 +56,7 @@ def cost_of(library: Library, name: str, on_gpu: bool, is_compiled: bool) -> Cos
     recipe = library.read("recipe", name)
     if not isinstance(recipe, Recipe) or not has_part(recipe.family, "cost"):
         return None
-    encoder = library.read("encoder", recipe.encoder)
+    encoder = tokenizer_of(library, recipe.encoder)
     part = part_of(recipe.family, "cost")
     found: Cost = part.training_cost(recipe.network, training_of(recipe), encoder, on_gpu, is_compiled)
     return found

@@ -34,6 +34,7 @@ def fit(name: str) -> None:
     library = Library()
     section = library.read("encoder", name)
     corpora = [found for kind, found in references(section) if kind == "corpus"]
+    encoders = [found for kind, found in references(section) if kind == "encoder"]
     for corpus in corpora:
         check_column(library, corpus, name)
     own = modality(section.modality)
@@ -41,7 +42,7 @@ def fit(name: str) -> None:
         verb="fit",
         name=name,
         revisions={"components.fit": REVISION, MODALITIES[section.modality]: own.REVISION},
-        parents=_parents(corpora),
+        parents=_parents(corpora, encoders),
         details={"encoder": section.model_dump(mode="json")},
     )
     journal = Journal("fit", name)
@@ -49,7 +50,11 @@ def fit(name: str) -> None:
     with writing(manifest) as folder:
         with _log_to(journal):
             report = own.fit(
-                section, _values(section, "train"), _values(section, "valid"), folder / paths.PAYLOAD["fit"]
+                section,
+                _values(section, "train"),
+                _values(section, "valid"),
+                {encoder: paths.payload("fit", encoder) for encoder in encoders},
+                folder / paths.PAYLOAD["fit"],
             )
         text = json.dumps(report, ensure_ascii=False, indent=1)
         (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
@@ -57,9 +62,10 @@ def fit(name: str) -> None:
     journal.metrics(0, **manifest.counts)
 
 
-def _parents(corpora: list[str]) -> dict[str, str]:
-    """Records and accepted ids of each corpus, with their hashes."""
+def _parents(corpora: list[str], encoders: list[str]) -> dict[str, str]:
+    """Records and accepted ids of each corpus, and other encoders, with their hashes."""
     stages = [(verb, corpus) for corpus in corpora for verb in ("ingest", "validate")]
+    stages += [("fit", encoder) for encoder in encoders]
     return {paths.payload(*stage).as_posix(): read_manifest(*stage).payload_hash for stage in stages}
 
 
@@ -72,7 +78,7 @@ def _is_in_share(record_id: str, share: float) -> bool:
 
 def _values(section: Any, split: str) -> Iterator[Any]:
     """The encoder's column of accepted records; the share applies to training only."""
-    for part in section.corpora:
+    for part in getattr(section, "corpora", []):
         for record in iterate_records(part.corpus, columns=[section.column], splits={split}):
             if split != "train" or _is_in_share(record["id"], part.share):
                 yield record[section.column]

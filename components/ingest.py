@@ -45,7 +45,7 @@ def ingest(name: str) -> None:
     started = time.monotonic()
     files = sources.locate(name, corpus.source)
     _check_room(name, files)
-    keys = [getattr(column, "field", key) for key, column in corpus.columns.items()]
+    keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
     sources.check_heads(name, files, corpus.source.format, keys)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
@@ -176,11 +176,15 @@ class _Cleaner:
         return record
 
     def _value(self, column: str, fields: dict[str, Any]) -> Any:
-        key = getattr(self.corpus.columns[column], "field", column)
-        if key not in fields:
-            raise Rejected(f"no field '{key}' (columns.{column}.field)")
+        """A clean value, made of one raw field, or of several by the names of their parts."""
+        keys = self.corpus.columns[column].raw_keys
+        for part, key in keys.items():
+            if key not in fields:
+                where = "field" if len(keys) == 1 else f"fields.{part}"
+                raise Rejected(f"no field '{key}' (columns.{column}.{where})")
+        parts = {part: fields[key] for part, key in keys.items()}
         try:
-            return self.readers[column](fields[key])
+            return self.readers[column](parts)
         except Rejected as rejected:
             raise Rejected(f"{column}: {rejected}") from None
 
@@ -241,7 +245,7 @@ def _excerpt(row: sources.Row, corpus: Corpus) -> str:
     """What a person needs to see of a reject: the beginning of its columns, or the keys it has instead."""
     if row.fields is None:
         return row.excerpt
-    keys = [getattr(column, "field", name) for name, column in corpus.columns.items()]
+    keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
     there = [str(row.fields[key])[:1000] for key in keys if key in row.fields]
     text = " | ".join(there) if there else f"keys: {', '.join(map(str, row.fields))}"
     return one_line(text.encode("utf-8", "replace").decode())

@@ -95,7 +95,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
             place = folder / layout
             write = part_of(recipe.family, "convert").write_layout
             write(layout, weights, encoder_folder, recipe.package.generation, place)
-            program = how.example(name, recipe.network, recipe.package)
+            program = how.example(name, recipe.network, recipe.package, encoder.facts)
             printed = _load_back(release, layout, place, probes, expected, program)
             write_card(release, layout, program, printed, place)
             _check_files(recipe.family, layout, place)

@@ -169,19 +169,20 @@ def _recipe_type(family: str) -> type[Recipe]:
     schema = part_of(family, "schema")
     preview = schema.Preview
 
-    def training(objective: Any) -> Any:
+    def training(objective: Any, samples: Any) -> Any:
         return create_model(
             "Training",
             __base__=Training,
             objective=(objective, ...),
-            samples=(schema.Samples, ...),
+            samples=(samples, ...),
             preview=(preview, preview()),
         )
 
     sections: dict[str, Any] = {"family": (Literal[family], ...), "network": (schema.Network, ...)}
     for section in ("pretrain", "align"):
         objective = getattr(schema, f"{section.capitalize()}Objective", None)
-        sections[section] = (training(objective) | None if objective else None, None)
+        samples = getattr(schema, f"{section.capitalize()}Samples", schema.Samples)
+        sections[section] = (training(objective, samples) | None if objective else None, None)
     return create_model("Recipe", __base__=Recipe, **sections)
 
 
@@ -314,6 +315,25 @@ class Library:
     def is_mine(self, kind: str, name: str) -> bool:
         """Whether a file is a person's own, whose stages stand in `recipes/mine/dvc.yaml`."""
         return (self.root / "mine") in self.path(kind, name).parents
+
+
+def encoder_lineage(library: Library, name: str) -> list[str]:
+    """An encoder and those it takes its pieces from, the one that was trained last.
+
+    Raises:
+        Refused: one is missing, or they form a circle.
+    """
+    found = [name]
+    while refers := [each for kind, each in references(library.read("encoder", found[-1])) if kind == "encoder"]:
+        if refers[0] in found:
+            raise Refused(f"The encoders {' and '.join(found)} name each other. Let one be trained on corpora.")
+        found.append(refers[0])
+    return found
+
+
+def tokenizer_of(library: Library, name: str) -> Any:
+    """The section of the encoder that an encoder takes its pieces from, which knows how many there are."""
+    return library.read("encoder", encoder_lineage(library, name)[-1])
 
 
 def references(section: BaseModel, only: tuple[str, ...] | None = None) -> Iterator[tuple[str, str]]:

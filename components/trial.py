@@ -10,8 +10,9 @@ import psutil
 from components.cost import MEMORY_SHARE, held, training_of
 from components.devices import bf16_instructions, compiles_layers, gpu_held, set_threads, uses_gpu
 from components.outcomes import Busy, Refused
-from components.recipes import Library, Recipe
+from components.recipes import Library, Recipe, tokenizer_of
 from models import has_part, part_of
+from models.objective import Setting
 
 STEPS = 2
 """The first has no moments beside its gradients, and pays for what is made once: compiled code, buffers, threads."""
@@ -77,7 +78,7 @@ def _trial(library: Library, name: str, recipe: Recipe, num_items: int) -> Trial
     training = cost_part.shortened(training_of(recipe), num_items)
     if training.precision == "bf16" and not on_gpu and not bf16_instructions():
         training = training.model_copy(update={"precision": "fp32"})
-    encoder = library.read("encoder", recipe.encoder)
+    encoder = tokenizer_of(library, recipe.encoder)
     cost = cost_part.training_cost(recipe.network, training, encoder, on_gpu, compiles_layers(on_gpu))
     estimate = held(cost, training, "single", 1, training.activation_checkpointing).total
     _require_memory(name, estimate, on_gpu)
@@ -156,7 +157,7 @@ def _made(recipe: Recipe, training: Any, facts: dict[str, int], device: Any) -> 
     if training.activation_checkpointing:
         recompute(layers)
     compiled = Compiled(layers, device)
-    return part_of(recipe.family, "objectives").objective(training.objective, network), compiled
+    return part_of(recipe.family, "objectives").objective(training.objective, network, Setting(facts)), compiled
 
 
 def _without_code_that_fails(forward: Callable[[], Any], compiled: Any) -> Any:

@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,9 @@ def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
     import pandas as pd
 
     columns = list(corpus.columns)
-    checks = {column: modality(corpus.columns[column].modality).check for column in columns}
+    checks = {
+        column: partial(modality(section.modality).check, column=section) for column, section in corpus.columns.items()
+    }
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
     with Progress(f"validate {name}", num_records, unit="record") as progress:

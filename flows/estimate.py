@@ -11,7 +11,7 @@ from components.checkpoints import checkpoint_bytes
 from components.cost import Held
 from components.devices import bf16_instructions
 from components.peaks import GPUS
-from components.recipes import Library
+from components.recipes import Library, tokenizer_of
 from models.cost import Cost
 
 CPU_UTILISATION_SHARE = 0.6
@@ -43,7 +43,7 @@ def print_estimate(library: Library, name: str, console: Console) -> None:
     if cost is None:
         return
     recipe = library.read("recipe", name)
-    training, encoder = planning.training_of(recipe), library.read("encoder", recipe.encoder)
+    training, encoder = planning.training_of(recipe), tokenizer_of(library, recipe.encoder)
     console.print(_facts(name, cost, training, getattr(encoder, "vocab_size", 0)))
     console.print()
     console.print(_memory(cost, training))

@@ -1,5 +1,7 @@
 """What a trainer asks of an objective; each family keeps its own in `objectives.py`."""
 
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -8,6 +10,18 @@ if TYPE_CHECKING:
 
 class Mismatch(ValueError):
     """Sections of a recipe that do not fit each other or their encoder; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a training has besides its own section of a recipe."""
+
+    facts: dict[str, Any]
+    """The encoder's: for text `vocab_size` and the ids `bos`, `eos`, `pad`, `unk`."""
+    start: Path | None = None
+    """The folder of the weights to start from; None for random ones."""
+    parents: dict[str, Path] = field(default_factory=dict)
+    """Every recipe that the training names -> the folder of its weights."""
 
 
 class Loss(NamedTuple):

@@ -1,5 +1,6 @@
 """A small real project: the smoke recipes of tests/recipes, and a few hundred documents of the demo's town."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,21 @@ def write_smoke_data(root: Path) -> None:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[:LINES_PER_FILE]
         (place / file.name).write_text("".join(lines), encoding="utf-8")
     shutil.rmtree(whole)
+    write_smoke_conversations(root)
+
+
+def write_smoke_conversations(root: Path) -> None:
+    """Questions about the same documents, below `data/smoke-chat/`: which sentence comes after the first."""
+    rows = []
+    for file in sorted((root / "data" / "smoke").iterdir()):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            sentences = json.loads(line)["text"].split("。")
+            if len(sentences) > 3:
+                rows.append({"prompt": f"「{sentences[0]}。」の次は？", "response": f"{sentences[1]}。"})
+    place = root / "data" / "smoke-chat"
+    place.mkdir()
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (place / "questions.jsonl").write_text(text, encoding="utf-8")
 
 
 def write_smoke_project(root: Path, recipes: Path = Path("recipes")) -> None:

@@ -5,7 +5,7 @@ A modality is a package with these names (a module is its own instance of the pr
     REVISION     raised when what comes out changes
     schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light.
                  Each kind of task has `MEASURES`: by what models are compared; see `components.measures`
-    reader       column -> function that turns a raw field into a clean value, or raises `Rejected`
+    reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     check        clean value -> one row of facts that `validate` puts expectations on
     fit, open_encoder, encode, write_shards, open_samples, describe, score: see `Modality`
 """
@@ -51,17 +51,25 @@ class Modality(Protocol):
     REVISION: int
     schema: Any
 
-    def reader(self, column: Any) -> Callable[[Any], Any]:
-        """A function from a raw field to a clean value; it raises `Rejected` with a reason."""
+    def reader(self, column: Any) -> Callable[[dict[str, Any]], Any]:
+        """A function from raw fields, by the parts of `column.raw_keys`, to a clean value, a string or bytes.
 
-    def check(self, value: Any) -> dict[str, Any]:
+        It raises `Rejected` with a reason.
+        """
+
+    def check(self, value: Any, column: Any) -> dict[str, Any]:
         """Facts about one clean value: flat, of plain types; `whole/part` is a part of the fact `whole`."""
 
     def expectations(self, name: str, column: Any, language: str) -> list[tuple[str, dict[str, Any]]]:
         """Great Expectations class names and arguments over the facts of a column called `name`."""
 
-    def fit(self, encoder: Any, values: Iterable[Any], held_out: Iterable[Any], folder: Path) -> dict[str, Any]:
-        """Fit an encoder into a folder; return a report. Raises `Refused` when its gate fails."""
+    def fit(
+        self, encoder: Any, values: Iterable[Any], held_out: Iterable[Any], parents: dict[str, Path], folder: Path
+    ) -> dict[str, Any]:
+        """Fit an encoder into a folder; return a report. Raises `Refused` when its gate fails.
+
+        `parents` are the folders of the encoders that its section refers to, by name.
+        """
 
     def open_encoder(self, folder: Path) -> Encoder:
         """Open what `fit` left."""

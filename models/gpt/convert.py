@@ -64,7 +64,8 @@ def preview(network: "PreTrainedModel", encoder: Any, section: Preview) -> str:
 def continue_texts(network: "PreTrainedModel", encoder: Any, prompts: list[str], new_tokens: int) -> list[str]:
     """Continue texts as if they began a document: after an end-of-text token, which is what training saw there.
 
-    Sampled with seeds of their own; torch's global generators are left as they were.
+    With an encoder that has a prompt format, each is what a user says, and is answered. Sampled with seeds of their
+    own; torch's global generators are left as they were.
 
     Returns:
         Each prompt with its continuation.
@@ -78,8 +79,10 @@ def continue_texts(network: "PreTrainedModel", encoder: Any, prompts: list[str],
     generate: Any = network.generate
     network.eval()
     texts = []
-    for number, (prompt, ids) in enumerate(zip(prompts, encoder.encode(prompts), strict=True)):
-        start = [encoder.facts["eos"], *(int(token) for token in ids)][-(limit - new_tokens) :]
+    is_chat = "chat" in encoder.facts
+    for number, prompt in enumerate(prompts):
+        start = _asked(encoder, prompt) if is_chat else _begun(encoder, prompt)
+        start = start[-(limit - new_tokens) :]
         given = torch.tensor([start], device=network.device)
         with torch.random.fork_rng(devices=[network.device] if network.device.type == "cuda" else []):
             torch.manual_seed(PREVIEW_SEED + number)
@@ -94,9 +97,19 @@ def continue_texts(network: "PreTrainedModel", encoder: Any, prompts: list[str],
                 suppress_tokens=unused or None,
             )
         continued = [token for token in output[0, len(start) :].tolist() if token != encoder.facts["eos"]]
-        texts.append(prompt + encoder.decode(continued))
+        texts.append(f"{prompt} → {encoder.decode(continued)}" if is_chat else prompt + encoder.decode(continued))
     network.train(was_training)
     return texts
+
+
+def _begun(encoder: Any, text: str) -> list[int]:
+    """A text at the beginning of a document."""
+    return [encoder.facts["eos"], *encoder.encode_texts([text])[0].tolist()]
+
+
+def _asked(encoder: Any, text: str) -> list[int]:
+    """A question to be answered."""
+    return [int(each) for each in encoder.prompt([{"role": "user", "content": text}])]
 
 
 def write_layout(

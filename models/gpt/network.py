@@ -4,6 +4,7 @@ What is trained is what is published. The defaults of GPTNeoXConfig are not thos
 residual, a quarter of the head rotated, 50k vocabulary), so nothing is left to a default.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
-from models.gpt.schema import GPT2, GPTNeoX, Samples
-from models.objective import Mismatch
+from models.gpt.schema import GPT2, GPTNeoX
+from models.objective import Mismatch, Setting
 
 VARLEN = "varlen"
 """What `varlen_attention` is called among transformers' attention functions."""
@@ -122,6 +123,47 @@ def build(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> PreTrainedModel:
     return network
 
 
+def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> PreTrainedModel:  # noqa: ARG001
+    """The network that a training begins with: random, or with the weights of the model that it starts from.
+
+    Args:
+        section: the recipe's network.
+        objective: the section of the objective, which decides what the network predicts.
+        setting: says where to start from.
+
+    Raises:
+        Mismatch: see `vocab_size`; or the weights are those of another shape.
+    """
+    network = build(section, setting.facts)
+    if setting.start is not None:
+        take_weights(network, setting.start)
+    return network
+
+
+def take_weights(network: PreTrainedModel, folder: Path) -> None:
+    """Copy the weights of a folder of safetensors into a network; a head of another kind keeps its own.
+
+    Raises:
+        Mismatch: a tensor of the network's base is missing there or has another shape.
+    """
+    from models.gpt.convert import load
+
+    given = load(folder).state_dict()
+    own = network.state_dict()
+    base = f"{network.base_model_prefix}."
+    wrong = [
+        f"{name} {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if (name.startswith(base) or name in given) and (name not in given or given[name].shape != tensor.shape)
+    ]
+    if wrong:
+        raise Mismatch(
+            f"'starts_from' is a network of another shape: {folder} lacks {', '.join(wrong[:3])}"
+            f"{' and others' if len(wrong) > 3 else ''}. Copy the section 'network' of that recipe."
+        )
+    network.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
+
+
 def num_parameters(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> int:
     """Parameters, tied ones counted once, without allocating any."""
     with torch.device("meta"):
@@ -129,7 +171,7 @@ def num_parameters(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def check(section: GPT2 | GPTNeoX, facts: dict[str, Any], samples: Samples) -> None:
+def check(section: GPT2 | GPTNeoX, facts: dict[str, Any], samples: Any) -> None:
     """Refuse sections that do not fit each other, before anything is allocated.
 
     Raises:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from models.conversation import CHOSEN, PADDING
 from models.gpt.network import hidden_states, num_matrix_parameters
-from models.gpt.schema import NextToken
-from models.objective import Loss
+from models.gpt.schema import NextToken, Sft
+from models.objective import Loss, Setting
 from models.products import linear
 
 if TYPE_CHECKING:
@@ -96,12 +97,21 @@ class NextTokenLoss(nn.Module):
         weight = self.network.get_output_embeddings().weight
         if not torch.is_grad_enabled():
             weight = weight.detach()  # an autograd function asks only its inputs whether a gradient is needed
-        targets = ids[:, 1:].reshape(-1)
-        return Loss(ChunkedCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets))
+        targets, wanted = ids[:, 1:].reshape(-1), self.wanted(batch)
+        hidden = hidden.reshape(-1, hidden.shape[-1])
+        if wanted is not None:
+            places = wanted.flatten().nonzero().flatten()
+            hidden, targets = hidden[places], targets[places]
+        return Loss(ChunkedCrossEntropy.apply(hidden, weight, targets))
+
+    def wanted(self, batch: dict[str, Tensor]) -> Tensor | None:  # noqa: ARG002
+        """Which targets count: truth values [samples, window_tokens]; None for all."""
+        return None
 
     def num_items(self, batch: dict[str, Any]) -> int:
         """Tokens that are predicted."""
-        return int(batch["input_ids"][:, 1:].numel())
+        wanted = self.wanted(batch)
+        return int(batch["input_ids"][:, 1:].numel() if wanted is None else wanted.sum())
 
     def num_flops(self, batch: dict[str, Any]) -> int:
         """Model FLOPs of forward and backward pass (Chowdhery et al. 2022, "PaLM", appendix B).
@@ -112,18 +122,26 @@ class NextTokenLoss(nn.Module):
         """
         config, window_tokens = self.network.config, batch["input_ids"].shape[1] - 1
         attention = 12 * config.num_hidden_layers * config.hidden_size * window_tokens
-        return int(self.num_items(batch) * (6 * self.num_matrix_parameters + attention))
+        head = self.network.get_output_embeddings().weight.numel()
+        num_tokens = batch["input_ids"][:, 1:].numel()
+        blocks = num_tokens * (6 * (self.num_matrix_parameters - head) + attention)
+        return int(blocks + self.num_items(batch) * 6 * head)
 
     def units(self, batch: dict[str, Any], encoder: Any) -> dict[str, int]:
         """Tokens that are predicted, and the characters and bytes of UTF-8 that they spell.
 
         Ends of texts are tokens and spell nothing. A character whose bytes are cut by a window's edge counts as one.
         """
-        targets = batch["input_ids"][:, 1:]
+        targets, wanted = batch["input_ids"][:, 1:], self.wanted(batch)
         eos = encoder.facts["eos"]
-        texts = [encoder.decode([token for token in row if token != eos]) for row in targets.tolist()]
+        rows = (
+            targets.tolist()
+            if wanted is None
+            else [row[keep].tolist() for row, keep in zip(targets, wanted, strict=True)]
+        )
+        texts = [encoder.decode([token for token in row if token != eos]) for row in rows]
         return {
-            "tokens": int(targets.numel()),
+            "tokens": self.num_items(batch),
             "characters": sum(len(text) for text in texts),
             "bytes": sum(len(text.encode()) for text in texts),
         }
@@ -138,6 +156,27 @@ class NextTokenLoss(nn.Module):
         }
 
 
-def objective(section: NextToken, network: "PreTrainedModel") -> NextTokenLoss:
+class AnswerLoss(NextTokenLoss):
+    """Cross-entropy of the answers' tokens, each given its prompt and what came before, in nats.
+
+    A batch has `parts` (`models.conversation`) beside `input_ids` and `position_ids`, of the same shape. Only the rows
+    of the head that are wanted are computed.
+    """
+
+    def __init__(self, network: "PreTrainedModel", train_on_prompt: bool) -> None:
+        super().__init__(network)
+        self.train_on_prompt = train_on_prompt
+
+    def wanted(self, batch: dict[str, Tensor]) -> Tensor:
+        """Targets that are answers; of prompts too, if asked for, all but the first token, which nothing predicts."""
+        parts = batch["parts"][:, 1:]
+        if not self.train_on_prompt:
+            return parts == CHOSEN
+        return (parts != PADDING) & (batch["position_ids"][:, 1:] > 0)
+
+
+def objective(section: NextToken | Sft, network: "PreTrainedModel", setting: Setting) -> NextTokenLoss:  # noqa: ARG001
     """The objective that a recipe's section names."""
-    return {"next-token": NextTokenLoss}[section.kind](network)
+    if isinstance(section, Sft):
+        return AnswerLoss(network, section.train_on_prompt)
+    return NextTokenLoss(network)

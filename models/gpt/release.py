@@ -74,7 +74,7 @@ def answer(network: Any, encoder: Any, texts: list[str]) -> dict[str, "torch.Ten
     """What trained weights and a fitted tokenizer compute."""
     import torch
 
-    rows = [torch.from_numpy(row.astype("int64")) for row in encoder.encode(texts)]
+    rows = [torch.from_numpy(row.astype("int64")) for row in encoder.encode_texts(texts)]
     return _answer(network, texts, [{"input_ids": row[None]} for row in rows])
 
 
@@ -105,13 +105,16 @@ def _answer(network: Any, texts: list[str], inputs: list[Any]) -> dict[str, "tor
     return found
 
 
-def example(name: str, network: Any, package: Any) -> str:
+def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str:
     """The program on a card: continue the recipe's prompt, greedily or as its generation settings say from a seed.
+
+    With a prompt format, the prompt is a question, and the program prints the answer.
 
     Args:
         name: what the release is called; the program finds its folder under this name.
         network: the recipe's section of the network.
         package: the recipe's section of the package.
+        facts: the encoder's, `chat` among them if it has a prompt format.
     """
     samples = bool(package.generation.get("do_sample"))
     # A fixed length, so that the example is short and ends within the context.
@@ -126,9 +129,36 @@ def example(name: str, network: Any, package: Any) -> str:
         "",
         *(["torch.manual_seed(0)"] if samples else []),
         f"prompt = {json.dumps(package.example_prompt, ensure_ascii=False)}",
-        "# In training, a document begins after an end-of-text token.",
-        'inputs = tokenizer(tokenizer.eos_token + prompt, return_tensors="pt")',
+        *(_asking() if "chat" in facts else _beginning()),
         f"tokens = model.generate(**inputs, max_new_tokens={new_tokens}{'' if samples else ', do_sample=False'})",
-        "print(tokenizer.decode(tokens[0], skip_special_tokens=True))",
+        *(
+            _answering(facts["chat"])
+            if "chat" in facts
+            else ["print(tokenizer.decode(tokens[0], skip_special_tokens=True))"]
+        ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _beginning() -> list[str]:
+    return [
+        "# In training, a document begins after an end-of-text token.",
+        'inputs = tokenizer(tokenizer.eos_token + prompt, return_tensors="pt")',
+    ]
+
+
+def _asking() -> list[str]:
+    return [
+        'messages = [{"role": "user", "content": prompt}]',
+        "inputs = tokenizer.apply_chat_template(",
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+        ")",
+    ]
+
+
+def _answering(chat: dict[str, str]) -> list[str]:
+    newline = "" if chat["newline"] == "\n" else f'.replace({json.dumps(chat["newline"])}, "\\n")'
+    return [
+        'answer = tokens[0, inputs["input_ids"].shape[1] :]',
+        f"print(tokenizer.decode(answer, skip_special_tokens=True){newline})",
+    ]

@@ -1,6 +1,6 @@
 """The sections of a recipe that the gpt family understands."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -78,7 +78,16 @@ class NextToken(Strict):
     kind: Literal["next-token"]
 
 
+class Sft(Strict):
+    """Supervised fine-tuning: mean cross-entropy of the answers' tokens, each given its prompt."""
+
+    kind: Literal["sft"]
+    train_on_prompt: bool = False
+    """Predict the prompt's tokens too. What the released models did is not known."""
+
+
 PretrainObjective = NextToken
+AlignObjective = Sft
 
 
 class Samples(Strict):
@@ -92,6 +101,8 @@ class Samples(Strict):
     """Input tokens per forward pass of one device."""
     isolate_documents: bool = False
     """Documents that share a window do not see each other, and each begins at position 0 with the end-of-text token."""
+
+    form: ClassVar[str] = "windows"
 
     @property
     def batch_samples(self) -> int:
@@ -115,6 +126,25 @@ class Samples(Strict):
                 f"batch_tokens {self.batch_tokens} is not a multiple of micro_batch_tokens {self.micro_batch_tokens}"
             )
         return self
+
+
+class Conversations(Samples):
+    """Prompts with their answers, as many of them whole in a window as have room there; they do not see each other."""
+
+    isolate_documents: Literal[True] = True
+    max_left_out_share: float = Field(default=0.05, ge=0, le=1)
+    """Sequences longer than a window are left out; more than this share of them refuse the shards."""
+
+    form: ClassVar[str] = "conversations"
+    length_key: ClassVar[str] = "'align.samples.window_tokens'"
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a sample: the last one is a target only."""
+        return self.window_tokens + 1
+
+
+AlignSamples = Conversations
 
 
 class Preview(Strict):

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.gpt import objectives as subject
 from models.gpt.network import build
 from models.gpt.schema import GPT2, GPTNeoX, NextToken
-from models.objective import Loss
+from models.objective import Loss, Setting
 
 FACTS = {"vocab_size": 500, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
 SHAPE = {"num_layers": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64, "max_positions": 24}
@@ -47,7 +47,7 @@ def test_loss_and_gradients_are_those_of_transformers(
     expected.backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     network.zero_grad()
-    loss = subject.objective(NextToken(kind="next-token"), network)(batch).total
+    loss = subject.objective(NextToken(kind="next-token"), network, Setting({}))(batch).total
     loss.backward()
     assert loss.dtype == dtype
     assert loss.item() == pytest.approx(expected.item(), rel=tolerance, abs=0)
@@ -176,7 +176,7 @@ def test_operations_of_known_shapes(
 
 def test_a_wrapper_finds_the_network_and_the_tensors_of_a_loss() -> None:
     network = network_of("gpt2")
-    objective = subject.objective(NextToken(kind="next-token"), network)
+    objective = subject.objective(NextToken(kind="next-token"), network, Setting({}))
     assert dict(objective.named_children()) == {"network": network}
     loss = Loss(*(torch.tensor(value) for value in (1.0,)), parts={"one": torch.tensor(2.0)})
     leaves, shape = tree_flatten(loss)

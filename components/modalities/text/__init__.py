@@ -11,18 +11,21 @@ from components.modalities.text import schema as schema
 REVISION = 1
 
 
-def reader(column: schema.Column) -> Callable[[Any], str]:
-    """A function from a raw field to clean text; it raises `Rejected` with a reason."""
-    from components.modalities.text import cleaning
+def reader(column: schema.Column) -> Callable[[dict[str, Any]], str]:
+    """A function from raw fields to clean text, or to a clean conversation or preference as JSON."""
+    from components.modalities.text import cleaning, conversations
 
-    return cleaning.reader(column)
+    if column.form != "document":
+        return conversations.reader(column)
+    read = cleaning.reader(column)
+    return lambda parts: read(parts["text"])
 
 
-def check(value: str) -> dict[str, Any]:
-    """Facts about one clean text."""
-    from components.modalities.text import checking
+def check(value: str, column: schema.Column) -> dict[str, Any]:
+    """Facts about one clean value."""
+    from components.modalities.text import checking, conversations
 
-    return checking.check(value)
+    return checking.check(value) if column.form == "document" else conversations.check(value)
 
 
 def expectations(name: str, column: schema.Column, language: str) -> list[tuple[str, dict[str, Any]]]:
@@ -32,18 +35,26 @@ def expectations(name: str, column: schema.Column, language: str) -> list[tuple[
     return checking.expectations(name, column, language)
 
 
-def fit(encoder: schema.SentencePiece, values: Iterable[str], held_out: Iterable[str], folder: Path) -> dict[str, Any]:
-    """Train a SentencePiece tokenizer into a folder and prove its released form equal; return a report."""
-    from components.modalities.text import tokenizers
+def fit(
+    encoder: schema.SentencePiece | schema.Chat,
+    values: Iterable[str],
+    held_out: Iterable[str],
+    parents: dict[str, Path],
+    folder: Path,
+) -> dict[str, Any]:
+    """Train a SentencePiece tokenizer into a folder, or give one a prompt format; prove its released form equal."""
+    from components.modalities.text import chat, tokenizers
 
+    if isinstance(encoder, schema.Chat):
+        return chat.fit(encoder, parents[encoder.tokenizer], folder)
     return tokenizers.fit(encoder, values, held_out, folder)
 
 
 def open_encoder(folder: Path) -> Any:
-    """The tokenizer that `fit` left."""
-    from components.modalities.text import tokenizers
+    """What `fit` left."""
+    from components.modalities.text import chat, tokenizers
 
-    return tokenizers.open_encoder(folder)
+    return chat.open_encoder(folder) if chat.is_chat(folder) else tokenizers.open_encoder(folder)
 
 
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
@@ -54,10 +65,14 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
 
 
 def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Any:
-    """Shards as windows of tokens."""
-    from components.modalities.text import shards
+    """Shards as windows of tokens, or as whole conversations, preferences or prompts: as the recipe's samples say."""
+    from components.modalities.text import packing, shards
 
-    return shards.open_samples(folders, split, spec)
+    return (
+        shards.open_samples(folders, split, spec)
+        if spec.form == "windows"
+        else packing.open_samples(folders, split, spec)
+    )
 
 
 def describe(batch: dict[str, Any], encoder: Any) -> list[str]:

@@ -2,12 +2,20 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.measures import Measure
-from models.schema import CorpusRef, Strict
+from models.schema import CorpusRef, EncoderRef, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "document": (),
+    "conversation": (("prompt", "response"), ("messages",)),
+    "preference": (("prompt", "chosen", "rejected"),),
+}
+"""Form of a column -> the parts that it may be read from, the usual ones first."""
 
 
 class Filters(Strict):
@@ -45,10 +53,32 @@ class Column(Strict):
     """A column of text in a corpus."""
 
     modality: Literal["text"]
+    form: Literal["document", "conversation", "preference"] = "document"
+    """One text; turns of user and assistant, who has the last word; or a prompt with a better and a worse answer."""
     field: str = "text"
-    """The key of the raw row that holds the text."""
+    """The key of the raw row that holds the text of a document."""
+    fields: dict[Literal["messages", "prompt", "response", "chosen", "rejected"], str] = {}
+    """The keys of the raw row that hold the parts of the other forms. A conversation has `messages`, a list of rows
+    with `role` (`user`, `assistant`) and `content`, or `prompt` and `response`; a preference has `prompt` (a text, or
+    messages), `chosen` and `rejected`. Empty: the keys are named like the parts."""
     filters: Filters = Filters()
     expectations: Expectations = Expectations()
+
+    @model_validator(mode="after")
+    def fields_fit_the_form(self) -> "Column":
+        """A part that the form has not would be read by nobody."""
+        ways = PARTS[self.form]
+        if self.fields and not any(set(self.fields) == set(way) for way in ways):
+            expected = " or ".join(", ".join(way) for way in ways) or "no 'fields' but 'field'"
+            raise ValueError(f"a {self.form} has {expected}; found {', '.join(self.fields)}")
+        return self
+
+    @property
+    def raw_keys(self) -> dict[str, str]:
+        """Part of the value -> key of the raw row that holds it."""
+        if self.form == "document":
+            return {"text": self.field}
+        return {str(part): key for part, key in self.fields.items()} or {part: part for part in PARTS[self.form][0]}
 
 
 class CorpusShare(Strict):
@@ -83,6 +113,26 @@ class SentencePiece(Strict):
         return {"bpe": 20}.get(self.algorithm)  # 0.48 GB for 24 MB
 
 
+class Chat(Strict):
+    """A tokenizer with a prompt format: turns of a conversation to ids, and which of them the assistant says.
+
+    The defaults are those of the paper's 4b models. Sources: the cards of bilingual-gpt-neox-4b-instruction-sft and
+    japanese-gpt-neox-3.6b-instruction-sft on the Hugging Face Hub.
+    """
+
+    kind: Literal["chat"]
+    modality: Literal["text"] = "text"
+    column: str = "conversation"
+    tokenizer: EncoderRef
+    """Whose pieces it has."""
+    user_prefix: str = "ユーザー: "
+    assistant_prefix: str = "システム: "
+    separator: str = "\n"
+    """Stands after every turn but the last."""
+    newline: str = "\n"
+    """Stands for a line feed inside a turn; the 3.6b models have `<NL>`."""
+
+
 class HeldOutBits(Strict):
     """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
 
@@ -100,5 +150,5 @@ class HeldOutBits(Strict):
     """The context to score with; None takes the network's longest."""
 
 
-ENCODERS = {"sentencepiece": SentencePiece}
+ENCODERS = {"sentencepiece": SentencePiece, "chat": Chat}
 TASKS = {"held-out-bits": HeldOutBits}

@@ -126,7 +126,7 @@ def _measure(task: HeldOutBits, model: Any, texts: list[str], told: Callable[[fl
     """
     eos = int(model.encoder.facts["eos"])
     end = np.array([eos], dtype=np.int64)
-    sequences = [np.concatenate([end, ids.astype(np.int64), end]) for ids in model.encoder.encode(texts)]
+    sequences = [np.concatenate([end, ids.astype(np.int64), end]) for ids in model.encoder.encode_texts(texts)]
     window_tokens = _window_tokens(task, model.network)
     stride_tokens = max(1, math.floor(window_tokens * task.stride_share))
     windows = [

@@ -3,6 +3,10 @@
 `write_shards` leaves, per split, `<split>-00000.bin` and so on (little-endian token ids, each document ended by the
 end-of-text token), `<split>-documents.npy` (int64, where each document begins in the split's stream of tokens) and one
 `index.json` for all. Where one file ends and the next begins has no influence on samples.
+
+What a chat encoder gives has parts (`models.conversation`): then a document is one prompt with its answer, or with a
+better and a worse one, and `<split>-00000.parts` (one byte an id) stands beside each file. Its answers end with the
+end-of-text token already.
 """
 
 import hashlib
@@ -14,8 +18,9 @@ from typing import IO, Any
 import numpy as np
 
 from components.manifest import file_hash
-from components.modalities.text.windows import INDEX_NAME, Source, TokenSamples, TokenStream
+from components.modalities.text.windows import INDEX_NAME, PARTS_ENDING, Source, TokenSamples, TokenStream
 from components.outcomes import Refused
+from models.conversation import PROMPT
 
 FILE_TOKENS = 1 << 27
 """A file ends with the document that reaches this many tokens: 256 MiB of two bytes each."""
@@ -55,22 +60,33 @@ class _SplitWriter:
         self.eos = np.array([eos], dtype).tobytes()
         self.files: list[dict[str, Any]] = []
         self.stream: IO[bytes] | None = None
+        self.parts: IO[bytes] | None = None
         self.offsets = _Offsets(folder / f"{split}-documents.npy")
         self.num_tokens = 0
 
     def add(self, ids: np.ndarray) -> None:
-        """Add a document."""
+        """Add a document, or what a chat encoder made of a value: rows of (id, part)."""
+        if ids.ndim == 1:
+            self._write(ids.astype(self.dtype).tobytes() + self.eos, len(ids) + 1, b"")
+            return
+        is_first = (ids[:, 1] == PROMPT) & np.append(True, ids[:-1, 1] != PROMPT)
+        for row in np.split(ids, np.flatnonzero(is_first)[1:]):
+            self._write(row[:, 0].astype(self.dtype).tobytes(), len(row), row[:, 1].astype(np.uint8).tobytes())
+
+    def _write(self, data: bytes, num_tokens: int, parts: bytes) -> None:
         if self.stream is None:
             name = f"{self.split}-{len(self.files):05d}.bin"
             self.files.append({"name": name, "num_tokens": 0})
             self.stream = (self.folder / name).open("wb", buffering=WRITE_BYTES)
+            self.parts = (self.folder / name).with_suffix(PARTS_ENDING).open("wb") if parts else None
             self.digest = hashlib.sha256()
-        data = ids.astype(self.dtype).tobytes() + self.eos
         self.offsets.add(self.num_tokens)
         self.stream.write(data)
-        self.digest.update(data)
-        self.num_tokens += len(ids) + 1
-        self.files[-1]["num_tokens"] += len(ids) + 1
+        if self.parts is not None:
+            self.parts.write(parts)
+        self.digest.update(data + parts)
+        self.num_tokens += num_tokens
+        self.files[-1]["num_tokens"] += num_tokens
         if self.files[-1]["num_tokens"] >= FILE_TOKENS:
             self._end_file()
 
@@ -78,7 +94,9 @@ class _SplitWriter:
         if self.stream is not None:
             self.stream.close()
             self.files[-1]["sha256"] = self.digest.hexdigest()
-        self.stream = None
+        if self.parts is not None:
+            self.parts.close()
+        self.stream = self.parts = None
 
     def close(self) -> dict[str, Any]:
         """End the files; what the index says about them."""
@@ -97,7 +115,7 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
     """Write documents as token shards, in their order, holding one of them in memory.
 
     Args:
-        encoded: split and token ids of each document, without special tokens.
+        encoded: split and token ids of each document, without special tokens; or rows of (id, part).
         encoder: gives `facts` (`vocab_size`, `eos`), and `num_chars`, the characters it has encoded so far.
         folder: receives the files.
 

@@ -237,6 +237,9 @@ class TextEncoder:
         num_threads = settings().num_threads or os.cpu_count() or 1
         return list(self._processor.encode(values, return_type="numpy", num_threads=num_threads))
 
+    encode_texts = encode
+    """Of an encoder with a prompt format, the way around it."""
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; special tokens have none."""
         return str(self._processor.decode([int(each) for each in ids]))

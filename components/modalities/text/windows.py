@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 INDEX_NAME = "index.json"
+PARTS_ENDING = ".parts"
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -55,6 +56,7 @@ class TokenStream:
                 f"{folder} has the splits {sorted(index['splits'])}, expected '{split}'. Raise the corpus's key "
                 f"'splits.{split}', then run: hiraku shard {_name_of(folder)}"
             )
+        self.found: dict[str, Any] = found
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
         self.files: list[np.ndarray] = []
         for file in found["files"]:
@@ -101,7 +103,7 @@ class TokenStream:
         return out
 
 
-def _coprime_near_golden(count: int) -> int:
+def coprime_near_golden(count: int) -> int:
     """A stride that visits each of `count` places once, evenly spread from the start."""
     stride = max(1, round(count * GOLDEN))
     while math.gcd(stride, count) > 1:
@@ -122,8 +124,8 @@ class Source:
         # A sample needs the token after its window as the last target; the next window begins with that token.
         self.num_windows = (stream.num_tokens - 1) // window_tokens
         self.num_samples = max(1, round((weight if moves else 1.0) * self.num_windows))
-        self.window_stride = _coprime_near_golden(self.num_windows)
-        self.cut_stride = _coprime_near_golden(window_tokens)
+        self.window_stride = coprime_near_golden(self.num_windows)
+        self.cut_stride = coprime_near_golden(window_tokens)
 
     def samples(self, numbers: np.ndarray, epoch: int) -> np.ndarray:
         """Token ids, shape [len(numbers), window_tokens + 1]."""
@@ -197,10 +199,21 @@ END_MARK = "\n──\n"
 
 
 def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
-    """The text of each sample, ends of documents marked by a line of their own."""
+    """The text of each sample, ends of documents marked by a line of their own.
+
+    Of preferences, the better answer follows its prompt and the worse one stands below it.
+    """
+    if "input_ids" in batch:
+        return _texts(batch["input_ids"].tolist(), encoder)
+    keys = [key for key in ("prompt_ids", "chosen_ids", "rejected_ids") if key in batch]
+    rows = zip(*(_texts(batch[key].tolist(), encoder) for key in keys), strict=True)
+    return [END_MARK.join(texts) for texts in rows]
+
+
+def _texts(rows: list[list[int]], encoder: Any) -> list[str]:
     eos, texts = encoder.facts["eos"], []
-    for row in batch["input_ids"].tolist():
+    for row in rows:
         ends = [-1, *(place for place, token in enumerate(row) if token == eos), len(row)]
         parts = [row[begin + 1 : end] for begin, end in itertools.pairwise(ends)]
-        texts.append(END_MARK.join(encoder.decode(part) for part in parts))
+        texts.append(END_MARK.join(encoder.decode(part) for part in parts if part))
     return texts

@@ -1,0 +1,200 @@
+"""What `pretrain` and `align` share: from a section of a recipe to a state with weights, `curve.json` and previews.
+
+Killed anywhere, the next run goes on from its last checkpoint and ends with the same bits.
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from components import paths, ranks
+from components.checkpoints import Checkpoints, fingerprint_of
+from components.devices import gpu_held
+from components.journal import Journal
+from components.manifest import Manifest, read_manifest, writing
+from components.modalities import MODALITIES, modality
+from components.outcomes import Refused, leave_scratch
+from components.recipes import Foreign, Library, Recipe, encoder_lineage, references
+from components.training_schema import deciding
+from models import FAMILIES, part_of
+from models.objective import Mismatch, Setting
+
+CURVE_NAME = "curve.json"
+PREVIEWS_NAME = "previews.md"
+
+
+def run(verb: str, name: str, revisions: dict[str, int], keys: tuple[str, ...]) -> None:
+    """Train what a recipe's section of the verb's name says, and leave the verb's state.
+
+    Args:
+        verb: `pretrain` or `align`, whose section the recipe has.
+        name: the recipe.
+        revisions: of the verb's own code.
+        keys: of the recipe, that decide what comes out.
+
+    Raises:
+        Refused: the recipe's sections, encoder, shards and the models it names do not fit each other, or more steps go
+            wrong than the guard allows.
+        Busy: another process trains it.
+        Stopped: a signal asked for the end; the next run goes on from there.
+    """
+    library = Library()
+    recipe = library.read("recipe", name)
+    manifest = _manifest(library, verb, name, revisions)
+    sections = {key: getattr(recipe, key) for key in keys}
+    sections = {key: each.model_dump() if hasattr(each, "model_dump") else each for key, each in sections.items()}
+    facts = {
+        "sections": sections | {verb: deciding(sections[verb])},
+        "parents": manifest.parents,
+        "revisions": manifest.revisions,
+    }
+    checkpoints = Checkpoints(verb, name, fingerprint_of(facts))
+    if not ranks.is_main():
+        _train(library, recipe, checkpoints, sections)
+        return
+    with checkpoints.held(), gpu_held():
+        _leave(recipe, manifest, _train(library, recipe, checkpoints, sections))
+        # The last one stays until the result is recorded: a kill before that costs no training.
+        checkpoints.keep_last()
+        leave_scratch(checkpoints.folder)
+
+
+def weights_of(library: Library, name: str) -> tuple[str, str]:
+    """The stage that leaves a recipe's weights; of somebody else's model, its package."""
+    recipe = library.read("recipe", name)
+    if isinstance(recipe, Foreign):
+        return "package", name
+    return ("align" if recipe.align else "pretrain"), name
+
+
+def weights_folder(library: Library, name: str) -> Path:
+    """Where a recipe's weights lie, as `save_pretrained` wrote them."""
+    recipe = library.read("recipe", name)
+    return (
+        paths.layout(name, recipe.layout) if isinstance(recipe, Foreign) else paths.payload(*weights_of(library, name))
+    )
+
+
+def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int]) -> Manifest:
+    """What the state will say of itself; refuses shards older than their encoder."""
+    recipe = library.read("recipe", name)
+    section = getattr(recipe, verb)
+    parents = {paths.payload("fit", recipe.encoder).as_posix(): read_manifest("fit", recipe.encoder).payload_hash}
+    for each in section.shards:
+        shards, encoder = read_manifest("shard", each.shards), each.shards.partition("+")[2]
+        made_with, fitted = shards.parents[paths.payload("fit", encoder).as_posix()], read_manifest("fit", encoder)
+        if made_with != fitted.payload_hash:
+            raise Refused(
+                f"The shards '{each.shards}' were made before the encoder '{encoder}' was fitted anew. "
+                f"Run: hiraku shard {each.shards}"
+            )
+        parents[paths.payload("shard", each.shards).as_posix()] = shards.payload_hash
+    for parent in _parent_recipes(recipe, verb):
+        node = weights_of(library, parent)
+        parents[paths.payload(*node).as_posix()] = read_manifest(*node).payload_hash
+    modules = [FAMILIES[recipe.family], MODALITIES[part_of(recipe.family, "schema").MODALITY]]
+    known = {module: import_module(module).REVISION for module in modules}
+    return Manifest(verb=verb, name=name, revisions=revisions | known, parents=parents)
+
+
+def _parent_recipes(recipe: Recipe, verb: str) -> list[str]:
+    """The recipes whose weights a training takes, the one it starts from first."""
+    found = [name for kind, name in references(recipe, ("starts_from", verb)) if kind in ("weights", "package")]
+    return list(dict.fromkeys(found))
+
+
+def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections: dict[str, Any]) -> Any:
+    from components.training import train
+
+    journal = Journal(checkpoints.verb, checkpoints.name)
+    journal.parameters(sections)
+    return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
+
+
+def _leave(recipe: Recipe, manifest: Manifest, trained: Any) -> None:
+    manifest.counts = {
+        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
+        "steps": trained.num_steps,
+        trained.item: trained.num_items,
+        "skipped_batches": len(trained.skipped),
+    }
+    manifest.details = {"skipped_batches": trained.skipped}
+    with writing(manifest) as folder:
+        part_of(recipe.family, "convert").save(trained.network, folder / paths.PAYLOAD[manifest.verb])
+        _write_curve(trained.points, folder / CURVE_NAME)
+        (folder / PREVIEWS_NAME).write_text("\n".join(trained.previews), encoding="utf-8")
+
+
+def _job(library: Library, recipe: Recipe, verb: str) -> Any:
+    """Open everything that training needs, cheapest first, so that what does not fit is refused before long work."""
+    from components import randomness
+    from components.training_module import Job
+
+    section = getattr(recipe, verb)
+    own = modality(part_of(recipe.family, "schema").MODALITY)
+    network_part = part_of(recipe.family, "network")
+    encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
+    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    setting = Setting(
+        encoder.facts,
+        weights_folder(library, recipe.starts_from) if recipe.starts_from else None,
+        {name: weights_folder(library, name) for name in _parent_recipes(recipe, verb)},
+    )
+
+    def build() -> Any:
+        randomness.seed_everything(section.seed)
+        return network_part.begin(recipe.network, section.objective, setting)
+
+    try:
+        network_part.check(recipe.network, encoder.facts, section.samples)
+        train_samples = own.open_samples(folders, "train", section.samples)
+        valid_samples = own.open_samples(folders, "valid", section.samples)
+        network = build()
+        objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)
+    except Mismatch as error:
+        raise Refused(f"{error}") from error
+    return Job(
+        training=section,
+        objective=objective,
+        build=build,
+        blocks=network_part.blocks(network),
+        train_samples=train_samples,
+        valid_samples=valid_samples,
+        encoder=encoder,
+        preview=lambda: str(part_of(recipe.family, "convert").preview(network, encoder, section.preview)),
+    )
+
+
+def require_one_vocabulary(library: Library, recipe: Recipe, name: str) -> None:
+    """Refuse a start from a model of another family or tokenizer, by the recipes alone.
+
+    Raises:
+        Refused: with the keys that differ.
+    """
+    for parent in _parent_recipes(recipe, "align"):
+        other = library.read("recipe", parent)
+        if other.family != recipe.family:
+            raise Refused(
+                f"Recipe '{name}' of family '{recipe.family}' names '{parent}' of family '{other.family}', expected "
+                "the same. Change the key 'starts_from' or the section 'align'."
+            )
+        if isinstance(other, Foreign):
+            continue
+        ours, theirs = encoder_lineage(library, recipe.encoder)[-1], encoder_lineage(library, other.encoder)[-1]
+        if ours != theirs:
+            raise Refused(
+                f"Recipe '{name}' encodes with '{recipe.encoder}', whose tokenizer is '{ours}', but '{parent}' was "
+                f"trained with the tokenizer '{theirs}': its embeddings mean other pieces. Change the key 'encoder'."
+            )
+
+
+def _write_curve(points: list[dict[str, Any]], path: Path) -> None:
+    """The journal's points without what differs from run to run: times, speeds, memory."""
+    varying = ("_per_second", "_bytes", "_seconds", "_share")
+    rows = []
+    for point in points:
+        metrics = {key: value for key, value in point["metrics"].items() if not key.endswith(varying)}
+        if metrics:
+            rows.append(json.dumps({"step": point["step"], "metrics": metrics}))
+    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
