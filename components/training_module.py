@@ -360,8 +360,8 @@ class TrainingModule(pl.LightningModule):
         """Measure the held-out loss and continue the preview's texts; no weight is moved by it."""
         self.network.eval()
         with self.ema.in_place() if self.ema else nullcontext():
-            loss = self._held_out_loss()
-            measures = {"loss": loss, **self.objective.measures(loss, self.units)}
+            found = self._held_out()
+            measures = {**found, **self.objective.measures(found["loss"], self.units)}
             # Of a network in shares no rank alone can draw.
             text = self.job.preview() if ranks.is_main() and not is_sharded(self.objective) else ""
         self.network.train()
@@ -373,9 +373,9 @@ class TrainingModule(pl.LightningModule):
             self.previews.append(f"## Step {self.step:,}\n\n{text}\n")
             self.journal.note("previews.md", "\n".join(reversed(self.previews)))
 
-    def _held_out_loss(self) -> float:
-        """The mean over the held-out samples; each rank takes its share of them."""
-        total, num_items = 0.0, 0
+    def _held_out(self) -> dict[str, float]:
+        """Loss and parts, means over the held-out samples; each rank takes its share of them."""
+        totals, num_items = dict[str, float](), 0
         batches = list(valid_batches(self.section, self.job.valid_samples))
         rounds = -(-len(batches) // ranks.num_ranks())
         context: AbstractContextManager[Any] = self.trainer.precision_plugin.val_step_context()
@@ -385,10 +385,12 @@ class TrainingModule(pl.LightningModule):
                 # A rank without a batch goes along: a network in shares needs them all.
                 batch = batches[min(turn, len(batches) - 1)]
                 items = self.objective.num_items(batch) if turn < len(batches) else 0
-                total += float(self.objective(self.trainer.strategy.batch_to_device(batch)).total) * items
+                loss = self.objective(self.trainer.strategy.batch_to_device(batch))
+                for key, value in {"loss": loss.total, **loss.parts}.items():
+                    totals[key] = totals.get(key, 0.0) + float(value) * items
                 num_items += items
         if is_sharded(self.objective):
             # Without gradients the root stays gathered, and the next step would compute with these weights.
             self.objective.reshard()  # type: ignore[attr-defined]
-        total, count = ranks.add_up([total, float(num_items)])
-        return total / count
+        *sums, count = ranks.add_up([*totals.values(), float(num_items)])
+        return {key: value / count for key, value in zip(totals, sums, strict=True)}

@@ -16,6 +16,12 @@ HOW_TO_WRITE = "write it with save_pretrained of transformers 5, model and token
 # Formats that run code when they are read, named when they stand where safetensors should.
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 
+KINDS = {
+    "gpt2": ("GPT2LMHeadModel", "GPT2ForSequenceClassification"),
+    "gpt_neox": ("GPTNeoXForCausalLM", "GPTNeoXForSequenceClassification"),
+}
+"""transformers' name of an architecture -> its classes that this family trains, the usual one first."""
+
 PREVIEW_SEED = 0
 PREVIEW_TOP_P = 0.9
 
@@ -32,17 +38,20 @@ def load(folder: Path) -> "PreTrainedModel":
     Raises:
         Mismatch: the folder holds no safetensors, or a network of another family.
     """
-    from transformers import AutoConfig, GPT2LMHeadModel, GPTNeoXForCausalLM
+    import transformers
 
     _say_nothing()
-    kinds: dict[str, Any] = {"gpt2": GPT2LMHeadModel, "gpt_neox": GPTNeoXForCausalLM}
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file() and not (folder / f"{needed}.index.json").is_file():
             raise Mismatch(f"{folder} has no {needed}, expected a folder that save_pretrained wrote as safetensors.")
-    found = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    if found not in kinds:
-        raise Mismatch(f"{folder} holds a network of type '{found}', expected one of {', '.join(kinds)}.")
-    network: PreTrainedModel = kinds[found].from_pretrained(
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    kinds = KINDS.get(config.model_type, ())
+    named = [each for each in config.architectures or kinds[:1] if each in kinds]
+    if not named:
+        found = ", ".join(config.architectures or [config.model_type])
+        known = ", ".join(each for row in KINDS.values() for each in row)
+        raise Mismatch(f"{folder} holds a network of type '{found}', expected one of {known}.")
+    network: PreTrainedModel = getattr(transformers, named[0]).from_pretrained(
         folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
     )
     return network.eval()
@@ -57,6 +66,8 @@ def _say_nothing() -> None:
 
 def preview(network: "PreTrainedModel", encoder: Any, section: Preview) -> str:
     """What a person reads during training: a recipe's prompts and how the network goes on, as Markdown; or nothing."""
+    if not network.can_generate():
+        return ""
     texts = continue_texts(network, encoder, section.prompts, section.new_tokens)
     return "\n".join(f"> {' '.join(text.split())}\n" for text in texts)
 

@@ -4,6 +4,8 @@ What is trained is what is published. The defaults of GPTNeoXConfig are not thos
 residual, a quarter of the head rotated, 50k vocabulary), so nothing is left to a default.
 """
 
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    GPTNeoXForSequenceClassification,
     PreTrainedModel,
 )
 from transformers.activations import FastGELUActivation, NewGELUActivation
@@ -114,16 +118,23 @@ def build(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> PreTrainedModel:
         Mismatch: see `vocab_size`.
     """
     config = configuration(section, facts)
-    network = GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config)
+    return _quick(GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config))
+
+
+def _quick(network: Any) -> PreTrainedModel:
+    """The same network with GELU's tanh form in one kernel.
+
+    transformers writes it out in eight operations and keeps what each of them needs.
+    """
     for block in blocks(network):
-        # transformers writes the tanh form of GELU out in eight operations and keeps what each of them needs.
         layer: Any = block.mlp
         if isinstance(layer.act, NewGELUActivation | FastGELUActivation):
             layer.act = nn.GELU(approximate="tanh")
-    return network
+    found: PreTrainedModel = network
+    return found
 
 
-def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> PreTrainedModel:  # noqa: ARG001
+def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> PreTrainedModel:
     """The network that a training begins with: random, or with the weights of the model that it starts from.
 
     Args:
@@ -135,9 +146,26 @@ def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> PreTrain
         Mismatch: see `vocab_size`; or the weights are those of another shape.
     """
     network = build(section, setting.facts)
+    if objective.kind == "reward":
+        network = with_scalar_head(network)
     if setting.start is not None:
         take_weights(network, setting.start)
     return network
+
+
+def with_scalar_head(network: PreTrainedModel) -> PreTrainedModel:
+    """A network of the same shape that gives one number a sequence, as AutoModelForSequenceClassification loads it.
+
+    Its head is linear, without a bias, and drawn from torch's global generator.
+    """
+    config: Any = copy.deepcopy(network.config)
+    config.num_labels = 1
+    kind = GPT2ForSequenceClassification if isinstance(config, GPT2Config) else GPTNeoXForSequenceClassification
+    made: Any = kind(config)
+    head = made.score
+    # Small enough that all rewards begin near 0 (Stiennon et al. 2020, "Learning to summarize", appendix B.1).
+    nn.init.normal_(head.weight, std=1 / math.sqrt(config.hidden_size + 1))
+    return _quick(made)
 
 
 def take_weights(network: PreTrainedModel, folder: Path) -> None:
@@ -194,7 +222,7 @@ def check(section: GPT2 | GPTNeoX, facts: dict[str, Any], samples: Any) -> None:
 def blocks(network: PreTrainedModel) -> list[nn.Module]:
     """The layers, first to last."""
     base = network.base_model
-    layers: Any = base.h if isinstance(network, GPT2LMHeadModel) else base.layers
+    layers: Any = base.h if isinstance(network.config, GPT2Config) else base.layers
     return list(layers)
 
 
@@ -204,7 +232,8 @@ def num_matrix_parameters(network: PreTrainedModel) -> int:
     Embeddings are looked up, biases added and norms scaled, so they do not count; a head tied to the embedding does.
     """
     matrices = [each for each in network.base_model.modules() if isinstance(each, nn.Linear | Conv1D)]
-    return sum(each.weight.numel() for each in matrices) + network.get_output_embeddings().weight.numel()
+    head = network.get_output_embeddings()
+    return sum(each.weight.numel() for each in matrices) + (head.weight.numel() if head is not None else 0)
 
 
 # ---- forward pass ----------------------------------------------------------------------------------------------------

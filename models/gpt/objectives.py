@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from models.conversation import CHOSEN, PADDING
 from models.gpt.network import hidden_states, num_matrix_parameters
-from models.gpt.schema import NextToken, Sft
-from models.objective import Loss, Setting
+from models.gpt.preferences import dpo_objective, reward_objective
+from models.gpt.schema import Dpo, Reward, Sft
+from models.objective import Loss, Objective, Setting
 from models.products import linear
 
 if TYPE_CHECKING:
@@ -175,8 +176,12 @@ class AnswerLoss(NextTokenLoss):
         return (parts != PADDING) & (batch["position_ids"][:, 1:] > 0)
 
 
-def objective(section: NextToken | Sft, network: "PreTrainedModel", setting: Setting) -> NextTokenLoss:  # noqa: ARG001
+def objective(section: Any, network: "PreTrainedModel", setting: Setting) -> Objective:
     """The objective that a recipe's section names."""
+    if isinstance(section, Reward):
+        return reward_objective(section, network)
+    if isinstance(section, Dpo):
+        return dpo_objective(section, network, setting)
     if isinstance(section, Sft):
         return AnswerLoss(network, section.train_on_prompt)
     return NextTokenLoss(network)

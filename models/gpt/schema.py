@@ -86,8 +86,29 @@ class Sft(Strict):
     """Predict the prompt's tokens too. What the released models did is not known."""
 
 
+class Reward(Strict):
+    """A reward model: a scalar head on the network, trained on pairs of answers by the pairwise logistic loss."""
+
+    kind: Literal["reward"]
+    centre: float = Field(default=0.0, ge=0)
+    """Weight of the squared sum of a pair's rewards in the loss, which keeps their mean near 0."""
+
+
+class Dpo(Strict):
+    """Direct preference optimisation (Rafailov et al. 2023): no reward model, the frozen start is the reference."""
+
+    kind: Literal["dpo"]
+    beta: float = Field(default=0.1, gt=0)
+    """How dear it is to move away from the reference."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """The share of pairs that are assumed to be the wrong way round."""
+
+
 PretrainObjective = NextToken
-AlignObjective = Sft
+AlignObjective = Annotated[Sft | Reward | Dpo, Field(discriminator="kind")]
+
+FORMS = {"sft": "conversations", "reward": "preferences", "dpo": "preferences"}
+"""Objective -> the form of its samples."""
 
 
 class Samples(Strict):
@@ -102,7 +123,7 @@ class Samples(Strict):
     isolate_documents: bool = False
     """Documents that share a window do not see each other, and each begins at position 0 with the end-of-text token."""
 
-    form: ClassVar[str] = "windows"
+    form: Literal["windows"] = "windows"
 
     @property
     def batch_samples(self) -> int:
@@ -131,11 +152,11 @@ class Samples(Strict):
 class Conversations(Samples):
     """Prompts with their answers, as many of them whole in a window as have room there; they do not see each other."""
 
+    form: Literal["conversations"]  # type: ignore[assignment]
     isolate_documents: Literal[True] = True
     max_left_out_share: float = Field(default=0.05, ge=0, le=1)
     """Sequences longer than a window are left out; more than this share of them refuse the shards."""
 
-    form: ClassVar[str] = "conversations"
     length_key: ClassVar[str] = "'align.samples.window_tokens'"
 
     @property
@@ -144,7 +165,46 @@ class Conversations(Samples):
         return self.window_tokens + 1
 
 
-AlignSamples = Conversations
+class Preferences(Strict):
+    """Prompts with a better and a worse answer each, padded to the longest of a batch."""
+
+    form: Literal["preferences"]
+    batch_samples: Count
+    """Pairs per optimiser step, over all ranks."""
+    micro_batch_samples: Count
+    """Pairs per forward pass of one device."""
+    max_tokens: Count
+    """Of a prompt with its longer answer."""
+    max_left_out_share: float = Field(default=0.05, ge=0, le=1)
+    """Longer ones are left out; more than this share of them refuse the shards."""
+
+    length_key: ClassVar[str] = "'align.samples.max_tokens'"
+
+    @property
+    def window_tokens(self) -> int:
+        """Inputs of the longest sequence."""
+        return self.max_tokens
+
+    @property
+    def batch_tokens(self) -> int:
+        """At most, per optimiser step: two answers a pair."""
+        return 2 * self.batch_samples * self.max_tokens
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """At most, per forward pass of one device."""
+        return 2 * self.micro_batch_samples * self.max_tokens
+
+    @model_validator(mode="after")
+    def sizes_divide(self) -> "Preferences":
+        """A step is a whole number of micro-batches."""
+        whole, part = self.batch_samples, self.micro_batch_samples
+        if whole % part:
+            raise ValueError(f"batch_samples {whole} is not a multiple of micro_batch_samples {part}")
+        return self
+
+
+AlignSamples = Annotated[Conversations | Preferences, Field(discriminator="form")]
 
 
 class Preview(Strict):
@@ -223,6 +283,12 @@ def check(recipe: Any, encoder: Any, tasks: dict[str, Any]) -> list[str]:
 def _check_training(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[str]:
     """What does not fit in one training section, which stands under a key."""
     problems = []
+    expected = FORMS.get(training.objective.kind, "windows")
+    if training.samples.form != expected:
+        problems.append(
+            f"{key}.objective.kind '{training.objective.kind}' reads {expected}, but {key}.samples.form is "
+            f"'{training.samples.form}'. Change one of them."
+        )
     window_tokens = training.samples.window_tokens
     if window_tokens > network.max_positions:
         problems.append(
