@@ -24,17 +24,22 @@ def write_smoke_data(root: Path) -> None:
 
 
 def write_smoke_conversations(root: Path) -> None:
-    """Questions about the same documents, below `data/smoke-chat/`: which sentence comes after the first."""
-    rows = []
+    """Questions about the same documents, which sentence comes after the first, and pairs of answers to them."""
+    rows: list[dict[str, str]] = []
     for file in sorted((root / "data" / "smoke").iterdir()):
         for line in file.read_text(encoding="utf-8").splitlines():
             sentences = json.loads(line)["text"].split("。")
             if len(sentences) > 3:
                 rows.append({"prompt": f"「{sentences[0]}。」の次は？", "response": f"{sentences[1]}。"})
-    place = root / "data" / "smoke-chat"
-    place.mkdir()
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (place / "questions.jsonl").write_text(text, encoding="utf-8")
+    pairs = [
+        {"prompt": row["prompt"], "chosen": row["response"], "rejected": f"{other['response']}わからない。"}
+        for row, other in zip(rows, rows[1:], strict=False)
+    ]
+    for name, found in (("smoke-chat", rows), ("smoke-preferences", pairs)):
+        place = root / "data" / name
+        place.mkdir()
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        (place / "questions.jsonl").write_text(text, encoding="utf-8")
 
 
 def write_smoke_project(root: Path, recipes: Path = Path("recipes")) -> None:

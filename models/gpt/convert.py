@@ -143,7 +143,8 @@ def write_layout(
         bos_token_id=ids.bos_token_id, eos_token_id=ids.eos_token_id, pad_token_id=ids.pad_token_id, **generation
     )
     folder.mkdir(parents=True, exist_ok=True)
-    settings.save_pretrained(folder)
+    if "generation_config.json" in LAYOUTS[layout]:
+        settings.save_pretrained(folder)
     for name in LAYOUTS[layout]:
         if name == "generation_config.json":
             continue

@@ -80,10 +80,13 @@ def answer(network: Any, encoder: Any, texts: list[str]) -> dict[str, "torch.Ten
 
 def answer_of_folder(folder: Path, texts: list[str]) -> dict[str, "torch.Tensor"]:
     """What a release computes, loaded the way its card says."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    config = AutoConfig.from_pretrained(folder)
+    is_reward = any(each.endswith("ForSequenceClassification") for each in config.architectures or ())
+    kind: Any = AutoModelForSequenceClassification if is_reward else AutoModelForCausalLM
+    network = kind.from_pretrained(folder, use_safetensors=True)
     # Everything the tokenizer returns goes in, as in a user's program: a stray token_type_ids would show.
     return _answer(network, texts, [tokenizer(text, return_tensors="pt", split_special_tokens=True) for text in texts])
 
@@ -116,28 +119,33 @@ def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str
         package: the recipe's section of the package.
         facts: the encoder's, `chat` among them if it has a prompt format.
     """
+    asks = json.dumps(package.example_prompt, ensure_ascii=False)
+    if package.layouts[0] == "reward":
+        return "\n".join(_rewarding(name, asks)) + "\n"
     samples = bool(package.generation.get("do_sample"))
     # A fixed length, so that the example is short and ends within the context.
     new_tokens = min(40, int(network.max_positions) // 2)
     lines = [
         *(["import torch"] if samples else []),
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        *_loading(name, "AutoModelForCausalLM"),
+        *(["torch.manual_seed(0)"] if samples else []),
+        f"prompt = {asks}",
+        *(_asking() if "chat" in facts else _beginning()),
+        f"tokens = model.generate(**inputs, max_new_tokens={new_tokens}{'' if samples else ', do_sample=False'})",
+        *(_answering(facts["chat"]) if "chat" in facts else _continuing()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _loading(name: str, kind: str) -> list[str]:
+    return [
+        f"from transformers import {kind}, AutoTokenizer",
         "",
         f'name = "{name}"  # the folder of this page, or its repository on the Hub',
         "tokenizer = AutoTokenizer.from_pretrained(name)",
-        "model = AutoModelForCausalLM.from_pretrained(name)",
+        f"model = {kind}.from_pretrained(name)",
         "",
-        *(["torch.manual_seed(0)"] if samples else []),
-        f"prompt = {json.dumps(package.example_prompt, ensure_ascii=False)}",
-        *(_asking() if "chat" in facts else _beginning()),
-        f"tokens = model.generate(**inputs, max_new_tokens={new_tokens}{'' if samples else ', do_sample=False'})",
-        *(
-            _answering(facts["chat"])
-            if "chat" in facts
-            else ["print(tokenizer.decode(tokens[0], skip_special_tokens=True))"]
-        ),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _beginning() -> list[str]:
@@ -145,6 +153,10 @@ def _beginning() -> list[str]:
         "# In training, a document begins after an end-of-text token.",
         'inputs = tokenizer(tokenizer.eos_token + prompt, return_tensors="pt")',
     ]
+
+
+def _continuing() -> list[str]:
+    return ["print(tokenizer.decode(tokens[0], skip_special_tokens=True))"]
 
 
 def _asking() -> list[str]:
@@ -161,4 +173,17 @@ def _answering(chat: dict[str, str]) -> list[str]:
     return [
         'answer = tokens[0, inputs["input_ids"].shape[1] :]',
         f"print(tokenizer.decode(answer, skip_special_tokens=True){newline})",
+    ]
+
+
+def _rewarding(name: str, asks: str) -> list[str]:
+    """Two answers and their rewards; the last token that is no padding is where a reward is read."""
+    return [
+        *_loading(name, "AutoModelForSequenceClassification"),
+        f"prompt = {asks}",
+        'for answer in ("はい。", "わかりません。"):',
+        '    messages = [{"role": "user", "content": prompt}]',
+        "    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)",
+        '    inputs = tokenizer(text + answer + tokenizer.eos_token, return_tensors="pt")',
+        '    print(answer, f"{model(**inputs).logits.item():.3f}")',
     ]

@@ -19,7 +19,9 @@ LAYOUTS = {
         "tokenizer.json",
         "tokenizer_config.json",
         "spiece.model",
-    )
+    ),
+    # A reward model: AutoModelForSequenceClassification, which generates nothing.
+    "reward": ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "spiece.model"),
 }
 
 Count = Annotated[int, Field(ge=1)]
@@ -277,6 +279,13 @@ def check(recipe: Any, encoder: Any, tasks: dict[str, Any]) -> list[str]:
                 f"task '{name}' has window_tokens {window_tokens}, but {context}. Set the task's 'window_tokens' to "
                 f"{network.max_positions} or less, or leave it out."
             )
+    is_reward = recipe.align is not None and recipe.align.objective.kind == "reward"
+    what, right = ("a", "reward") if is_reward else ("no", "transformers")
+    problems += [
+        f"package.layouts has '{layout}', but the model is {what} reward model. Change the key to [{right}]."
+        for layout in recipe.package.layouts
+        if layout in LAYOUTS and (layout == "reward") != is_reward
+    ]
     return problems + check_package(recipe.package)
 
 

@@ -86,6 +86,7 @@ def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text."""
-    from components.modalities.text import scoring
+    from components.modalities.text import comparing, scoring
 
-    return scoring.score(task, model, read, tell)
+    own = comparing if isinstance(task, schema.PreferenceAccuracy) else scoring
+    return own.score(task, model, read, tell)

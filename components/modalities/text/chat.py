@@ -22,7 +22,8 @@ from components.modalities.text.tokenizers import TextEncoder
 from components.outcomes import Refused
 from models.conversation import CHOSEN, PROMPT, REJECTED
 
-FORMAT_NAME = "chat.json"
+FORMAT_KEY = "chat_format"
+"""Of `tokenizer_config.json`; transformers keeps and ignores it."""
 
 PROOF = (
     [{"role": "user", "content": "日本の首都はどこですか。"}],
@@ -67,7 +68,7 @@ def fit(section: Chat, tokenizer: Path, folder: Path) -> dict[str, Any]:
     Args:
         section: the encoder's.
         tokenizer: the folder of a fitted SentencePiece tokenizer.
-        folder: receives its files and `chat.json`.
+        folder: receives its files; `tokenizer_config.json` has the format besides, for `open_encoder`.
 
     Raises:
         Refused: a part of the format is unknown to the tokenizer, or transformers encodes a conversation otherwise.
@@ -77,10 +78,10 @@ def fit(section: Chat, tokenizer: Path, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (MODEL_NAME, JSON_NAME, CONFIG_NAME):
         shutil.copyfile(tokenizer / name, folder / name)
-    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")) | {"chat_template": template(section)}
+    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    parts = section.model_dump(include={"user_prefix", "assistant_prefix", "separator", "newline"})
+    config |= {"chat_template": template(section), FORMAT_KEY: parts}
     (folder / CONFIG_NAME).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    written = section.model_dump(include={"user_prefix", "assistant_prefix", "separator", "newline"})
-    (folder / FORMAT_NAME).write_text(json.dumps(written, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     encoder = ChatEncoder(folder)
     _check_known(encoder, section)
     _prove(encoder, folder)
@@ -118,7 +119,7 @@ class ChatEncoder:
 
     def __init__(self, folder: Path) -> None:
         self.text = TextEncoder(folder)
-        self.format: dict[str, str] = json.loads((folder / FORMAT_NAME).read_text(encoding="utf-8"))
+        self.format: dict[str, str] = _config(folder)[FORMAT_KEY]
         self.facts: dict[str, Any] = {**self.text.facts, "chat": self.format}
 
     @property
@@ -177,8 +178,12 @@ class ChatEncoder:
 
 
 def is_chat(folder: Path) -> bool:
-    """Whether a folder holds a tokenizer with a prompt format."""
-    return (folder / FORMAT_NAME).is_file()
+    """Whether a folder, of a fitted encoder or of a release, holds a tokenizer with a prompt format."""
+    return (folder / CONFIG_NAME).is_file() and FORMAT_KEY in _config(folder)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")))
 
 
 def open_encoder(folder: Path) -> ChatEncoder:

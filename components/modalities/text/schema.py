@@ -151,4 +151,20 @@ class HeldOutBits(Strict):
 
 
 ENCODERS = {"sentencepiece": SentencePiece, "chat": Chat}
-TASKS = {"held-out-bits": HeldOutBits}
+
+
+class PreferenceAccuracy(Strict):
+    """How often the better of two answers to a prompt is told from the worse one; one row per pair."""
+
+    MEASURES: ClassVar = (Measure("accuracy", "higher"),)
+
+    kind: Literal["preference-accuracy"]
+    modality: Literal["text"] = "text"
+    corpus: CorpusRef
+    column: str = "preference"
+    split: Literal["valid", "test"] = "test"
+    max_pairs: int | None = Field(default=None, ge=1)
+    """A sample of so many, chosen by the hash of their ids; None takes all."""
+
+
+TASKS = {"held-out-bits": HeldOutBits, "preference-accuracy": PreferenceAccuracy}
