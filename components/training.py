@@ -21,13 +21,14 @@ from components import ranks
 from components.blocks import recompute
 from components.checkpoints import Checkpoints, checkpoint_bytes
 from components.devices import bf16_instructions, num_devices, set_threads, uses_gpu
+from components.job import Job
 from components.journal import Journal
 from components.memory import explained
 from components.meters import peak_memory
 from components.outcomes import Refused, Stopped
 from components.progress import Progress
 from components.strategies import is_sharded, load_weights, make_strategy
-from components.training_module import Job, TrainingModule
+from components.training_module import TrainingModule
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,13 @@ def make_trainer(training: Any) -> pl.Trainer:
         Refused: the settings ask for a GPU and there is none.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for harmless in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
+    # A policy stays without dropout on purpose.
+    known = (
+        ".*does not have many workers.*",
+        ".*LeafSpec.*is deprecated.*",
+        ".*in eval mode at the start of training.*",
+    )
+    for harmless in known:
         warnings.filterwarnings("ignore", message=harmless)
     on_gpu = uses_gpu()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # all is written before it is read

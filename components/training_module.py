@@ -12,9 +12,8 @@ saved; if a loss turns out bad, the training goes back to the last good checkpoi
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,46 +22,22 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from components import randomness, ranks
-from components.batches import BatchPlan, Feed, micro_batches, valid_batches
+from components.batches import Feed, micro_batches, valid_batches
 from components.blocks import Compiled, CompileError
 from components.checkpoints import Checkpoints
 from components.guard import Guard, listed
+from components.job import Job, batch_plan
 from components.journal import Journal
 from components.meters import Clock, peak_flops, peak_memory
-from components.modalities import Samples
 from components.optimizers import Ema, learning_rate, make_optimizer
 from components.outcomes import Refused
 from components.profiling import Profiler
 from components.progress import Progress
+from components.rounds import play_round
 from components.settings import settings
 from components.stopping import StopSignal
 from components.strategies import accumulating, clip_gradients, is_sharded, load_optimizer, load_weights, shard, whole
-from models.objective import Loss, Objective
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained."""
-
-    training: Any
-    """The recipe's section, a `components.training_schema.Training`."""
-    objective: Objective
-    """Around a network on the CPU with its initial weights."""
-    build: Callable[[], nn.Module]
-    """Makes that network again, with the same weights."""
-    blocks: list[nn.Module]
-    """The network's layers: what is compiled, computed again, or sharded as one."""
-    train_samples: Samples
-    valid_samples: Samples
-    encoder: Any
-    """What made the samples, a `components.modalities.Encoder`."""
-    preview: Callable[[], str]
-    """Markdown for a person who wonders how the network is doing; empty if there is nothing to show."""
-
-
-def batch_plan(job: Job) -> BatchPlan:
-    """Which samples stand in which batch."""
-    return BatchPlan(len(job.train_samples), job.training.samples.batch_samples, job.training.seed)
+from models.objective import Loss
 
 
 class TrainingModule(pl.LightningModule):
@@ -105,6 +80,7 @@ class TrainingModule(pl.LightningModule):
             "num_items": self.num_items,
             "points": self.journal.points,
             "previews": self.previews,
+            "objective": self.objective.state() if hasattr(self.objective, "state") else {},
         }
 
     def restore(self, step: int, state: dict[str, Any]) -> None:
@@ -115,6 +91,7 @@ class TrainingModule(pl.LightningModule):
         if self.ema:
             load_weights(self.ema.averages, state["average"])
         self.guard.restore(state["guard"])
+        self._restore_objective(state["objective"])
         self.journal.rewrite(state["points"])
         self._go_on_from(state["next_batch"])
 
@@ -125,8 +102,13 @@ class TrainingModule(pl.LightningModule):
         self._optimizer().state.clear()
         self._begin_average()
         self.guard.restore({"losses": [], "skipped": []})
+        self._restore_objective({})
         self.journal.rewrite([])
         self._go_on_from(0)
+
+    def _restore_objective(self, state: dict[str, Any]) -> None:
+        if hasattr(self.objective, "restore"):
+            self.objective.restore(state)
 
     def _begin_average(self) -> None:
         decay = self.section.ema_decay
@@ -195,10 +177,22 @@ class TrainingModule(pl.LightningModule):
         self.network.train()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """One optimiser step over all micro-batches of the next batch; Lightning's own is a turn of its loop only."""
+        """One step on the next batch; Lightning's own is a turn of its loop only."""
         self.clock.mark("data")
         randomness.seed_step(self.section.seed, self.step, ranks.rank())
         number, ours = self.feed.next()
+        if hasattr(self.objective, "collect"):
+            ours = self.trainer.strategy.batch_to_device(ours)
+            size = self.section.samples.micro_batch_samples
+            sums, norm = play_round(self.objective, ours, size, self._step_on)
+        else:
+            sums, norm = self._step_on(ours)
+        self.pending.append((number, sums, norm))
+        self.next_batch = number + 1
+        self.step += 1
+
+    def _step_on(self, ours: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """One optimiser update over all micro-batches of a batch: the means of loss and parts, the gradient's norm."""
         self.clock.mark("")
         counts = float(self.objective.num_items(ours)), float(self.objective.num_flops(ours))
         num_items, num_flops = map(int, ranks.add_up([*counts]))
@@ -220,12 +214,10 @@ class TrainingModule(pl.LightningModule):
         self.clock.mark("optimizer")
         norm = self._update()
         self.clock.mark("")
-        self.pending.append((number, sums, norm))
-        self.next_batch = number + 1
-        self.step += 1
         self.num_items += num_items
         self.items_since_log += num_items
         self.flops_since_log += num_flops
+        return sums, norm
 
     def _forward(self, part: dict[str, Tensor]) -> Loss:
         """The loss of a micro-batch; compiled code that cannot be made is done without."""

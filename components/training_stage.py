@@ -54,7 +54,9 @@ def run(verb: str, name: str, revisions: dict[str, int], keys: tuple[str, ...]) 
         _train(library, recipe, checkpoints, sections)
         return
     with checkpoints.held(), gpu_held():
-        _leave(recipe, manifest, _train(library, recipe, checkpoints, sections))
+        trained = _train(library, recipe, checkpoints, sections)
+        _finish(recipe, getattr(recipe, verb), trained.network)
+        _leave(recipe, manifest, trained)
         # The last one stays until the result is recorded: a kill before that costs no training.
         checkpoints.keep_last()
         leave_scratch(checkpoints.folder)
@@ -112,6 +114,16 @@ def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections:
     return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
 
 
+def _finish(recipe: Recipe, section: Any, network: Any) -> None:
+    """Let the objective find out what is asked of its network afterwards, on the samples of the last validation."""
+    from components.batches import valid_batches
+
+    own = modality(part_of(recipe.family, "schema").MODALITY)
+    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    held_out = valid_batches(section, own.open_samples(folders, "valid", section.samples))
+    part_of(recipe.family, "objectives").finish(section.objective, network, held_out)
+
+
 def _leave(recipe: Recipe, manifest: Manifest, trained: Any) -> None:
     manifest.counts = {
         "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
@@ -129,7 +141,7 @@ def _leave(recipe: Recipe, manifest: Manifest, trained: Any) -> None:
 def _job(library: Library, recipe: Recipe, verb: str) -> Any:
     """Open everything that training needs, cheapest first, so that what does not fit is refused before long work."""
     from components import randomness
-    from components.training_module import Job
+    from components.job import Job
 
     section = getattr(recipe, verb)
     own = modality(part_of(recipe.family, "schema").MODALITY)

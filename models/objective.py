@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class Collapsed(ValueError):
+    """A training that makes its own data has come to a point from which it will not recover; the message says why."""
+
+
 class Mismatch(ValueError):
     """Sections of a recipe that do not fit each other or their encoder; the message says what to change."""
 

@@ -1,5 +1,6 @@
 """A small real project: the smoke recipes of tests/recipes, and a few hundred documents of the demo's town."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -33,7 +34,7 @@ def write_smoke_conversations(root: Path) -> None:
                 rows.append({"prompt": f"「{sentences[0]}。」の次は？", "response": f"{sentences[1]}。"})
     pairs = [
         {"prompt": row["prompt"], "chosen": row["response"], "rejected": f"{other['response']}わからない。"}
-        for row, other in zip(rows, rows[1:], strict=False)
+        for row, other in itertools.pairwise(rows)
     ]
     for name, found in (("smoke-chat", rows), ("smoke-preferences", pairs)):
         place = root / "data" / name

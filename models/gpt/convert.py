@@ -26,10 +26,16 @@ PREVIEW_SEED = 0
 PREVIEW_TOP_P = 0.9
 
 
-def save(network: "PreTrainedModel", folder: Path) -> None:
+def save(network: Any, folder: Path) -> None:
     """Write `config.json`, `generation_config.json` and one `model.safetensors`."""
     _say_nothing()
-    network.save_pretrained(folder, max_shard_size="1TB")
+    released_part(network).save_pretrained(folder, max_shard_size="1TB")
+
+
+def released_part(network: Any) -> "PreTrainedModel":
+    """What of a trained network is released: of a policy and its critic, the policy."""
+    part: PreTrainedModel = getattr(network, "policy", network)
+    return part
 
 
 def load(folder: Path) -> "PreTrainedModel":
@@ -64,11 +70,12 @@ def _say_nothing() -> None:
     logging.disable_progress_bar()
 
 
-def preview(network: "PreTrainedModel", encoder: Any, section: Preview) -> str:
+def preview(network: Any, encoder: Any, section: Preview) -> str:
     """What a person reads during training: a recipe's prompts and how the network goes on, as Markdown; or nothing."""
-    if not network.can_generate():
+    speaker = released_part(network)
+    if not speaker.can_generate():
         return ""
-    texts = continue_texts(network, encoder, section.prompts, section.new_tokens)
+    texts = continue_texts(speaker, encoder, section.prompts, section.new_tokens)
     return "\n".join(f"> {' '.join(text.split())}\n" for text in texts)
 
 

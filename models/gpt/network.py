@@ -134,7 +134,7 @@ def _quick(network: Any) -> PreTrainedModel:
     return found
 
 
-def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> PreTrainedModel:
+def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> nn.Module:
     """The network that a training begins with: random, or with the weights of the model that it starts from.
 
     Args:
@@ -150,6 +150,10 @@ def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> PreTrain
         network = with_scalar_head(network)
     if setting.start is not None:
         take_weights(network, setting.start)
+    if objective.kind == "ppo":
+        from models.gpt.ppo import begin_actor
+
+        return begin_actor(objective, network, setting)
     return network
 
 
@@ -219,8 +223,10 @@ def check(section: GPT2 | GPTNeoX, facts: dict[str, Any], samples: Any) -> None:
         )
 
 
-def blocks(network: PreTrainedModel) -> list[nn.Module]:
-    """The layers, first to last."""
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """The layers, first to last; none of a policy with its critic, which also samples, so that nothing is compiled."""
+    if not isinstance(network, PreTrainedModel):
+        return []
     base = network.base_model
     layers: Any = base.h if isinstance(network.config, GPT2Config) else base.layers
     return list(layers)

@@ -1,6 +1,7 @@
 """Objectives of causal language models."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 
 from models.conversation import CHOSEN, PADDING
 from models.gpt.network import hidden_states, num_matrix_parameters
-from models.gpt.preferences import dpo_objective, reward_objective
-from models.gpt.schema import Dpo, Reward, Sft
+from models.gpt.ppo import ppo_objective
+from models.gpt.preferences import dpo_objective, record_spread, reward_objective
+from models.gpt.schema import Dpo, Ppo, Reward, Sft
 from models.objective import Loss, Objective, Setting
 from models.products import linear
 
@@ -176,10 +178,18 @@ class AnswerLoss(NextTokenLoss):
         return (parts != PADDING) & (batch["position_ids"][:, 1:] > 0)
 
 
-def objective(section: Any, network: "PreTrainedModel", setting: Setting) -> Objective:
+def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) -> None:
+    """What a finished training still finds out about its network, on held-out batches."""
+    if isinstance(section, Reward):
+        record_spread(network.eval(), held_out)
+
+
+def objective(section: Any, network: Any, setting: Setting) -> Objective:
     """The objective that a recipe's section names."""
     if isinstance(section, Reward):
         return reward_objective(section, network)
+    if isinstance(section, Ppo):
+        return ppo_objective(section, network, setting)
     if isinstance(section, Dpo):
         return dpo_objective(section, network, setting)
     if isinstance(section, Sft):

@@ -1,5 +1,6 @@
 """Objectives that learn from a better and a worse answer to the same prompt: a reward model, and DPO without one."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,20 +43,21 @@ def rewards(network: "PreTrainedModel", ids: Tensor, parts: Tensor, positions: T
     return head(chosen).squeeze(-1).float()
 
 
-def token_log_likelihoods(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def token_log_likelihoods(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-likelihood of each target under a linear head, in nats; logits of a few rows live at a time.
 
     Args:
         hidden: [rows, width].
         weight: [vocabulary, width].
         targets: int64 [rows].
+        temperature: logits are divided by it.
 
     Returns:
         [rows], in fp32 or better.
     """
 
     def of_rows(hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = nn.functional.linear(hidden, weight).float()
+        logits = nn.functional.linear(hidden, weight).float() / temperature
         return logits.gather(1, targets.unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=1)
 
     found = []
@@ -177,6 +179,14 @@ class DpoLoss(_Pairs):
         right, wrong = nn.functional.logsigmoid(margin), nn.functional.logsigmoid(-margin)
         loss = -(1 - self.smoothing) * right.mean() - self.smoothing * wrong.mean()
         return Loss(loss, {**_told(*gains), "chosen_gain": gains[0].detach().mean()})
+
+
+@torch.no_grad()
+def record_spread(network: "PreTrainedModel", batches: Iterable[dict[str, Tensor]]) -> None:
+    """Write the mean and deviation of held-out rewards into the network's configuration, by which PPO scales them."""
+    found = torch.cat([rewards(network, *both(batch)) for batch in batches]).double()
+    config: Any = network.config
+    config.reward_mean, config.reward_deviation = float(found.mean()), float(found.std(correction=0))
 
 
 def reward_objective(section: Reward, network: "PreTrainedModel") -> RewardLoss:

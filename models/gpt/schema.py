@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from models.schema import Strict
+from models.schema import RecipeRef, Strict
 
 MODALITY = "text"
 # What the Hugging Face Hub calls what these models do.
@@ -106,10 +106,51 @@ class Dpo(Strict):
     """The share of pairs that are assumed to be the wrong way round."""
 
 
-PretrainObjective = NextToken
-AlignObjective = Annotated[Sft | Reward | Dpo, Field(discriminator="kind")]
+class Ppo(Strict):
+    """Proximal policy optimisation against a reward model; one step of the trainer is one round of answers.
 
-FORMS = {"sft": "conversations", "reward": "preferences", "dpo": "preferences"}
+    Defaults are those of trlx's examples on HH (examples/hh/ppo_hh.py) where it has them; `missing_end_penalty`,
+    `kl_limit` and `max_token_share` are our choice.
+    """
+
+    kind: Literal["ppo"]
+    reward: RecipeRef
+    """A recipe with the objective `reward`."""
+    critic: Literal["shared", "separate"] = "shared"
+    """A value head on the policy's trunk, or a network of its own that begins as the reward model."""
+    num_trained_layers: Count | None = None
+    """Train the last so many blocks and the last norm only; the frozen reference shares all others. None trains all."""
+    num_epochs: Count = 4
+    mini_batch_samples: Count
+    """Answers per update."""
+    max_answer_tokens: Count = 128
+    temperature: float = Field(default=1.0, gt=0)
+    kl_coefficient: float = Field(default=0.05, ge=0)
+    """The price of a nat away from the reference, in units of the score."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats per answer that the coefficient is steered to (Ziegler et al. 2019, section 2.2); None keeps it fixed."""
+    kl_horizon: Count = 10_000
+    discount: float = Field(default=1.0, gt=0, le=1)
+    trace: float = Field(default=0.95, ge=0, le=1)
+    """Lambda of generalised advantage estimation."""
+    clip: float = Field(default=0.2, gt=0)
+    value_clip: float = Field(default=0.2, gt=0)
+    value_weight: float = Field(default=1.0, ge=0)
+    normalise_rewards: bool = True
+    """By the mean and deviation that the reward model's configuration records."""
+    reward_clip: float = Field(default=10.0, gt=0)
+    missing_end_penalty: float = Field(default=1.0, ge=0)
+    """What an answer loses that has not ended after `max_answer_tokens`."""
+    kl_limit: float | None = Field(default=None, gt=0)
+    """End a round's updates when the policy has moved so many nats per token from the round's beginning."""
+    max_token_share: float = Field(default=0.8, gt=0, le=1)
+    """A round in which one id makes up more of all sampled tokens refuses the training: the policy has collapsed."""
+
+
+PretrainObjective = NextToken
+AlignObjective = Annotated[Sft | Reward | Dpo | Ppo, Field(discriminator="kind")]
+
+FORMS = {"sft": "conversations", "reward": "preferences", "dpo": "preferences", "ppo": "prompts"}
 """Objective -> the form of its samples."""
 
 
@@ -206,7 +247,13 @@ class Preferences(Strict):
         return self
 
 
-AlignSamples = Annotated[Conversations | Preferences, Field(discriminator="form")]
+class Prompts(Preferences):
+    """Prompts to be answered: those of conversations, or of preferences."""
+
+    form: Literal["prompts"]  # type: ignore[assignment]
+
+
+AlignSamples = Annotated[Conversations | Preferences | Prompts, Field(discriminator="form")]
 
 
 class Preview(Strict):
@@ -298,6 +345,8 @@ def _check_training(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[st
             f"{key}.objective.kind '{training.objective.kind}' reads {expected}, but {key}.samples.form is "
             f"'{training.samples.form}'. Change one of them."
         )
+    if expected == "prompts":
+        problems += _check_rounds(key, training, network)
     window_tokens = training.samples.window_tokens
     if window_tokens > network.max_positions:
         problems.append(
@@ -316,5 +365,34 @@ def _check_training(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[st
             f"{key}.learning_rate.decay_steps is {decay_steps} after {warmup_steps} warmup_steps, but {key}.num_steps "
             f"is {training.num_steps}, so the rate would jump. Lower the first to "
             f"{max(1, training.num_steps - warmup_steps)} or less, or raise the last."
+        )
+    return problems
+
+
+def _check_rounds(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[str]:
+    """What does not fit in a training that makes its own data."""
+    objective, samples, problems = training.objective, training.samples, []
+    longest = samples.max_tokens + objective.max_answer_tokens
+    if longest > network.max_positions:
+        problems.append(
+            f"{key}.samples.max_tokens and {key}.objective.max_answer_tokens are {longest} together, but "
+            f"network.max_positions is {network.max_positions}. Lower one of them."
+        )
+    if samples.batch_samples % objective.mini_batch_samples:
+        problems.append(
+            f"{key}.samples.batch_samples {samples.batch_samples} is not a multiple of {key}.objective."
+            f"mini_batch_samples {objective.mini_batch_samples}. Change one of them."
+        )
+    if training.strategy != "single":
+        problems.append(f"{key}.strategy is '{training.strategy}', but PPO runs on one device: set it to single.")
+    if training.guard.spike_ratio is not None:
+        problems.append(
+            f"{key}.guard.spike_ratio is {training.guard.spike_ratio}, but a loss of PPO is near 0 and may be "
+            f"negative, so its spikes mean nothing. Set {key}.guard: {{spike_ratio: null}}"
+        )
+    if objective.num_trained_layers is not None and objective.num_trained_layers > network.num_layers:
+        problems.append(
+            f"{key}.objective.num_trained_layers is {objective.num_trained_layers}, but network.num_layers is "
+            f"{network.num_layers}. Lower the first, or leave it out to train all."
         )
     return problems

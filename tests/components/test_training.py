@@ -16,12 +16,12 @@ from components import randomness, training
 from components.batches import BatchPlan, micro_batches, valid_batches
 from components.checkpoints import Checkpoints
 from components.guard import Guard
+from components.job import Job, batch_plan
 from components.journal import Journal
 from components.optimizers import learning_rate, make_optimizer
 from components.outcomes import Refused, Stopped
 from components.settings import settings
 from components.training import train
-from components.training_module import Job, batch_plan
 from components.training_schema import Guard as GuardSection
 from components.training_schema import LearningRate, Optimizer, Training
 from models.gpt.network import blocks, build

@@ -1,0 +1,36 @@
+"""What is to be trained, as the trainer takes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from components.batches import BatchPlan
+from components.modalities import Samples
+from models.objective import Objective
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained."""
+
+    training: Any
+    """The recipe's section, a `components.training_schema.Training`."""
+    objective: Objective
+    """Around a network on the CPU with its initial weights."""
+    build: Callable[[], nn.Module]
+    """Makes that network again, with the same weights."""
+    blocks: list[nn.Module]
+    """The network's layers: what is compiled, computed again, or sharded as one."""
+    train_samples: Samples
+    valid_samples: Samples
+    encoder: Any
+    """What made the samples, a `components.modalities.Encoder`."""
+    preview: Callable[[], str]
+    """Markdown for a person who wonders how the network is doing; empty if there is nothing to show."""
+
+
+def batch_plan(job: Job) -> BatchPlan:
+    """Which samples stand in which batch."""
+    return BatchPlan(len(job.train_samples), job.training.samples.batch_samples, job.training.seed)

@@ -1,0 +1,51 @@
+"""A step of a training whose objective makes its own data: one round of answers, and several updates on them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from components.outcomes import Refused
+from models.objective import Collapsed
+
+Update = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], Tensor]]
+"""One optimiser update on a mini-batch -> its loss and parts, and the gradient's norm."""
+
+
+def play_round(objective: Any, batch: dict[str, Tensor], part_samples: int, update: Update) -> tuple[Any, Any]:
+    """Collect, and update until the epochs are over or the policy has gone far enough.
+
+    Args:
+        objective: has `collect`, `updates`, `is_far` and `end_round`; see `models.gpt.ppo.PpoRounds`.
+        batch: on the device.
+        part_samples: how many samples pass through a network at a time.
+        update: makes one.
+
+    Returns:
+        The means over the updates, with what the round measured beside them; and the last gradient's norm.
+
+    Raises:
+        Refused: the policy or its reward is past help; the last checkpoint stays.
+    """
+    try:
+        experience = objective.collect(batch, part_samples)
+    except Collapsed as error:
+        raise Refused(
+            f"{error}. Raise objective.kl_coefficient, or lower optimizer.learning_rate; the reward model may pay for "
+            "what nobody wants: look at previews.md. The last checkpoint is kept."
+        ) from error
+    totals: dict[str, Tensor] = {}
+    num_updates = 0
+    for mini_batch in objective.updates(experience):
+        sums, norm = update(mini_batch)
+        if not num_updates and "ratio" in sums:
+            totals["first_ratio"] = sums["ratio"]
+        for key, value in sums.items():
+            totals[key] = totals.get(key, 0.0) + value
+        num_updates += 1
+        if objective.is_far(sums):
+            break
+    means = {key: value if key == "first_ratio" else value / num_updates for key, value in totals.items()}
+    like = means["loss"]
+    measured = {key: like.new_tensor(value) for key, value in objective.end_round().items()}
+    return {**means, **measured, "updates": like.new_tensor(float(num_updates))}, norm
