@@ -102,7 +102,7 @@ def make_states() -> None:
     text = modality("text")
     encoder = Manifest("fit", "town-spm", {}, corpus, {}, "CC0-1.0", {"encoder": section.model_dump(mode="json")})
     with writing(encoder) as folder:
-        text.fit(section, map(text_of, range(30)), map(text_of, range(30, 35)), folder / "encoder")
+        text.fit(section, map(text_of, range(30)), map(text_of, range(30, 35)), {}, folder / "encoder")
     opened = text.open_encoder(paths.payload("fit", "town-spm"))
     parents = corpus | _hash_of("fit", "town-spm")
     shards = Manifest("shard", "town+town-spm", {}, parents, {"train/tokens": 777}, "CC0-1.0")
