@@ -54,8 +54,8 @@ def load(folder: Path) -> "PreTrainedModel":
     kinds = KINDS.get(config.model_type, ())
     named = [each for each in config.architectures or kinds[:1] if each in kinds]
     if not named:
-        found = ", ".join(config.architectures or [config.model_type])
-        known = ", ".join(each for row in KINDS.values() for each in row)
+        found = ", ".join(config.architectures or []) if kinds else config.model_type
+        known = ", ".join(kinds or KINDS)
         raise Mismatch(f"{folder} holds a network of type '{found}', expected one of {known}.")
     network: PreTrainedModel = getattr(transformers, named[0]).from_pretrained(
         folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"

@@ -19,6 +19,7 @@ from models.gpt.cost import training_cost
 from models.gpt.network import build
 from models.gpt.objectives import NextTokenLoss
 from models.gpt.schema import GPT2
+from models.schema import Strict
 
 SECTION = GPT2(architecture="gpt2", num_layers=2, hidden_size=32, num_heads=4, intermediate_size=64, max_positions=16)
 FACTS = {"vocab_size": 300, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
@@ -122,7 +123,7 @@ def family_with(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, 
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setitem(FAMILIES, "tested", package.name)
     recipe = Recipe.model_construct(family="tested", encoder="none", network=SECTION, pretrain=training_of())
-    return SimpleNamespace(read=lambda kind, _name: recipe if kind == "recipe" else None)
+    return SimpleNamespace(read=lambda kind, _name: recipe if kind == "recipe" else Strict())
 
 
 def test_a_family_without_arithmetic_has_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ class Characters:
     def encode(self, values: list[str]) -> list[np.ndarray]:
         return [np.array([4 + ord(each) % 46 for each in value], dtype=np.int32) for value in values]
 
+    encode_texts = encode
+
 
 @pytest.fixture(params=["gpt2", "gpt_neox"])
 def model(request) -> SimpleNamespace:

@@ -25,7 +25,7 @@ class Letters:
 
     facts = FACTS
 
-    def encode(self, values: list[str]) -> list[np.ndarray]:
+    def encode_texts(self, values: list[str]) -> list[np.ndarray]:
         return [np.array([ord(letter) for letter in value], dtype=np.int32) for value in values]
 
     def decode(self, ids: list[int]) -> str:

@@ -27,6 +27,7 @@ def recipe(
         encoder="town-spm",
         network=subject.GPT2(architecture="gpt2", **SHAPE | (network or {})),
         pretrain=SimpleNamespace(
+            objective=SimpleNamespace(kind="next-token"),
             samples=samples,
             learning_rate=learning_rate,
             num_steps=10,
