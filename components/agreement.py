@@ -1,7 +1,8 @@
 """Whether a recipe agrees with itself and with what it names, found out before any work."""
 
+from components.encoders import tokenizer_of
 from components.outcomes import Refused
-from components.recipes import Library, Recipe, tokenizer_of
+from components.recipes import Library, Recipe
 from components.training_stage import require_one_vocabulary
 from models import part_of
 

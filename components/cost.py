@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from components.checkpoints import KEPT, checkpoint_bytes
-from components.recipes import Library, Recipe, tokenizer_of
+from components.encoders import tokenizer_of
+from components.recipes import Library, Recipe
 from models import has_part, part_of
 from models.cost import Cost
 

@@ -317,25 +317,6 @@ class Library:
         return (self.root / "mine") in self.path(kind, name).parents
 
 
-def encoder_lineage(library: Library, name: str) -> list[str]:
-    """An encoder and those it takes its pieces from, the one that was trained last.
-
-    Raises:
-        Refused: one is missing, or they form a circle.
-    """
-    found = [name]
-    while refers := [each for kind, each in references(library.read("encoder", found[-1])) if kind == "encoder"]:
-        if refers[0] in found:
-            raise Refused(f"The encoders {' and '.join(found)} name each other. Let one be trained on corpora.")
-        found.append(refers[0])
-    return found
-
-
-def tokenizer_of(library: Library, name: str) -> Any:
-    """The section of the encoder that an encoder takes its pieces from, which knows how many there are."""
-    return library.read("encoder", encoder_lineage(library, name)[-1])
-
-
 def references(section: BaseModel, only: tuple[str, ...] | None = None) -> Iterator[tuple[str, str]]:
     """Every (kind, name) that a parsed section, or `only` some of its keys, refers to at any depth."""
     for key, info in type(section).model_fields.items():

@@ -11,11 +11,12 @@ from typing import Any
 from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
+from components.encoders import encoder_lineage
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
-from components.recipes import Foreign, Library, Recipe, encoder_lineage, references
+from components.recipes import Foreign, Library, Recipe, references
 from components.training_schema import deciding
 from models import FAMILIES, part_of
 from models.objective import Mismatch, Setting

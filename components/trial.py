@@ -9,8 +9,9 @@ import psutil
 
 from components.cost import MEMORY_SHARE, held, training_of
 from components.devices import bf16_instructions, compiles_layers, gpu_held, set_threads, uses_gpu
+from components.encoders import tokenizer_of
 from components.outcomes import Busy, Refused
-from components.recipes import Library, Recipe, tokenizer_of
+from components.recipes import Library, Recipe
 from models import has_part, part_of
 from models.objective import Setting
 

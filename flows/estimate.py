@@ -10,8 +10,9 @@ from components import cost as planning
 from components.checkpoints import checkpoint_bytes
 from components.cost import Held
 from components.devices import bf16_instructions
+from components.encoders import tokenizer_of
 from components.peaks import GPUS
-from components.recipes import Library, tokenizer_of
+from components.recipes import Library
 from models.cost import Cost
 
 CPU_UTILISATION_SHARE = 0.6
