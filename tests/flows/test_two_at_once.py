@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from components.outcomes import Refused
 from flows import raw_data, server, workspace
 from tests.flows.conftest import Project
+from tests.flows.test_launch import wait_until
 
 BRING = """
 import sys, time
@@ -29,6 +32,7 @@ for number in range(6):
     when_free(bring, name, print)
 """
 
+FOR_EVER = "print('holds', flush=True); time.sleep(600)"
 HOLD = """
 import sys, time
 from prefect import flow
@@ -115,3 +119,44 @@ def test_two_stages_that_compute_at_once_take_turns_at_the_one_slot(
     spans = sorted((float(began), float(ended)) for _, began, ended in lines)
     assert len(spans) == 2
     assert spans[0][1] <= spans[1][0], "both held the one slot"
+
+
+@pytest.mark.slow
+def test_the_slot_of_a_killed_holder_comes_free_though_the_server_was_started_anew_meanwhile(
+    project: Project, tmp_path: Path
+) -> None:
+    from flows import slots
+
+    port = server.free_port()
+    home = tmp_path / "prefect"
+    home.mkdir()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "HIRAKU_LIMIT_COMPUTING": "on"}
+
+    def start() -> "subprocess.Popen[bytes]":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFECT_HOME", str(home))
+            process = server.start("prefect", port, home / "server.log")
+        wait_until(lambda: server.answers(f"{url}/health"), "no server", server.START_SECONDS)
+        return process
+
+    def hold(code: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)
+
+    process = start()
+    holder = hold(HOLD.replace("holder()\n", "slots.ensure(1)\nholder()\n").replace("time.sleep(2)", FOR_EVER))
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holds\n"
+        holder.kill()
+        server.stop(process)
+        process = start()
+        killed = time.monotonic()
+        with httpx.Client(base_url=url) as client:
+            assert client.get("/v2/concurrency_limits/gpu").json()["active_slots"] == 1, "nothing was held"
+        waiter = hold(HOLD)
+        assert "held " in waiter.communicate(timeout=server.START_SECONDS)[0]
+        assert time.monotonic() - killed < slots.LEASE_SECONDS + 90, "the slot is found free too late"
+    finally:
+        holder.kill()
+        server.stop(process)

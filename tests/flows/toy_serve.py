@@ -15,5 +15,7 @@ if __name__ == "__main__":
     deployments.RETRAIN = "tests.flows.toy_flow.retrain_flow"
     ours = deployments.deployments
     dying = deployments.Deployment("dying", "tests.flows.toy_flow.dying_flow", "Dies each time.", {}, [OURS])
-    deployments.deployments = lambda library: [*ours(library), dying]
+    entry = "tests.flows.toy_flow.ticking_flow"
+    ticking = deployments.Deployment("ticking", entry, "", {}, [OURS], cron="* * * * *", timezone="Asia/Tokyo")
+    deployments.deployments = lambda library: [*ours(library), dying, ticking]
     sys.exit(command_line.run(sys.argv[1:]))
