@@ -47,7 +47,7 @@ ask_here: ContextVar[approval.Ask | None] = ContextVar("ask_here", default=None)
 """How the bare command line asks for approval; a run of a deployment is suspended instead."""
 
 
-@flow(name="promote", persist_result=False)
+@flow(name="promote", flow_run_name="promote {recipe}", persist_result=False)
 def promote_flow(
     recipe: str, version: str = "", content_hash: str = "", registry_only: bool = False, only_close: bool = False
 ) -> Any:

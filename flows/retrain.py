@@ -40,7 +40,7 @@ DATA_VERBS = ("ingest", "validate")
 RETRY_SECONDS = 60
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", flow_run_name="retrain {recipe}", persist_result=False)
 def retrain_flow(recipe: str, force: bool = False) -> object:
     """Bring a recipe up to date with its data and register what comes out as challenger; nothing new, nothing done.
 

@@ -274,8 +274,8 @@ def test_a_wrong_login_of_the_tracking_server_is_said_before_any_work(
     assert project.started() == []
 
 
-def test_a_verb_without_a_component_is_refused(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "The verb 'align' has no component in this version." in refusal(capsys, "align", RECIPE)
+def test_a_verb_of_another_kind_of_recipe_is_refused(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"hiraku pretrain {RECIPE}" in refusal(capsys, "align", RECIPE)
     assert not Path(".hiraku").exists()
 
 
