@@ -66,6 +66,12 @@ def one_step(library: Library, name: str, num_items: int) -> Trial:
             f"Family '{recipe.family}' has no cost.py, so what a step of {name} takes is not known beforehand. Name a "
             "recipe of another family."
         )
+    form = training_of(recipe).samples.form
+    if form in ("preferences", "prompts"):
+        raise Refused(
+            f"Recipe '{name}' trains on {form}, of which no random ones can be made for a trial. Name the recipe it "
+            f"starts from: hiraku doctor {recipe.starts_from} --step {num_items}"
+        )
     try:
         with gpu_held():
             return _trial(library, name, recipe, num_items)

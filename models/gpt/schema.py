@@ -222,6 +222,8 @@ class Preferences(Strict):
     """Longer ones are left out; more than this share of them refuse the shards."""
 
     length_key: ClassVar[str] = "'align.samples.max_tokens'"
+    isolate_documents: ClassVar[bool] = False
+    """Each sequence is a sample of its own."""
 
     @property
     def window_tokens(self) -> int:
