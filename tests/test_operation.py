@@ -108,7 +108,11 @@ class Week:
         """Prefect's API."""
         import httpx
 
-        answer = httpx.request(method, f"{self.prefect}/api{path}", json=body, timeout=60)
+        for attempt in range(6):
+            answer = httpx.request(method, f"{self.prefect}/api{path}", json=body, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(2**attempt)  # its SQLite is busy: Prefect's own client waits and asks again too
         answer.raise_for_status()
         return answer.json()
 
