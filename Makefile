@@ -39,3 +39,4 @@ bench: $(READY)  ## beside peers and baselines, each in an environment of its ow
 lock:  ## resolve pyproject.toml again; the lock names no index
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
 	$(BIN)/uv pip compile benchmarks/peers/transformers.in --constraint requirements.lock --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file benchmarks/peers/transformers.lock
+	$(BIN)/uv pip compile benchmarks/peers/trl.in --constraint requirements.lock --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file benchmarks/peers/trl.lock
