@@ -92,6 +92,32 @@ UPDATE = {
 """The same of one update, when it goes back through the networks."""
 
 
+def ppo_arguments(stop_token: str | None, folder: str) -> PPOConfig:
+    """One round of two epochs of two updates, without dropout, mixed precision or anything else that runs beside."""
+    return PPOConfig(
+        output_dir=folder,
+        **PPO_KEYS,
+        temperature=TEMPERATURE,
+        per_device_train_batch_size=NUM_SAMPLES,
+        num_mini_batches=2,
+        num_ppo_epochs=2,
+        total_episodes=NUM_SAMPLES,
+        response_length=ANSWER_TOKENS,
+        stop_token=stop_token,
+        missing_eos_penalty=1.0 if stop_token else None,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        num_sample_generations=0,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        seed=SEED,
+    )
+
+
 def ppo(stop_token: str | None, folder: str) -> dict[str, Any]:
     """One round of TRL's PPO: what it makes of a batch, and its updates with their gradients by logits and values.
 
@@ -119,32 +145,10 @@ def ppo(stop_token: str | None, folder: str) -> dict[str, Any]:
         loss.backward()
 
     original: Callable[..., torch.Tensor] = ppo_trainer.masked_whiten
-    arguments = PPOConfig(
-        output_dir=folder,
-        **PPO_KEYS,
-        temperature=TEMPERATURE,
-        per_device_train_batch_size=NUM_SAMPLES,
-        num_mini_batches=2,
-        num_ppo_epochs=2,
-        total_episodes=NUM_SAMPLES,
-        response_length=ANSWER_TOKENS,
-        stop_token=stop_token,
-        missing_eos_penalty=1.0 if stop_token else None,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        num_sample_generations=0,
-        bf16=False,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        seed=SEED,
-    )
     prompts = torch.randint(0, END, (NUM_SAMPLES, PROMPT_TOKENS), generator=torch.Generator().manual_seed(SEED))
     rows = [{"input_ids": row} for row in prompts.tolist()]
     trainer = PPOTrainer(
-        arguments,
+        ppo_arguments(stop_token, folder),
         tokenizer(PADDING),
         model=network(GPT2LMHeadModel, 1),
         ref_model=network(GPT2LMHeadModel, 2),
