@@ -1,9 +1,10 @@
 """Two models on the same items: whether the challenger is better, worse, or nobody can tell from so many.
 
 0/1 metrics go through McNemar's test in its exact form (McNemar 1947, doi:10.1007/BF02295996; the binomial test of the
-items on which the two differ). Anything else goes through the paired bootstrap (Efron & Tibshirani 1993) in its
-symmetric studentised form (Hall 1988, doi:10.1111/j.2517-6161.1988.tb01741.x), which stays honest with ten items, where
-percentiles are too sure of themselves. P-values of several tests are corrected by Holm (1979).
+items on which the two differ), with the interval of Clopper & Pearson (1934, doi:10.1093/biomet/26.4.404), which holds
+0 exactly where that test finds nothing. Anything else goes through the paired bootstrap (Efron & Tibshirani 1993) in
+its symmetric studentised form (Hall 1988, doi:10.1111/j.2517-6161.1988.tb01741.x), which stays honest with ten items,
+where percentiles are too sure of themselves. P-values of several tests are corrected by Holm (1979).
 """
 
 import math
@@ -108,6 +109,28 @@ def mcnemar(num_gains: int, num_losses: int) -> float:
     return min(1.0, 2 * tail / 2**discordant)
 
 
+def share_interval(num_gains: int, num_losses: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval of the share of gains among the items on which two models differ.
+
+    It holds one half exactly where `mcnemar` of the same numbers is at least LEVEL.
+    """
+    return 1 - _highest_share(num_losses, num_gains), _highest_share(num_gains, num_losses)
+
+
+def _highest_share(successes: int, failures: int) -> float:
+    """The share at which so few successes are LEVEL / 2 likely, by bisection; the likelihood falls as it grows."""
+    if not failures:
+        return 1.0
+    total, k = successes + failures, np.arange(successes + 1)
+    log_factorials = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, total + 1)))))
+    log_ways = log_factorials[total] - log_factorials[k] - log_factorials[total - k]
+    low, high = 0.0, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        likelihood = np.exp(log_ways + k * math.log(middle) + (total - k) * math.log1p(-middle)).sum()
+        low, high = (middle, high) if likelihood > LEVEL / 2 else (low, middle)
+    return high
+
+
 def bootstrap(gains: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
     """The paired bootstrap of sum(gains) / sum(weights).
 
@@ -202,14 +225,27 @@ def _test(task: str, measure: Measure, pairs: "dict[str, tuple[float, float]]", 
     weights = np.array([per[item] for item in pairs]) if per else np.ones(len(pairs))
     sign = 1.0 if measure.better == "higher" else -1.0
     gains = sign * (values[:, 1] - values[:, 0])
-    low, high, p = bootstrap(gains, weights)
-    method = f"the bootstrap ({NUM_RESAMPLES:,} resamples, seed {SEED})"
     if not per and np.isin(values, (0.0, 1.0)).all():
-        p, method = mcnemar(int((gains > 0).sum()), int((gains < 0).sum())), "McNemar's exact test"
+        method = "McNemar's exact test"
+        low, high, p = _of_signs(gains)
+    else:
+        method = f"the bootstrap ({NUM_RESAMPLES:,} resamples, seed {SEED})"
+        low, high, p = bootstrap(gains, weights)
     before, after = values.sum(axis=0) / weights.sum()
     return PairedTest(
         task, measure, len(pairs), float(before), float(after), float(gains.sum() / weights.sum()), low, high, p, method
     )
+
+
+def _of_signs(gains: np.ndarray) -> tuple[float, float, float]:
+    """Interval of the mean and p-value of gains that are -1, 0 or 1, given how many of them are not 0."""
+    num_gains, num_losses = int((gains > 0).sum()), int((gains < 0).sum())
+    p = mcnemar(num_gains, num_losses)
+    if num_gains + num_losses == 0:
+        return -math.inf, math.inf, p
+    low, high = share_interval(num_gains, num_losses)
+    differing = (num_gains + num_losses) / len(gains)
+    return (2 * low - 1) * differing, (2 * high - 1) * differing, p
 
 
 def _paired(champion: "pa.Table", challenger: "pa.Table", task: str, metric: str) -> dict[str, tuple[float, float]]:
@@ -232,7 +268,7 @@ def values_of(items: "pa.Table", task: str, metric: str, whose: str) -> dict[str
     """Item -> value of one metric.
 
     Raises:
-        Refused: there is none, or an item stands there twice.
+        Refused: there is none, an item stands there twice, or a value is no finite number.
     """
     import pyarrow.compute as pc
 
@@ -250,5 +286,11 @@ def values_of(items: "pa.Table", task: str, metric: str, whose: str) -> dict[str
         raise Refused(
             f"The scores of {whose} have {rows.num_rows} rows of '{metric}' for {len(values)} items of task '{task}', "
             "expected one each. The modality's score() must name each item once."
+        )
+    if strange := [item for item, value in values.items() if not math.isfinite(value)]:
+        raise Refused(
+            f"The scores of {whose} give '{metric}' of task '{task}' as {values[strange[0]]} for {len(strange)} of "
+            f"{len(values)} items, such as '{strange[0]}', expected finite numbers: its weights are broken, or the "
+            "modality's score() is. Look at its curves; a broken champion is taken back by: hiraku rollback RECIPE"
         )
     return values

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from components.card import CARD_NAME, LINEAGE_NAME, OWN_NAMES
-from components.card_metadata import HUB_LICENCES
 from components.comparison import Comparison, PairedTest
+from components.licences import allows_release, plain
 from components.loadback import load_back
 from components.manifest import MANIFEST_NAME, tree_hash
 from components.outcomes import Refused
@@ -94,7 +94,7 @@ def _no_task_worse(candidate: Candidate) -> tuple[bool, str]:
 
 def _is_lost(test: PairedTest, tolerated: float) -> bool:
     """Whether a loss is more than noise, and surely more than is tolerated."""
-    return test.verdict == "worse" and -test.high >= tolerated
+    return test.verdict == "worse" and (tolerated <= 0 or -test.high >= tolerated)
 
 
 def _verdict(candidate: Candidate) -> tuple[bool, str]:
@@ -108,10 +108,10 @@ def _verdict(candidate: Candidate) -> tuple[bool, str]:
 
 
 def _licences(candidate: Candidate) -> tuple[bool, str]:
-    allowed = {_plain(each) for each in candidate.recipe.promote.allowed_licences}
-    own = _plain(candidate.recipe.licence)
+    allowed = {plain(each) for each in candidate.recipe.promote.allowed_licences}
+    own = candidate.recipe.licence
     found = sorted(set(_licences_of(candidate)))
-    barred = [each for each in found if _plain(each) not in allowed and not _allows_release(_plain(each), own)]
+    barred = [each for each in found if plain(each) not in allowed and not allows_release(each, own)]
     if barred:
         return False, (
             f"made from data under {', '.join(barred)}, which may not allow a release under "
@@ -129,16 +129,6 @@ def _licences_of(candidate: Candidate) -> list[str]:
             rows = json.loads(place.read_text(encoding="utf-8"))["states"]
             known += [row["licence"] for row in rows if row.get("licence")]
     return known
-
-
-def _allows_release(data: str, own: str) -> bool:
-    """Whether data under a licence may become a model under `own`: open terms; non-commercial ones stay so."""
-    parts = data.split("-")
-    return data in HUB_LICENCES and "nd" not in parts and ("nc" not in parts or "nc" in own.split("-"))
-
-
-def _plain(licence: str) -> str:
-    return "-".join(licence.split()).casefold()
 
 
 def _card(candidate: Candidate) -> tuple[bool, str]:

@@ -7,6 +7,7 @@ a score besides the model. Two models can be compared where these hashes are equ
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +61,11 @@ def open_model(family: str, weights: Path, encoder: Path) -> Model:
 
 
 def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str, dict[str, float]]:
-    """Score a model on tasks into a folder that is made; return the totals by task and metric."""
+    """Score a model on tasks into a folder that is made; return the totals by task and metric.
+
+    Raises:
+        Refused: an item's value is no finite number.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -73,6 +78,7 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
             if row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:
+                require_finite(name, row)
                 for key, value in {"task": name, **row}.items():
                     columns[key].append(value)
     types = {"task": pa.string(), "item": pa.string(), "metric": pa.string(), "value": pa.float64()}
@@ -81,6 +87,20 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
     text = json.dumps({"tasks": scores}, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
     return scores
+
+
+def require_finite(task: str, row: dict[str, Any]) -> None:
+    """Refuse an item's score that is no number: such a model could be told neither worse than another nor better.
+
+    Raises:
+        Refused: as it says.
+    """
+    if not math.isfinite(row["value"]):
+        raise Refused(
+            f"Task '{task}' gives item '{row['item']}' the {row['metric']} {row['value']}, expected a finite number: "
+            "the weights compute none. Look at the curve of their training, lower its learning rate or clip_norm, and "
+            "train again."
+        )
 
 
 def _score(name: str, task: Any, model: Model) -> Iterator[dict[str, Any]]:

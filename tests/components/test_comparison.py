@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from components import comparison
-from components.comparison import bootstrap, compare, holm, mcnemar
+from components.comparison import bootstrap, compare, holm, mcnemar, share_interval
 from components.measures import Measure, measures_of
 from components.modalities.text.schema import HeldOutBits
 from components.outcomes import Refused
@@ -34,6 +34,20 @@ def test_mcnemar_is_the_binomial_test_of_the_items_on_which_two_models_differ() 
     for gains, losses in [(1, 9), (12, 30), (480, 521), (2000, 1000)]:
         expected = stats.binomtest(gains, gains + losses, 0.5).pvalue
         assert mcnemar(gains, losses) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_interval_of_a_measure_of_right_and_wrong_agrees_with_its_test() -> None:
+    # By hand: 8 losses of 10 items, none gained: the share of gains is at most 1 - 0.025^(1/8) = 0.3694.
+    low, high = share_interval(0, 8)
+    assert (low, high) == pytest.approx((0.0, 1 - 0.025 ** (1 / 8)))
+    for gains, losses in [(1, 9), (12, 30), (480, 521), (2000, 1000), (0, 6), (5, 0)]:
+        found = share_interval(gains, losses)
+        expected = stats.binomtest(gains, gains + losses).proportion_ci(0.95, "exact")
+        assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
+        assert (found[0] <= 0.5 <= found[1]) == (mcnemar(gains, losses) >= comparison.LEVEL)
+    (lost,) = compare(table(is_right=[1] * 10), table(is_right=[0] * 8 + [1] * 2), {"t": (RIGHT,)}).tests
+    assert (lost.verdict, lost.gain, lost.low) == ("worse", -0.8, -0.8)
+    assert lost.high == pytest.approx(0.8 * (2 * (1 - 0.025 ** (1 / 8)) - 1))
 
 
 def test_holm_is_what_its_paper_says() -> None:
@@ -145,6 +159,15 @@ def test_an_item_that_stands_twice_is_refused() -> None:
     twice = pa.concat_tables([table(is_right=[1]), table(is_right=[0])])
     with pytest.raises(Refused, match="2 rows of 'is_right' for 1 items"):
         compare(twice, twice, {"t": (RIGHT,)})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(value: float) -> None:
+    measures = {"t": (Measure("loss", "lower"),)}
+    with pytest.raises(Refused, match=r"of the challenger give 'loss' of task 't' as (nan|inf) for 1 of 2 items.*'i1'"):
+        compare(table(loss=[1.0, 2.0]), table(loss=[1.0, value]), measures)
+    with pytest.raises(Refused, match="of the champion give"):
+        compare(table(loss=[1.0, value]), table(loss=[1.0, 2.0]), measures)
 
 
 def test_a_kind_of_task_that_declares_no_measure_is_refused_with_what_to_add() -> None:

@@ -11,6 +11,7 @@ from components.evaluate import evaluate
 from components.manifest import read_manifest, tree_hash
 from components.outcomes import Refused
 from components.paths import journal, payload
+from components.scoring import require_finite
 from tests.components.small_release import REJECTED_ID, make_project, text_of
 
 
@@ -104,6 +105,26 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
             evaluate("tiny")
     finally:
         settings.cache_clear()
+
+
+def test_weights_that_compute_no_number_get_no_scores() -> None:
+    from safetensors.torch import load_file, save_file
+
+    place = payload("pretrain", "tiny-neox") / "model.safetensors"
+    good = load_file(place)
+    save_file({name: tensor * float("nan") for name, tensor in good.items()}, place, {"format": "pt"})
+    try:
+        with pytest.raises(Refused, match="document doc-35 a likelihood of nan"):
+            evaluate("tiny-neox")
+    finally:
+        save_file(good, place, {"format": "pt"})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_an_item_whose_score_is_no_number_is_refused_in_every_modality(value: float) -> None:
+    require_finite("listening", {"item": "clip-1", "metric": "loss", "value": 0.5})
+    with pytest.raises(Refused, match=r"'listening' gives item 'clip-1' the loss (nan|-inf), expected a finite number"):
+        require_finite("listening", {"item": "clip-1", "metric": "loss", "value": value})
 
 
 def test_missing_weights_are_refused_and_nothing_is_left(project: Path, tmp_path, monkeypatch) -> None:

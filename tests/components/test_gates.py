@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 
 from components import gates, paths
+from components.card_metadata import HUB_LICENCES
 from components.comparison import Comparison, PairedTest, compare
 from components.evaluate import evaluate
 from components.gates import Candidate
+from components.licences import OPEN
 from components.manifest import MANIFEST_NAME, tree_hash
 from components.measures import Measure
 from components.package import package
@@ -85,6 +87,15 @@ def test_a_task_that_is_worse_beyond_noise_fails_unless_the_recipe_tolerates_it(
     assert found(noise, "no task worse").passed
 
 
+@pytest.mark.parametrize(("num_losses", "num_items"), [(8, 10), (6, 100), (6, 300)])
+def test_a_verdict_of_worse_fails_however_few_items_tell_it(
+    candidate: Candidate, num_losses: int, num_items: int
+) -> None:
+    test = right("spelling", [1] * num_items, [0] * num_losses + [1] * (num_items - num_losses))
+    assert test.verdict == "worse"
+    assert not found(replace(candidate, comparison=Comparison((test,))), "no task worse").passed
+
+
 def test_a_recipe_that_wants_a_better_model_fails_one_that_cannot_be_told_apart(candidate: Candidate) -> None:
     same = replace(candidate, comparison=Comparison((right("spelling", [1, 0] * 20, [1, 0] * 20),)))
     gate = found(with_keys(same, min_verdict="better"), "verdict")
@@ -93,7 +104,9 @@ def test_a_recipe_that_wants_a_better_model_fails_one_that_cannot_be_told_apart(
     assert found(with_keys(better, min_verdict="better"), "verdict").passed
 
 
-@pytest.mark.parametrize("licence", ["proprietary", "CC BY-NC-4.0", "CC-BY-NC-ND-4.0"])
+@pytest.mark.parametrize(
+    "licence", ["proprietary", "CC BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-ND-4.0", "llama2", "Gemma", "openrail", "cc"]
+)
 def test_data_that_may_not_be_released_fail_unless_a_person_has_looked_at_their_terms(
     candidate: Candidate, licence: str
 ) -> None:
@@ -110,6 +123,19 @@ def test_non_commercial_data_may_become_a_non_commercial_model(candidate: Candid
     barred = replace(candidate, version=replace(candidate.version, tags=tags))
     own = barred.recipe.model_copy(update={"licence": "CC-BY-NC-SA-4.0"})
     assert found(replace(barred, recipe=own), "data licences").passed
+
+
+def test_a_model_may_be_released_under_the_terms_that_its_parent_has(candidate: Candidate) -> None:
+    tags = {DATA_LICENCES: '["llama2", "CC0-1.0"]'}
+    barred = replace(candidate, version=replace(candidate.version, tags=tags))
+    assert not found(barred, "data licences").passed
+    own = barred.recipe.model_copy(update={"licence": "llama2"})
+    assert found(replace(barred, recipe=own), "data licences").passed
+
+
+def test_open_licences_go_by_the_words_of_the_hub_besides_versions_that_it_does_not_list() -> None:
+    versioned = {"odc-by-1.0", "odbl-1.0", "cc-by-2.1", "cc-by-sa-2.0", "cc-by-sa-2.1", "cc-by-sa-2.5"}
+    assert versioned == OPEN - HUB_LICENCES
 
 
 def test_a_licence_that_only_the_lineage_of_the_package_tells_counts_too(candidate: Candidate) -> None:
