@@ -141,8 +141,10 @@ def _corpus(state: Manifest) -> list[str]:
     origin = ", ".join(f"`{path}` (SHA-256 {short(content)})" for path, content in sorted(state.parents.items()))
     parts = [f"`{state.name}` was read from {origin}."]
     licences, rejects = merged(state.details.get("licences", {})), state.details.get("rejects", {})
-    if len(licences) > 1:
+    if licences:
         parts.append(table(("Licence of records", "Records"), _ranked(licences)))
+    if sources := state.details.get("sources"):
+        parts.append(table(("Source of records", "Records"), _ranked(sources)))
     if rejects:
         parts.append(table(("Left out because", "Rows"), _ranked(rejects)[:12]))
     return parts
@@ -217,14 +219,24 @@ def _recipe(release: Release) -> str:
     return f"<details><summary>The whole recipe, with its defaults</summary>\n\n{fenced(text, 'yaml')}\n\n</details>"
 
 
+def _warning(release: Release) -> str:
+    """What whoever holds a package that may not be released must know first."""
+    if not release.lineage.obstacles:
+        return ""
+    reasons = "\n".join(f"> - {reason}" for reason in release.lineage.obstacles)
+    return f"> **Not for release** (releasable: false), for the licences of what it was made from:\n>\n{reasons}"
+
+
 def _provenance(release: Release) -> str:
     states = release.lineage.states[:-1]
     rows = [(state.verb, f"`{state.name}`", short(state.payload_hash), state.licence) for state in states]
     raw = [("raw data", f"`{row.path}`", short(row.content_hash), "") for row in release.lineage.inputs]
     met = ", ".join(release.lineage.licences())
+    vouched = ", ".join(release.lineage.vouched)
+    word = f" That {vouched} allow a release is the word of a person, not of their names." if vouched else ""
     return "\n\n".join(
         [
-            f"The weights are released under {release.recipe.licence}. Licences met on the way: {met}.",
+            f"The weights are released under {release.recipe.licence}. Licences met on the way: {met}.{word}",
             f"Everything this model was made from, by the SHA-256 of its content (in full in `{LINEAGE_NAME}`):",
             table(("Stage", "Name", "SHA-256", "Licence"), raw + rows),
             fenced(mermaid(release.lineage), "mermaid"),
@@ -246,6 +258,7 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
         metadata(release, layout),
         f"# {package.title}",
         package.summary,
+        _warning(release),
         _network(release),
         "## Use",
         fenced(program, "python"),

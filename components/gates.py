@@ -12,7 +12,8 @@ import yaml
 
 from components.card import CARD_NAME, LINEAGE_NAME, OWN_NAMES
 from components.comparison import Comparison, PairedTest
-from components.licences import allows_release, plain
+from components.licences import RECIPE_KEY, obstacle
+from components.lineage import Lineage, from_rows
 from components.loadback import load_back
 from components.manifest import MANIFEST_NAME, tree_hash
 from components.outcomes import Refused
@@ -108,27 +109,24 @@ def _verdict(candidate: Candidate) -> tuple[bool, str]:
 
 
 def _licences(candidate: Candidate) -> tuple[bool, str]:
-    allowed = {plain(each) for each in candidate.recipe.promote.allowed_licences}
+    lineages = _lineages(candidate)
+    if stated := [reason for lineage in lineages for reason in lineage.obstacles or ()]:
+        return False, f"packaged as releasable: false: {'; '.join(dict.fromkeys(stated))}"
     own = candidate.recipe.licence
-    found = sorted(set(_licences_of(candidate)))
-    barred = [each for each in found if plain(each) not in allowed and not allows_release(each, own)]
-    if barred:
+    told: list[str] = json.loads(candidate.version.tags.get(DATA_LICENCES, "[]"))
+    found = sorted(set(told).union(*(lineage.made_from().licences() for lineage in lineages)))
+    vouched = [*candidate.recipe.package.allowed_licences, *(each for row in lineages for each in row.vouched)]
+    if barred := [each for each in found if obstacle(each, own, vouched)]:
         return False, (
-            f"made from data under {', '.join(barred)}, which may not allow a release under "
-            f"{candidate.recipe.licence}. If their terms do, name them under promote.allowed_licences"
+            f"made from data under {', '.join(barred)}, which may not allow a release under {own}. If their terms do, "
+            f"name them under {RECIPE_KEY} and package it again"
         )
-    return True, f"{', '.join(found) or 'no data licence recorded'} allow a release under {candidate.recipe.licence}"
+    return True, f"{', '.join(found) or 'no data licence recorded'} allow a release under {own}"
 
 
-def _licences_of(candidate: Candidate) -> list[str]:
-    """As the registry was told, and as the package's lineage tells."""
-    known: list[str] = json.loads(candidate.version.tags.get(DATA_LICENCES, "[]"))
-    for layout in candidate.layouts:
-        place = layout / LINEAGE_NAME
-        if place.is_file():
-            rows = json.loads(place.read_text(encoding="utf-8"))["states"]
-            known += [row["licence"] for row in rows if row.get("licence")]
-    return known
+def _lineages(candidate: Candidate) -> list[Lineage]:
+    places = [layout / LINEAGE_NAME for layout in candidate.layouts]
+    return [from_rows(json.loads(place.read_text(encoding="utf-8"))) for place in places if place.is_file()]
 
 
 def _card(candidate: Candidate) -> tuple[bool, str]:

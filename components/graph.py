@@ -265,11 +265,19 @@ class _Builder:
             if not manifest.startswith(paths.state(*trained[0]).as_posix() + "/"):
                 deps.append(manifest)
         params += self._read_by(ancestors, without=self.library.path("recipe", name).as_posix())
-        return self._stage("package", name, deps, params, trained + nodes, mine)
+        stage = self._stage("package", name, deps, params, trained + nodes, mine)
+        # No other verb reads it, so a word on the terms of data makes no more stale than the verdict on the release.
+        silent = [f"{each}.releasable" for verb, each in ancestors if verb == "ingest" and not self._says(each)]
+        return replace(stage, defaults=tuple(silent))
+
+    def _says(self, corpus: str) -> bool:
+        return self.library.read("corpus", corpus).releasable is not None
 
     def _read_by(self, nodes: list[Node], without: str) -> list[tuple[str, tuple[str, ...]]]:
         """What stages read of the recipes, a row a file: the lineage in the package tells the hash of it."""
         rows = [row for node in nodes for row in self.stages[node].params if row[0].endswith(".yaml")]
+        said = [each for verb, each in nodes if verb == "ingest" and self._says(each)]
+        rows += [(self.library.path("corpus", each).as_posix(), ("releasable",)) for each in said]
         found: dict[str, list[str]] = {file: [] for file, _ in rows if file != without}
         for file in found:
             read = [keys for each, keys in rows if each == file]

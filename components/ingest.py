@@ -28,6 +28,7 @@ REVISION = 1
 DUPLICATE = "duplicate of an earlier document"
 REPORT_NAME = "report.json"
 REJECTS_NAME = "rejects.parquet"
+MAX_SOURCES = 40
 NUM_EXAMPLES = 3
 """Places that a report names for each reason."""
 ROWS_BETWEEN_WORDS = 500
@@ -65,6 +66,8 @@ def ingest(name: str) -> None:
         manifest.counts = tally.counts()
         manifest.details = {"columns": {key: column.modality for key, column in corpus.columns.items()}}
         manifest.details["licences"] = dict(sorted(tally.licences.items()))
+        if len(tally.origins) <= MAX_SOURCES:  # more are addresses of single pages
+            manifest.details["sources"] = dict(sorted(tally.origins.items()))
         manifest.details["rejects"] = dict(sorted(tally.rejects.items()))
     journal = Journal("ingest", name)
     journal.parameters(corpus.model_dump(mode="json"))
@@ -82,6 +85,8 @@ class Tally:
     num_rows: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
+    origins: Counter[str] = field(default_factory=Counter)
+    """Where records come from, as long as these are a few."""
     rejects: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -94,6 +99,8 @@ class Tally:
         self._count(file)["records"] += 1
         self.splits[record["split"]] += 1
         self.licences[record["licence"]] += 1
+        if len(self.origins) <= MAX_SOURCES:
+            self.origins[record["source"]] += 1
 
     def reject(self, reason: str, file: Path, row: sources.Row) -> str:
         """Count a row that did not; the reason comes back."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,10 +36,28 @@ class Lineage:
     """What no stage made, sorted by path."""
     sections: dict[Node, dict[str, str]] = field(default_factory=dict)
     """State -> file of a recipe -> hash of the keys that its verb reads there; see `components.sections`."""
+    obstacles: tuple[str, ...] | None = None
+    """Why the model may not be released, by the licences of its data; None if nobody has judged, see
+    `components.licences`."""
+    vouched: tuple[str, ...] = ()
+    """Licences that allow a release because a person says so, whatever their names tell."""
 
     def of(self, verb: str) -> list[Manifest]:
         """The states that a verb left, in order."""
         return [state for state in self.states if state.verb == verb]
+
+    def made_from(self) -> "Lineage":
+        """Without what the last state was only scored on."""
+        made = {(state.verb, state.name): state for state in self.states}
+        found: set[Node] = set()
+        open_nodes = list(made)[-1:]
+        while open_nodes:
+            node = open_nodes.pop()
+            if node not in found:
+                found.add(node)
+                parents = {state_of(path) for path in made[node].parents}
+                open_nodes += [each for each in parents if each in made and each[0] != "evaluate"]
+        return replace(self, states=tuple(made[node] for node in made if node in found))
 
     def licences(self) -> list[str]:
         """Every licence on the way, of states and of single records, sorted; those spelt alike once."""
@@ -48,7 +66,7 @@ class Lineage:
         )
         return sorted(set(spellings(met - {""}).values()))
 
-    def as_rows(self) -> dict[str, list[dict[str, Any]]]:
+    def as_rows(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         states = [
             {
@@ -56,6 +74,7 @@ class Lineage:
                 "name": state.name,
                 "payload_hash": state.payload_hash,
                 "licence": state.licence,
+                **({"licences": state.details["licences"]} if state.details.get("licences") else {}),
                 "revisions": state.revisions,
                 "counts": state.counts,
                 "parents": state.parents,
@@ -63,7 +82,11 @@ class Lineage:
             }
             for state in self.states
         ]
-        return {"states": states, "inputs": [vars(row) for row in self.inputs]}
+        rows: dict[str, Any] = {"states": states, "inputs": [vars(row) for row in self.inputs]}
+        if self.obstacles is not None:
+            verdict = {"releasable": not self.obstacles, "obstacles": list(self.obstacles)}
+            rows["release"] = verdict | {"vouched": list(self.vouched)}
+        return rows
 
 
 def nearest_parents(lineage: Lineage) -> dict[Node, list[Node]]:
@@ -183,20 +206,30 @@ def read_lineage(folder: Path) -> Lineage:
     path = places[0] / LINEAGE_NAME
     try:
         rows: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        states = tuple(_state(row) for row in rows["states"])
-        inputs = tuple(Input(**row) for row in rows["inputs"])
-        sections = {(row["verb"], row["name"]): row.get("sections", {}) for row in rows["states"]}
+        lineage = from_rows(rows)
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{path} is no lineage ({type(error).__name__}: {error}). Download the folder again.") from error
-    lineage = Lineage(states, inputs, sections)
     if problem := _disagreement(rows, lineage, places[0]):
         raise Refused(f"{path} was changed after it was made: {problem}. Do not trust the folder: get it again.")
     return lineage
 
 
+def from_rows(rows: dict[str, Any]) -> Lineage:
+    """What `Lineage.as_rows` gave, read back and believed."""
+    release = rows.get("release")
+    return Lineage(
+        tuple(_state(row) for row in rows["states"]),
+        tuple(Input(**row) for row in rows["inputs"]),
+        {(row["verb"], row["name"]): row.get("sections", {}) for row in rows["states"]},
+        None if release is None else tuple(release["obstacles"]),
+        () if release is None else tuple(release["vouched"]),
+    )
+
+
 def _state(row: dict[str, Any]) -> Manifest:
     known = ("verb", "name", "revisions", "parents", "counts", "licence", "payload_hash")
-    return Manifest(**{key: row[key] for key in known})
+    details = {"licences": row["licences"]} if row.get("licences") else {}
+    return Manifest(**{key: row[key] for key in known}, details=details)
 
 
 def _files(folder: Path) -> list[Path]:

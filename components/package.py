@@ -15,6 +15,7 @@ from components.card import CARD_NAME, OWN_NAMES, Release, write_card
 from components.cost import cost_of, total_flops, training_of
 from components.curve import loss_curve
 from components.journal import Journal
+from components.licences import inherited, judged
 from components.lineage import Lineage, lineage_from
 from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
@@ -26,7 +27,7 @@ from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
-REVISION = 2
+REVISION = 3
 
 
 def package(name: str) -> None:
@@ -68,7 +69,8 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         licence=recipe.licence,
         details={"layouts": list(recipe.package.layouts)},
     )
-    lineage = replace(lineage_from(manifest), sections=section_hashes(library, name))
+    lineage = _judged(library, recipe, replace(lineage_from(manifest), sections=section_hashes(library, name)))
+    manifest.details |= {"releasable": not lineage.obstacles, "obstacles": list(lineage.obstacles or ())}
     weights, encoder_folder = paths.payload(*trained), paths.payload("fit", recipe.encoder)
     network = part_of(recipe.family, "convert").load(weights)
     encoder = modality(part_of(recipe.family, "schema").MODALITY).open_encoder(encoder_folder)
@@ -102,6 +104,11 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         manifest.counts = {"num_parameters": release.num_parameters, "num_bytes": _num_bytes(folder)}
         journal.metrics(0, **manifest.counts)
         journal.note(CARD_NAME, (folder / recipe.package.layouts[0] / CARD_NAME).read_text(encoding="utf-8"))
+
+
+def _judged(library: Library, recipe: Recipe, lineage: Lineage) -> Lineage:
+    corpora = {state.name: library.read("corpus", state.name) for state in lineage.made_from().of("ingest")}
+    return judged(lineage, recipe.licence, recipe.package.allowed_licences, corpora)
 
 
 def _check_published(recipe: Recipe) -> list[str]:
@@ -189,7 +196,7 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
         name=name,
         revisions={__name__: REVISION, FAMILIES[recipe.family]: import_module(FAMILIES[recipe.family]).REVISION},
         licence=recipe.licence,
-        details={"layouts": [recipe.layout], "source": recipe.source},
+        details={"layouts": [recipe.layout], "source": recipe.source, "obstacles": inherited(source)},
     )
     how, convert = part_of(recipe.family, "release"), part_of(recipe.family, "convert")
     with writing(manifest) as folder:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components import folders, hub, paths, registry, tracking
+from components.licences import require_releasable
 from components.loadback import gap_between
 from components.manifest import MANIFEST_NAME, read_manifest, tree_hash
 from components.outcomes import Refused
@@ -77,9 +78,9 @@ def publish(name: str, say: Say = print, version: str = "", to: str | Path | Non
         The receipt, also left at `artifacts/published/<recipe>.json` unless `to` is given.
 
     Raises:
-        Refused: the recipe names no place, there is no such version or the registry does not answer, there is no token,
-            the repository holds what somebody else has put there, or the Hub does not accept the version or returns it
-            otherwise. Then `main` is what it was; the message says what holds.
+        Refused: the recipe names no place, there is no such version or the registry does not answer, the licences of
+            its data forbid a release, there is no token, the repository holds what somebody else has put there, or the
+            Hub does not accept the version or returns it otherwise. Then `main` is what it was; the message says so.
         components.hub.Unfinished: the Hub does not answer, or fails; trying again goes on from what has arrived.
     """
     recipe, section = _own(name)
@@ -169,6 +170,7 @@ def _chosen(name: str, recipe: Any, version: str) -> Iterator[Chosen]:
                 f"Version {found.version} of '{name}' has no layout '{layout.name}', which the recipe names first, so "
                 f"nothing can be published. Run: hiraku package {name}, then hiraku register {name}"
             )
+        require_releasable(name, layout)
         yield Chosen(name, recipe, found.version, found.content_hash, layout, files)
 
 

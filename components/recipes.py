@@ -76,6 +76,9 @@ class Corpus(Strict):
     """More rejects than this share of all rows refuse the corpus: the raw data or the filters are wrong."""
     allowed_licences: list[str] = []
     """Licences a record may carry besides the corpus's own; anything else fails validation."""
+    releasable: bool | None = None
+    """Whether models made from it may be released, where the names of licences do not tell (`components.licences`):
+    false forbids it, true is the word of a person who has read the terms. Without it, unknown names forbid."""
     expected_gigabytes: float | None = Field(default=None, gt=0)
     """About how much text there is, in 10^9 bytes and not compressed; only `hiraku doctor` reads it, to plan."""
 

@@ -59,7 +59,7 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
 def _data_licences(package: Manifest) -> list[str]:
     """The licences of all that a package was made from, as far as its ancestors still lie here as they were then."""
     try:
-        return lineage_from(package).licences()
+        return lineage_from(package).made_from().licences()
     except Refused:
         return []
 

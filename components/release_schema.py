@@ -48,6 +48,9 @@ class Package(Strict):
     """What the recipe starts from, by its name on the Hub."""
     licence_link: str | None = None
     """Where the text of a licence stands that the Hub does not know by its name."""
+    allowed_licences: list[str] = []
+    """Licences of data under which this model may be released, besides those that allow it by their names: the word of
+    a person who has read their terms."""
     published_scores: list[PublishedScore] = []
     """Scores of the model that the recipe re-creates, shown beside our own."""
     generation: dict[str, Any] = {}
@@ -135,8 +138,6 @@ class Promote(Strict):
     """Task -> how much worse its measure may be, in the measure's units; 0 for tasks that are not named."""
     max_megabytes: float | None = Field(default=None, gt=0)
     """The largest package, in 10^6 bytes."""
-    allowed_licences: list[str] = []
-    """Licences of data under which this model may be released, besides those that allow it by themselves."""
     card_sections: list[str] = [
         "Use",
         "Training data",

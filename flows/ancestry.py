@@ -137,6 +137,10 @@ def show(origin: Origin, console: Console) -> None:
     parents = ", ".join(trained) or "none: it began with random weights"
     root.add(f"[dim]models it starts from[/]  {escape(parents)}")
     root.add(f"[dim]licences[/]  {escape(', '.join(lineage.licences()))}")
+    if lineage.obstacles:
+        barred = root.add("[dim]may not be released[/]")
+        for reason in lineage.obstacles:
+            barred.add(escape(reason))
     console.print(root, soft_wrap=True)
 
 

@@ -153,7 +153,8 @@ def test_a_published_folder_alone_tells_its_lineage_and_its_card_draws_it(projec
         shutil.rmtree(gone)
     lineage = read_lineage(alone)
     assert [(each.path, each.content_hash) for each in lineage.inputs] == [("data/town.txt", raw)]
-    assert lineage.licences() == ["CC-BY-SA-4.0", "CC0-1.0"]
+    assert lineage.licences() == ["CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0"]
+    assert lineage.obstacles == ()
     assert lineage.sections == before
     assert set(lineage.sections["pretrain", "tiny"]) == {"recipes/tiny.yaml"}
     assert set(lineage.sections["ingest", "town"]) == {"recipes/corpora/town.yaml"}

@@ -9,6 +9,7 @@ import torch
 
 from components import paths, registry
 from components import publish as publish_module
+from components.lineage import Lineage, write_lineage
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 from components.publish import publish, restore
@@ -144,6 +145,7 @@ def test_a_version_that_does_not_load_in_a_fresh_process_is_refused_before_main_
     with writing(Manifest("package", RECIPE, {"components.package": 1})) as folder:
         (folder / "transformers").mkdir()
         (folder / "transformers" / "config.json").write_text('{"model_type": "gpt2"}')
+        write_lineage(Lineage((Manifest("package", RECIPE, {}),), (), obstacles=()), folder / "transformers", ())
     register_here()
     with pytest.raises(Refused, match=r"does not load in a fresh process.*main of hiraku/tiny is as it was"):
         publish(RECIPE, quiet)

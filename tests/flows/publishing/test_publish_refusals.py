@@ -10,14 +10,23 @@ import pytest
 import yaml
 
 from components import hub as client
+from components import package as package_module
 from components import paths
 from components.hub import Unfinished
-from components.manifest import Manifest, writing
+from components.manifest import Manifest, read_manifest, writing
 from components.outcomes import Refused
 from components.publish import publish, restore
 from tests.flows.hub_server import READ_TOKEN, TOKEN
 from tests.flows.hub_store import Hub
-from tests.flows.publishing.releases import RECIPE, REPOSITORY, assert_nothing_there, files_of, quiet
+from tests.flows.publishing.releases import (
+    RECIPE,
+    REPOSITORY,
+    assert_nothing_there,
+    files_of,
+    loaded_here,
+    quiet,
+    register_here,
+)
 
 # ---- what must not be touched ----------------------------------------------------------------------------------------
 
@@ -69,6 +78,33 @@ def test_whoever_commits_while_we_look_is_not_written_over(hub: Hub) -> None:
         publish(RECIPE, commit)
     assert hub.files(REPOSITORY) == {"README.md": b"theirs"}
     assert hub.repositories[REPOSITORY].tags == {}
+
+
+# ---- licences --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_made_from_one_non_commercial_record_is_packaged_as_not_releasable_and_not_published(
+    hub: Hub, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(package_module, "load_back", loaded_here)
+    place = paths.state("ingest", "town") / "manifest.json"
+    manifest = json.loads(place.read_text(encoding="utf-8"))
+    manifest["details"]["licences"]["CC BY-NC-SA 4.0"] = 1
+    place.write_text(json.dumps(manifest), encoding="utf-8")
+    package_module.package(RECIPE)
+    reason = "1 record of corpus 'town' under CC BY-NC-SA 4.0, which forbids commercial use"
+    details = read_manifest("package", RECIPE).details
+    assert (details["releasable"], details["obstacles"]) == (False, [reason])
+    card = (paths.layout(RECIPE, "transformers") / "README.md").read_text(encoding="utf-8")
+    assert "**Not for release** (releasable: false)" in card
+    assert f"> - {reason}" in card
+    assert "| CC BY-NC-SA 4.0 | 1 |" in card
+    register_here()
+    for to in (None, tmp_path / "folder"):
+        with pytest.raises(Refused, match=r"may not be released(?s:.*)corpus 'town' under CC BY-NC-SA 4\.0"):
+            publish(RECIPE, quiet, to=to)
+    assert hub.calls == []
+    assert not (tmp_path / "folder").exists()
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------------
