@@ -6,7 +6,12 @@ A corpus whose YAML names a generator can be made again on a fresh clone, offlin
 from collections.abc import Callable
 from pathlib import Path
 
+from components.generators.instructions import write_instructions
+from components.generators.judging import quality
 from components.generators.world import write_world
 
-GENERATORS: dict[str, Callable[[Path], None]] = {"world": write_world}
+GENERATORS: dict[str, Callable[[Path], None]] = {"world": write_world, "instructions": write_instructions}
 """Name in a corpus YAML -> function that writes all its files below the folder of raw data it is given."""
+
+JUDGES: dict[str, Callable[[str, str], float]] = {"world": quality}
+"""Name in a task's YAML -> rules of a good answer: (prompt, answer) -> 0 to 1; see `judging`."""

@@ -12,6 +12,11 @@ T = TypeVar("T")
 _CHOICE = re.compile(r"\[([^|\]]*)\|([^\]]*)\]")
 
 
+def styled(text: str, polite: bool) -> str:
+    """A text written for both styles in one of them."""
+    return _CHOICE.sub(r"\2" if polite else r"\1", text)
+
+
 class Page:
     """A document of the demo world.
 
@@ -27,7 +32,7 @@ class Page:
 
     def say(self, *variants: str) -> None:
         """Add one of the variants, each one or more whole sentences."""
-        self.sentences.append(_CHOICE.sub(r"\2" if self.polite else r"\1", self.pick(variants)))
+        self.sentences.append(styled(self.pick(variants), self.polite))
 
     def maybe(self, percent: int, *variants: str) -> None:
         """Add one of the variants in so many of a hundred cases."""

@@ -86,7 +86,9 @@ def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text."""
-    from components.modalities.text import comparing, scoring
+    from components.modalities.text import answering, comparing, scoring
 
+    if isinstance(task, schema.Answering):
+        return answering.score(task, model, read, tell)  # type: ignore[arg-type]
     own = comparing if isinstance(task, schema.PreferenceAccuracy) else scoring
     return own.score(task, model, read, tell)

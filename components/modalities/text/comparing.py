@@ -43,13 +43,16 @@ def score(
             "recipe's key 'encoder', or take the task out of 'evaluate.tasks'."
         )
     longest = int(model.network.config.max_position_embeddings)
-    rows = first_by_hash(read(task.corpus, [task.column], splits={task.split}), task.max_pairs)
+    rows = first_by_hash(
+        _of_sources(task, read(task.corpus, [task.column, "source"], splits={task.split})), task.max_pairs
+    )
     encoded = encoder.encode([row[task.column] for row in rows])
     pairs = [(row["id"], ids) for row, ids in zip(rows, encoded, strict=True) if _length(ids) <= longest]
     if not pairs:
         raise Refused(
-            f"Split '{task.split}' of corpus '{task.corpus}' has {len(rows)} accepted pairs, none of at most the "
-            f"network's {longest} tokens. Raise 'splits.{task.split}' in the corpus, or lower its filters.max_chars."
+            f"Split '{task.split}' of corpus '{task.corpus}' has {len(rows)} accepted pairs of these sources, "
+            f"none of at most the network's {longest} tokens. Raise 'splits.{task.split}' in the corpus, lower its "
+            "filters.max_chars, or change the task's 'sources'."
         )
     accuracies: dict[str, list[float]] = {group: [] for group in GROUPS}
     margins = []
@@ -67,14 +70,23 @@ def score(
             yield {"item": item, "metric": "accuracy", "value": accuracy}
             yield {"item": item, "metric": "margin", "value": margin}
         tell(start + len(part), len(pairs))
+    for metric, value in _totals(accuracies, margins).items():
+        yield {"item": None, "metric": metric, "value": float(value)}
+    yield {"item": None, "metric": "num_left_out", "value": float(len(rows) - len(pairs))}
+
+
+def _totals(accuracies: dict[str, list[float]], margins: list[float]) -> dict[str, Any]:
+    """Means over all pairs, and by group."""
     everything = [each for group in GROUPS for each in accuracies[group]]
-    totals: dict[str, Any] = {"accuracy": np.mean(everything), "margin": np.mean(margins), "num_pairs": len(pairs)}
-    totals["num_left_out"] = len(rows) - len(pairs)
+    totals: dict[str, Any] = {"accuracy": np.mean(everything), "margin": np.mean(margins), "num_pairs": len(margins)}
     for group, found in accuracies.items():
         if found:
             totals |= {f"accuracy_{group}": np.mean(found), f"num_{group}": len(found)}
-    for metric, value in totals.items():
-        yield {"item": None, "metric": metric, "value": float(value)}
+    return totals
+
+
+def _of_sources(task: PreferenceAccuracy, rows: Iterable[Any]) -> Iterator[Any]:
+    return (row for row in rows if not task.sources or row["source"] in task.sources)
 
 
 def _length(ids: np.ndarray) -> int:

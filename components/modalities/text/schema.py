@@ -2,8 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from components.generators import JUDGES
 from components.measures import Measure
 from models.schema import CorpusRef, EncoderRef, Strict
 
@@ -163,8 +164,83 @@ class PreferenceAccuracy(Strict):
     corpus: CorpusRef
     column: str = "preference"
     split: Literal["valid", "test"] = "test"
+    sources: list[str] = []
+    """Only pairs whose record's source is one of these; empty takes all."""
     max_pairs: int | None = Field(default=None, ge=1)
     """A sample of so many, chosen by the hash of their ids; None takes all."""
 
 
-TASKS = {"held-out-bits": HeldOutBits, "preference-accuracy": PreferenceAccuracy}
+class FewShot(Strict):
+    """How a model without a prompt format is asked: the best of these on the valid split."""
+
+    numbers: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 4], min_length=1)
+    """Examples before the question; those that have no room in the network's context are left out, the first ones."""
+    formats: list[str] = Field(
+        default=[
+            "質問: {prompt}\n答え: {response}\n",
+            "「{prompt}」と聞かれて、「{response}」と答えました。",
+            "{prompt}{response}",
+        ],
+        min_length=1,
+    )
+    """How an example is written. An answer ends before the first character that stands after `{response}`; where none
+    stands there, after the first `sentence_end`."""
+    sentence_end: str = "。"
+    max_valid_items: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def formats_have_places(self) -> "FewShot":
+        """Question and answer must stand somewhere."""
+        for each in self.formats:
+            if not 0 <= each.find("{prompt}") < each.find("{response}"):
+                raise ValueError(f"a format has {{prompt}} and, after it, {{response}}: {each!r}")
+        return self
+
+
+class Answering(Strict):
+    """Questions that a model answers."""
+
+    modality: Literal["text"] = "text"
+    corpus: CorpusRef
+    column: str = "conversation"
+    split: Literal["valid", "test"] = "test"
+    max_items: int | None = Field(default=None, ge=1)
+    """A sample of so many, chosen by the hash of their ids; None takes all."""
+    max_new_tokens: int = Field(default=40, ge=1)
+    """An answer has no more; a question that leaves no room for so many is left out."""
+    few_shot: FewShot = FewShot()
+
+
+class ExactMatch(Answering):
+    """How often a model's most likely answer is the corpus's own; one row per question."""
+
+    MEASURES: ClassVar = (Measure("exact_match", "higher"),)
+    kind: Literal["exact-match"]
+
+
+class GeneratedQuality(Answering):
+    """How good answers are by rules that nobody learnt; one row per question."""
+
+    MEASURES: ClassVar = (Measure("quality", "higher"),)
+    kind: Literal["generated-quality"]
+    judge: str
+    """Of `components.generators.JUDGES`: the world whose rules they are."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Answers are sampled at this temperature; 0 takes the most likely one."""
+    seed: int = 0
+
+    @field_validator("judge")
+    @classmethod
+    def is_known(cls, judge: str) -> str:
+        """A judge is a row of a table."""
+        if judge not in JUDGES:
+            raise ValueError(f"no such judge; known are {', '.join(JUDGES)}")
+        return judge
+
+
+TASKS = {
+    "held-out-bits": HeldOutBits,
+    "preference-accuracy": PreferenceAccuracy,
+    "exact-match": ExactMatch,
+    "generated-quality": GeneratedQuality,
+}
