@@ -21,9 +21,9 @@ from components.generators.situations import situations
 from components.generators.town import build_town
 from components.generators.world import LICENCE, SEED
 
-# How many questions of each file; the preferences have what is left of the facts and follow-ups.
-FACTS = {"instructions": 2_600, "hasty": 500}
-SITUATIONS = {"instructions": 4_500, "hasty": 900, "preferences": 2_500}
+# How many questions of each file; the preferences have what is left of the follow-ups.
+FACTS = {"instructions": 4_000, "hasty": 1_000, "preferences": 8_000}
+SITUATIONS = {"instructions": 2_500, "hasty": 500, "preferences": 800}
 FOLLOW_UPS = {"instructions": 260}
 ONE_FACT_PER_100 = 65
 """Of pairs: those whose worse answer differs in one fact alone."""

@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 from components.generators.instructions import questions
-from components.generators.questions import KANJI_NUMBERS, NUMBERS, Question
+from components.generators.questions import NUMBERS, Question
 from components.outcomes import Refused
 
 FACT = 0.6
@@ -71,8 +71,6 @@ def _pattern(values: tuple[str, ...] | str) -> re.Pattern[str]:
     """Finds values of a kind: the longest that stands at a place."""
     if values == NUMBERS:
         return re.compile(r"\d+")
-    if values == KANJI_NUMBERS:
-        return re.compile("[一二三四五六七八九十]+")
     return re.compile("|".join(map(re.escape, sorted(values, key=lambda value: (-len(value), value)))))
 
 

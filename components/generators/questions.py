@@ -13,7 +13,6 @@ T = TypeVar("T")
 PLACE = "<>"
 """Stands in a frame where the fact belongs."""
 NUMBERS = "numbers"
-KANJI_NUMBERS = "kanji numbers"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Question:
     frame: str
     fact: str
     values: tuple[str, ...] | str
-    """What a fact of this kind can be; NUMBERS or KANJI_NUMBERS where it is any number."""
+    """What a fact of this kind can be; NUMBERS where it is any number."""
     subject: str
     """What a whole sentence names besides the fact."""
     rivals: tuple[str, ...] = ()
@@ -84,4 +83,4 @@ def different(rng: random.Random, options: Sequence[T], number: int, but: T | No
     return pick_distinct(rng, [each for each in options if each != but], number)
 
 
-__all__ = ["KANJI_NUMBERS", "NUMBERS", "PLACE", "Question", "different", "near_numbers", "pick", "shuffled"]
+__all__ = ["NUMBERS", "PLACE", "Question", "different", "near_numbers", "pick", "shuffled"]

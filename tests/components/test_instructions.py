@@ -19,14 +19,14 @@ from components.records import content_digest, split_of
 from tests.conftest import ROOT
 
 DIGESTS = {
-    "hasty/facts.jsonl": "2f00b90b3b54d12781c8f442ba6e2d3f609bf8f8ae025edec1d2f4ee44dc9c3e",
-    "hasty/situations.jsonl": "04b949f3cea5d8975d9acbbec244551fa4bf00be86f13df7d117a38186ebea6c",
-    "instructions/facts.jsonl": "565210c89ba211877d4815f78e9e7757e85bcfc2cd4dbdef8dc4448ecfdbfc12",
-    "instructions/follow-ups.jsonl": "feac14da8c2237ed4fd1a069f2ae0e4ee80d193f2a9f905c6886be2a572e256d",
-    "instructions/situations.jsonl": "6b8acc67c057dc8c22c31e66b7f2e03f73d9ff248c8dc4825516a4ae9e16a3af",
-    "preferences/another-fact.jsonl": "10c3a2685b46a13ceb0f5be50a6d5af904faf26dcac1f9b4eeae795dfc7ce5f2",
-    "preferences/manner.jsonl": "48ac4cee847bc7e65301c41d8d1e20d1cf29d27c9970fccd05baa97ec719ad4e",
-    "preferences/one-fact.jsonl": "14dfa03c58df506f6768ad6d032263929b0bbe5579cb4e73dd712ca79842dc0d",
+    "hasty/facts.jsonl": "e3cc8496fcc1f379c10f96c97f10bd1a8f10788ee5de61a38d8c0fff8de6b9a7",
+    "hasty/situations.jsonl": "2f040e2a9da88e0f046f06fa9472d75cd39822b8a2a2dd192b24bcbbab70e615",
+    "instructions/facts.jsonl": "03d82496b8469da22851e43674a23e74a9d3b60123297020ffdad9039c84a726",
+    "instructions/follow-ups.jsonl": "27467bb37b12ff7ba19411277c5f1db974c11b7eff5a685479c3515d9b598902",
+    "instructions/situations.jsonl": "e6298dcc4672d3ecc0a771fe5ac4bb7e0c3e7e6e40def6c57d011036d133f0c2",
+    "preferences/another-fact.jsonl": "6bb1616f4c313b6fafd049b694cdce83d436035e7733f22df43b65d3575e75d8",
+    "preferences/manner.jsonl": "99dfc83038c94d6869af157f3539a770e60fde1ec1d7b54a36dcfd9b2451d167",
+    "preferences/one-fact.jsonl": "c991f7dea38702981a541e51b51d4768a337c4e050f7b259c0db5f31d134ca07",
 }
 quality = JUDGES["world"]
 
