@@ -140,6 +140,13 @@ def _corpus(state: Manifest) -> list[str]:
     """Where one corpus comes from, the licences of its records, and what was left out of it."""
     origin = ", ".join(f"`{path}` (SHA-256 {short(content)})" for path, content in sorted(state.parents.items()))
     parts = [f"`{state.name}` was read from {origin}."]
+    if made := state.details.get("translation"):
+        engine = ", ".join(f"{key} {value}" for key, value in made["engine"].items())
+        doubtful = sum(made["suspicious"].values())
+        parts.append(
+            f"It is `{made['corpus']}` translated by a machine ({engine}): {number(made['pairs'])} texts, "
+            f"{number(doubtful)} marks of doubt in them (too long, too short, copied or repeated)."
+        )
     licences, rejects = merged(state.details.get("licences", {})), state.details.get("rejects", {})
     if licences:
         parts.append(table(("Licence of records", "Records"), _ranked(licences)))

@@ -21,6 +21,8 @@ from components.outcomes import Refused
 from components.progress import Progress
 from components.recipes import Corpus, Library
 from components.records import SPLITS, RecordWriter, TableWriter, content_digest, split_of, text_schema
+from components.translating import ORIGINAL, Translation
+from components.translators.schema import Translated
 from components.wording import one_line
 
 REVISION = 1
@@ -44,27 +46,25 @@ def ingest(name: str) -> None:
     corpus: Corpus = Library().read("corpus", name)
     shutil.rmtree(paths.outcome_folder("ingest", name), ignore_errors=True)
     started = time.monotonic()
-    files = sources.locate(name, corpus.source)
-    _check_room(name, files)
-    keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
-    sources.check_heads(name, files, corpus.source.format, keys)
+    origin = Translation(name, corpus) if isinstance(corpus.source, Translated) else RawFiles(name, corpus)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
         verb="ingest",
         name=name,
         revisions={__name__: REVISION, **{part.__name__: part.REVISION for part in parts.values()}},  # type: ignore[attr-defined]
-        parents={(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in corpus.source.paths},
+        parents=origin.parents,
         licence=corpus.licence,
     )
     with writing(manifest) as folder:
-        tally = _read_all(name, corpus, files, folder)
+        tally = _read_all(name, corpus, origin, folder)
         try:
-            _judge(name, corpus, tally)
+            _judge(name, corpus, origin, tally)
         except Refused:
             _keep_rejects(name, folder)
             raise
         manifest.counts = tally.counts()
         manifest.details = {"columns": {key: column.modality for key, column in corpus.columns.items()}}
+        manifest.details |= origin.details()
         manifest.details["licences"] = dict(sorted(tally.licences.items()))
         if len(tally.origins) <= MAX_SOURCES:  # more are addresses of single pages
             manifest.details["sources"] = dict(sorted(tally.origins.items()))
@@ -75,7 +75,52 @@ def ingest(name: str) -> None:
     journal.metrics(0, seconds=seconds, rows_per_second=tally.num_rows / max(seconds, 1e-9), **tally.counts())
 
 
+# ---- where rows come from --------------------------------------------------------------------------------------------
+
+
+class RawFiles:
+    """The rows of files below `data/`.
+
+    Args:
+        name: the corpus.
+        corpus: its section.
+
+    Raises:
+        Refused: a file is missing or of the wrong kind, or the disk has no room for the records.
+    """
+
+    unit = "files read"
+
+    def __init__(self, name: str, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.files = sources.locate(name, corpus.source)
+        _check_room(name, self.files)
+        keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
+        sources.check_heads(name, self.files, corpus.source.format, keys)
+        self.num_steps = len(self.files)
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """The raw files, by path as the corpus names them."""
+        return {(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in self.corpus.source.paths}
+
+    def rows(self, _tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, sources.Row]]:
+        """Every row, with its file and how many files are done."""
+        for num_files, file in enumerate(self.files):
+            for row in sources.read(file, self.corpus.source.format):
+                yield num_files, file, row
+
+    def details(self) -> dict[str, Any]:
+        """Nothing besides what is counted."""
+        return {}
+
+    report = details
+
+
 # ---- one pass over the rows ------------------------------------------------------------------------------------------
+
+
+Origin = RawFiles | Translation
 
 
 @dataclass
@@ -159,6 +204,11 @@ class _Cleaner:
     tally: Tally
     readers: dict[str, Callable[[Any], Any]]
 
+    @property
+    def is_translated(self) -> bool:
+        """Whether rows hold parts by column, as the records of another corpus have them."""
+        return isinstance(self.corpus.source, Translated)
+
     def record(self, row: sources.Row, file: Path) -> dict[str, Any]:
         """A record.
 
@@ -174,26 +224,37 @@ class _Cleaner:
         source = self.corpus.source
         record = {
             "id": self._id(row),
-            "split": split_of(digest, self.corpus.splits.valid, self.corpus.splits.test),
+            "split": self._split(row.fields, digest),
             "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
             "source": _word(row.fields, source.source_field) or file.relative_to(paths.DATA).as_posix(),
             **values,
+            **{key: value for key, value in row.fields.items() if self.is_translated and key.endswith(ORIGINAL)},
         }
         self.tally.digests.add(digest)
         return record
 
     def _value(self, column: str, fields: dict[str, Any]) -> Any:
         """A clean value, made of one raw field, or of several by the names of their parts."""
+        if self.is_translated:
+            return self._read(column, fields[column])
         keys = self.corpus.columns[column].raw_keys
         for part, key in keys.items():
             if key not in fields:
                 where = "field" if len(keys) == 1 else f"fields.{part}"
                 raise Rejected(f"no field '{key}' (columns.{column}.{where})")
-        parts = {part: fields[key] for part, key in keys.items()}
+        return self._read(column, {part: fields[key] for part, key in keys.items()})
+
+    def _read(self, column: str, parts: dict[str, Any]) -> Any:
         try:
             return self.readers[column](parts)
         except Rejected as rejected:
             raise Rejected(f"{column}: {rejected}") from None
+
+    def _split(self, fields: dict[str, Any], digest: bytes) -> str:
+        """A translation stays in the split of its source, so that no text is trained on and held out."""
+        if self.is_translated:
+            return str(fields["split"])
+        return split_of(digest, self.corpus.splits.valid, self.corpus.splits.test)
 
     def _id(self, row: sources.Row) -> str:
         """The id a row brings if no earlier record has it, else its place."""
@@ -214,7 +275,7 @@ def _word(fields: dict[str, Any], key: str | None) -> str:
     return str(value).encode("utf-8", "replace").decode() if isinstance(value, str | int) else ""
 
 
-def _read_all(name: str, corpus: Corpus, files: list[Path], folder: Path) -> Tally:
+def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
     """Write records, rejects and the report into a folder."""
     tally = Tally()
     readers = {key: modality(column.modality).reader(column) for key, column in corpus.columns.items()}
@@ -222,9 +283,9 @@ def _read_all(name: str, corpus: Corpus, files: list[Path], folder: Path) -> Tal
     with (
         RecordWriter(folder / paths.PAYLOAD["ingest"]) as records,
         TableWriter(folder / REJECTS_NAME, text_schema("where", "reason", "excerpt")) as rejects,
-        Progress(f"ingest {name}", len(files), unit="files read") as progress,
+        Progress(f"ingest {name}", origin.num_steps, unit=origin.unit) as progress,
     ):
-        for num_files, file, row in _rows(files, corpus.source.format):
+        for num_done, file, row in origin.rows(progress.update):
             try:
                 record = cleaner.record(row, file)
             except Rejected as rejected:
@@ -234,25 +295,18 @@ def _read_all(name: str, corpus: Corpus, files: list[Path], folder: Path) -> Tal
                 records.add(record)
                 tally.accept(record, file)
             if tally.num_rows % ROWS_BETWEEN_WORDS == 0:
-                progress.update(num_files, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
-        progress.update(len(files), f"{tally.num_rows:,} rows, {tally.num_records:,} records")
-    text = json.dumps(tally.report(), ensure_ascii=False, indent=1)
+                progress.update(num_done, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
+        progress.update(origin.num_steps, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
+    text = json.dumps(tally.report() | origin.report(), ensure_ascii=False, indent=1)
     (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
     return tally
-
-
-def _rows(files: list[Path], file_format: str) -> Iterator[tuple[int, Path, sources.Row]]:
-    """Every row, with its file and how many files are done."""
-    for num_files, file in enumerate(files):
-        for row in sources.read(file, file_format):
-            yield num_files, file, row
 
 
 def _excerpt(row: sources.Row, corpus: Corpus) -> str:
     """What a person needs to see of a reject: the beginning of its columns, or the keys it has instead."""
     if row.fields is None:
         return row.excerpt
-    keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
+    keys = [key for name, column in corpus.columns.items() for key in (name, *column.raw_keys.values())]
     there = [str(row.fields[key])[:1000] for key in keys if key in row.fields]
     text = " | ".join(there) if there else f"keys: {', '.join(map(str, row.fields))}"
     return one_line(text.encode("utf-8", "replace").decode())
@@ -274,11 +328,11 @@ def _check_room(name: str, files: list[Path]) -> None:
         )
 
 
-def _judge(name: str, corpus: Corpus, tally: Tally) -> None:
+def _judge(name: str, corpus: Corpus, origin: Origin, tally: Tally) -> None:
     """Refuse a corpus from which too little is left."""
     recipe = Library().path("corpus", name)
     if tally.num_rows == 0:
-        found = ", ".join((paths.DATA / path).as_posix() for path in corpus.source.paths)
+        found = ", ".join(origin.parents)
         raise Refused(f"corpus '{name}' has no rows: {found} holds no document. Bring raw data: hiraku collect {name}")
     share = tally.num_rejects / tally.num_rows
     if share > corpus.max_reject_share:

@@ -19,6 +19,7 @@ from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
 from components.training_schema import Training
+from components.translators.schema import Translated
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict, TaskRef
@@ -50,7 +51,7 @@ class Files(Strict):
 
 
 # The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {"files": Files}
+SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated}
 
 
 class Splits(Strict):

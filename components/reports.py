@@ -149,6 +149,7 @@ def validation_page(
         _example_table(findings),
         f"<div class=two>{''.join(charts)}</div>",
         _reject_table(ingest_report),
+        _translation_table(ingest_report.get("translation", {})),
         '<div class="two">',
         _count_table("Licences", "licence", profile["licences"], total),
         _count_table("Sources", "source", profile["sources"], total),
@@ -261,6 +262,26 @@ def _reject_table(ingest_report: dict[str, Any]) -> str:
     return _section(
         "Rejects", _table(heads, rows), f"{total:,} of {ingest_report['rows']:,} rows did not become records."
     )
+
+
+def _translation_table(translation: dict[str, Any]) -> str:
+    """Who translated, and what of it a person should look at."""
+    if not translation:
+        return ""
+    pairs, suspicious = translation["pairs"], translation["suspicious"]
+    heads = ("<th>suspicious because</th>", "<th class=number>pairs</th>", "<th>share</th>", "<th>for example</th>")
+    rows = (
+        row.replace("</tr>", f"<td>{'<br>'.join(map(_pair, translation['examples'].get(reason, [])))}</td></tr>")
+        for reason, row in zip(suspicious, _count_rows(suspicious.items(), pairs), strict=True)
+    )
+    body = _table(heads, rows) if suspicious else "<p class=soft>No pair is suspicious.</p>"
+    engine = ", ".join(f"{key} {value}" for key, value in translation["engine"].items())
+    return _section("Translation", body, f"{pairs:,} texts of {translation['corpus']}, translated by {engine}.")
+
+
+def _pair(example: dict[str, str]) -> str:
+    sides = f"{escape(example['source'])} → {escape(example['translation'])}"
+    return f"<code>{escape(example['id'])}</code> {sides}"
 
 
 def _composition(profile: dict[str, Any]) -> str:

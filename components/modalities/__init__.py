@@ -57,6 +57,12 @@ class Modality(Protocol):
         It raises `Rejected` with a reason.
         """
 
+    def texts_of(self, value: Any, column: Any) -> list[str]:
+        """What in a clean value can be translated; of text alone."""
+
+    def with_texts(self, value: Any, column: Any, texts: list[str]) -> dict[str, Any]:
+        """The raw parts, as a `reader` takes them, of a clean value with other texts in place of `texts_of`."""
+
     def check(self, value: Any, column: Any) -> dict[str, Any]:
         """Facts about one clean value: flat, of plain types; `whole/part` is a part of the fact `whole`."""
 

@@ -21,6 +21,20 @@ def reader(column: schema.Column) -> Callable[[dict[str, Any]], str]:
     return lambda parts: read(parts["text"])
 
 
+def texts_of(value: str, column: schema.Column) -> list[str]:
+    """The document, or every turn and answer."""
+    from components.modalities.text import conversations
+
+    return [value] if column.form == "document" else conversations.texts_of(value)
+
+
+def with_texts(value: str, column: schema.Column, texts: list[str]) -> dict[str, Any]:
+    """The raw parts of the same document, conversation or preference in other words."""
+    from components.modalities.text import conversations
+
+    return {"text": texts[0]} if column.form == "document" else conversations.with_texts(value, texts)
+
+
 def check(value: str, column: schema.Column) -> dict[str, Any]:
     """Facts about one clean value."""
     from components.modalities.text import checking, conversations

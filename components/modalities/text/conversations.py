@@ -16,6 +16,7 @@ from components.modalities.text import checking, cleaning
 from components.modalities.text.schema import Column, Filters
 
 ROLES = ("user", "assistant")
+ANSWERS = ("chosen", "rejected")
 
 
 def messages_of(value: str) -> list[dict[str, str]]:
@@ -25,9 +26,27 @@ def messages_of(value: str) -> list[dict[str, str]]:
 
 def text_of(value: str) -> str:
     """Everything that is said, a turn a line: what filters and facts look at."""
+    return "\n".join(texts_of(value))
+
+
+def texts_of(value: str) -> list[str]:
+    """What is said, turn by turn, then the better and the worse answer of a preference."""
     parts = json.loads(value)
-    answers = [parts[key] for key in ("chosen", "rejected") if key in parts]
-    return "\n".join([*(each["content"] for each in parts["messages"]), *answers])
+    return [*(each["content"] for each in parts["messages"]), *(parts[key] for key in ANSWERS if key in parts)]
+
+
+def with_texts(value: str, texts: list[str]) -> dict[str, Any]:
+    """The raw parts of the same conversation or preference in other words.
+
+    Args:
+        value: clean JSON.
+        texts: as many as `texts_of` gives, in their order.
+    """
+    parts = json.loads(value)
+    turns = len(parts["messages"])
+    messages = [{**each, "content": text} for each, text in zip(parts["messages"], texts[:turns], strict=True)]
+    answers = dict(zip([key for key in ANSWERS if key in parts], texts[turns:], strict=True))
+    return {"prompt": messages, **answers} if answers else {"messages": messages}
 
 
 def reader(column: Column) -> Callable[[dict[str, Any]], str]:

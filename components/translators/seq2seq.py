@@ -1,0 +1,119 @@
+"""Translation by an encoder-decoder of transformers on this machine."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from components.devices import set_threads, uses_gpu
+from components.manifest import tree_hash
+from components.outcomes import Refused
+from components.translators.schema import Seq2Seq
+from components.wording import one_line
+
+LONGEST_TOKENS = 1024
+"""Of one text, where neither model nor tokenizer says less."""
+MADE_BY_TORCH = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def open_engine(section: Seq2Seq, source: str, target: str) -> "Translator":
+    """Load the model and its tokenizer.
+
+    Args:
+        section: names them.
+        source: the language of the texts.
+        target: the language of the translations.
+
+    Raises:
+        Refused: there is no such folder or commit, it holds weights only as a pickle, or is no encoder-decoder.
+    """
+    folder = _located(section)
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in MADE_BY_TORCH)
+        there = f"only {', '.join(pickles)}, which may run code when it is read" if pickles else "no weights"
+        raise Refused(
+            f"{section.model} holds {there}; expected safetensors. Load it where you trust it and write it anew with "
+            "save_pretrained, or name another model under source.engine.model."
+        )
+    set_threads()
+    return Translator(section, source, target, folder)
+
+
+def _located(section: Seq2Seq) -> Path:
+    if section.folder is not None:
+        folder = Path(section.folder)
+        if not (folder / "config.json").is_file():
+            raise Refused(
+                f"{folder} has no config.json, so it is no model, expected a folder that save_pretrained filled. Bring "
+                "it there, or change source.engine.model."
+            )
+        return folder
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = section.model.removeprefix("hub:").partition("@")
+    try:
+        wanted = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the library raises many kinds: no network, no such commit, no right to it
+        raise Refused(
+            f"{section.model} cannot be had: {one_line(error)}. Check name, commit and network, or bring a folder and "
+            "name it as path:FOLDER under source.engine.model."
+        ) from error
+
+
+class Translator:
+    """A loaded encoder-decoder; the same texts in the same batches give the same translations on one machine."""
+
+    def __init__(self, section: Seq2Seq, source: str, target: str, folder: Path) -> None:
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        self.section = section
+        codes = {"src_lang": section.source_code, "tgt_lang": section.target_code}
+        codes = {key: code for key, code in codes.items() if code}
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, **codes)
+            self.network: Any = AutoModelForSeq2SeqLM.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            )
+        except (ValueError, OSError, KeyError, RuntimeError) as error:
+            raise Refused(
+                f"{section.model} is no encoder-decoder that transformers {version('transformers')} loads: "
+                f"{one_line(error)}. Name another one under source.engine.model."
+            ) from error
+        self.device = "cuda" if uses_gpu() else "cpu"
+        self.network.eval().to(self.device)
+        self.options: dict[str, Any] = {
+            "num_beams": section.num_beams,
+            "max_new_tokens": section.max_new_tokens,
+            "do_sample": False,
+        }
+        if section.target_code:
+            begin = self.tokenizer.convert_tokens_to_ids(section.target_code)
+            if begin is None or begin == self.tokenizer.unk_token_id:
+                raise Refused(
+                    f"The tokenizer of {section.model} does not know '{section.target_code}', expected the name of a "
+                    "language in its vocabulary. Change source.engine.target_code."
+                )
+            self.options["forced_bos_token_id"] = begin
+        decides = ("kind", "model", "prefix", "source_code", "target_code", "num_beams", "max_new_tokens")
+        self.facts: dict[str, Any] = section.model_dump(include=set(decides), exclude_none=True)
+        self.facts |= {"source": source, "target": target, "transformers": version("transformers")}
+        if section.folder is not None:
+            self.facts["content_hash"] = tree_hash(folder)
+
+    def translate(self, texts: list[str]) -> Iterator[dict[str, str]]:
+        """Translate texts, those of like length together; a text too long for the model is cut by its tokenizer."""
+        import torch
+
+        ordered = sorted(texts, key=lambda text: (len(text), text))
+        positions = getattr(self.network.config, "max_position_embeddings", None) or LONGEST_TOKENS
+        longest = min(positions, self.tokenizer.model_max_length, LONGEST_TOKENS)
+        for start in range(0, len(ordered), self.section.batch_texts):
+            batch = ordered[start : start + self.section.batch_texts]
+            asked = [self.section.prefix + text for text in batch]
+            inputs = self.tokenizer(asked, return_tensors="pt", padding=True, truncation=True, max_length=longest)
+            inputs.pop("token_type_ids", None)
+            with torch.inference_mode():
+                ids = self.network.generate(**inputs.to(self.device), **self.options)
+            answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            yield dict(zip(batch, (answer.strip() for answer in answers), strict=True))
