@@ -237,6 +237,9 @@ class _Cleaner:
         """A clean value, made of one raw field, or of several by the names of their parts."""
         if self.is_translated:
             return self._read(column, fields[column])
+        for key, wanted in self.corpus.source.only.items():
+            if fields.get(key) != wanted:
+                raise Rejected(f"'{key}' is not {wanted!r} (source.only)")
         keys = self.corpus.columns[column].raw_keys
         for part, key in keys.items():
             if key not in fields:
@@ -306,7 +309,7 @@ def _excerpt(row: sources.Row, corpus: Corpus) -> str:
     """What a person needs to see of a reject: the beginning of its columns, or the keys it has instead."""
     if row.fields is None:
         return row.excerpt
-    keys = [key for name, column in corpus.columns.items() for key in (name, *column.raw_keys.values())]
+    keys = dict.fromkeys(key for name, column in corpus.columns.items() for key in (name, *column.raw_keys.values()))
     there = [str(row.fields[key])[:1000] for key in keys if key in row.fields]
     text = " | ".join(there) if there else f"keys: {', '.join(map(str, row.fields))}"
     return one_line(text.encode("utf-8", "replace").decode())

@@ -40,6 +40,8 @@ class Files(Strict):
     """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
     format: Literal["auto", "txt", "jsonl", "parquet"] = "auto"
     """`auto` goes by the ending: .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet."""
+    only: dict[str, str | int | bool] = {}
+    """Raw keys and the values that a row must have there; other rows become rejects."""
     generator: str | None = None
     """What writes the files if they are missing: the demo data. None means that a person brings them."""
     licence_field: str | None = None

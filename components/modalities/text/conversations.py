@@ -8,12 +8,13 @@ equal bytes.
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from components.modalities import Rejected
 from components.modalities.text import checking, cleaning
-from components.modalities.text.schema import Column, Filters
+from components.modalities.text.schema import Column, Filters, Speakers
 
 ROLES = ("user", "assistant")
 ANSWERS = ("chosen", "rejected")
@@ -66,10 +67,12 @@ def reader(column: Column) -> Callable[[dict[str, Any]], str]:
             answer = {"role": "assistant", "content": turn(parts["response"], "response")}
             value = {"messages": [*_prompt(parts["prompt"], turn), answer]}
         elif "messages" in parts:
-            value = {"messages": _messages(parts["messages"], "messages", turn)}
+            value = {"messages": _messages(_rows(parts["messages"], column.speakers), "messages", turn)}
         else:
+            if column.speakers and "prompt" not in parts:
+                parts = _pair(parts, column.speakers)
             value = {"messages": _prompt(parts["prompt"], turn)}
-            value |= {key: turn(parts[key], key) for key in ("chosen", "rejected")}
+            value |= {key: turn(parts[key], key) for key in ANSWERS}
             if value["chosen"] == value["rejected"]:
                 raise Rejected("chosen is equal to rejected")
         _check_turns(value["messages"], last="user" if "chosen" in value else "assistant")
@@ -78,6 +81,31 @@ def reader(column: Column) -> Callable[[dict[str, Any]], str]:
         return text
 
     return read
+
+
+def _rows(raw: Any, speakers: Speakers | None) -> Any:
+    """The turns of a conversation that is one text, as rows of role and content; anything else as it is."""
+    if speakers is None or not isinstance(raw, str):
+        return raw
+    marks = {speakers.user: "user", speakers.assistant: "assistant"}
+    either = "|".join(re.escape(mark) for mark in sorted(marks, key=len, reverse=True))
+    before, *pieces = re.split(f"({either})", raw)
+    if not pieces or before.strip():
+        raise Rejected("a conversation does not begin with the mark of a speaker (speakers)")
+    return [
+        {"role": marks[mark], "content": text.strip()} for mark, text in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
+
+
+def _pair(parts: dict[str, Any], speakers: Speakers) -> dict[str, Any]:
+    """Prompt and answers of two conversations that are one text each and differ in their last turn."""
+    found = {key: _rows(parts[key], speakers) for key in ANSWERS}
+    if not all(isinstance(rows, list) and rows and rows[-1]["role"] == "assistant" for rows in found.values()):
+        raise Rejected("chosen or rejected does not end with a turn of the assistant")
+    chosen, rejected = found["chosen"], found["rejected"]
+    if chosen[:-1] != rejected[:-1]:
+        raise Rejected("chosen and rejected differ before their last turn")
+    return {"prompt": chosen[:-1], "chosen": chosen[-1]["content"], "rejected": rejected[-1]["content"]}
 
 
 def _of_a_turn(filters: Filters) -> Filters:

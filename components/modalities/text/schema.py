@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "document": (),
     "conversation": (("prompt", "response"), ("messages",)),
-    "preference": (("prompt", "chosen", "rejected"),),
+    "preference": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
 }
 """Form of a column -> the parts that it may be read from, the usual ones first."""
 
@@ -50,6 +50,13 @@ class Expectations(Strict):
     """Share of records allowed to hold U+FFFD or the marks of a wrong decoding."""
 
 
+class Speakers(Strict):
+    """What stands before every turn of a conversation that is written as one text."""
+
+    user: str = Field(min_length=1)
+    assistant: str = Field(min_length=1)
+
+
 class Column(Strict):
     """A column of text in a corpus."""
 
@@ -62,6 +69,9 @@ class Column(Strict):
     """The keys of the raw row that hold the parts of the other forms. A conversation has `messages`, a list of rows
     with `role` (`user`, `assistant`) and `content`, or `prompt` and `response`; a preference has `prompt` (a text, or
     messages), `chosen` and `rejected`. Empty: the keys are named like the parts."""
+    speakers: Speakers | None = None
+    """Of conversations that are one text each: `messages`, or `chosen` and `rejected`, which differ in the last turn
+    alone and have no `prompt` beside them."""
     filters: Filters = Filters()
     expectations: Expectations = Expectations()
 
@@ -72,6 +82,10 @@ class Column(Strict):
         if self.fields and not any(set(self.fields) == set(way) for way in ways):
             expected = " or ".join(", ".join(way) for way in ways) or "no 'fields' but 'field'"
             raise ValueError(f"a {self.form} has {expected}; found {', '.join(self.fields)}")
+        is_pair = set(self.fields) == {"chosen", "rejected"}
+        fits = is_pair or set(self.fields) == {"messages"} if self.speakers else not is_pair
+        if not fits:
+            raise ValueError("'speakers' belongs to 'fields' of messages, or of chosen and rejected without a prompt")
         return self
 
     @property
