@@ -20,6 +20,10 @@ STATE = Path(".hiraku")
 """Embedded servers, checkpoints and caches of this project; safe to delete when nothing runs."""
 
 
+HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+"""Seconds between the signs of life of a flow run; without it Prefect's own 180 are longer than our server waits."""
+
+
 class Settings(BaseSettings):
     """Settings of this machine, each an environment variable `HIRAKU_<NAME>`."""
 
@@ -82,7 +86,7 @@ def quiet_environment() -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         # In memory, a slot stays taken for ever after the server was killed.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        **HEARTBEATS,
         # The terminal shows our lines; Prefect keeps them, and its own, for its pages.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_HOME": str(home / "prefect"),

@@ -5,6 +5,7 @@ Prefect's pages. A recipe with a section `schedule` has a clock too, and begins 
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from prefect.schedules import Cron
 from components.graph import plan
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
+from components.settings import HEARTBEATS
 from components.wording import shown
 from flows.events import BY, CORPUS_LANDED, corpus_resource
 from flows.session import OURS
@@ -95,7 +97,7 @@ def runner_deployment(each: Deployment, pool: str | None = None) -> RunnerDeploy
     """What Prefect is given, for a runner of ours, or for the workers of a process pool on this checkout."""
     schedules = [Cron(each.cron, timezone=each.timezone, active=each.is_active)] if each.cron else []
     triggers: Any = [DeploymentEventTrigger.model_validate(each.trigger())] if each.corpora else []
-    variables = {"working_dir": str(Path.cwd())} if pool else {}
+    variables: dict[str, Any] = {"working_dir": str(Path.cwd()), "env": HEARTBEATS} if pool else {}
     return RunnerDeployment.from_entrypoint(
         each.entrypoint,
         name=each.name,
@@ -110,7 +112,7 @@ def runner_deployment(each: Deployment, pool: str | None = None) -> RunnerDeploy
     )
 
 
-def rendered(library: Library, pool: str, kind: str, image: str) -> dict[str, str]:
+def rendered(library: Library, pool: str, kind: str, image: str, folder: Path) -> dict[str, str]:
     """The files of `hiraku deploy --render`: name -> text.
 
     Args:
@@ -118,15 +120,16 @@ def rendered(library: Library, pool: str, kind: str, image: str) -> dict[str, st
         pool: the work pool's name.
         kind: its type: process, docker or kubernetes.
         image: of a container, with its tag.
+        folder: that they are for.
     """
     here = str(Path.cwd())
-    variables: dict[str, Any] = {"working_dir": here}
+    variables: dict[str, Any] = {"working_dir": here, "env": HEARTBEATS}
     steps: dict[str, Any] = {"pull": [{"prefect.deployments.steps.set_working_directory": {"directory": here}}]}
     if kind != "process":
-        variables = {"image": image, **_container_environment()}
+        variables = {"image": image, "env": HEARTBEATS | _addresses()}
         if kind == "docker":
             variables["volumes"] = [f"hiraku-{each}:{CODE_FOLDER}/{each}" for each in (".hiraku", "data", "artifacts")]
-        steps = _container_steps(image)
+        steps = _container_steps(image, _from_root(folder) / DOCKER_FILE)
     body: dict[str, Any] = {
         "name": "hiraku",
         "prefect-version": prefect.__version__,
@@ -139,9 +142,10 @@ def rendered(library: Library, pool: str, kind: str, image: str) -> dict[str, st
             RawScheduleConfig.model_validate(schedule)
         for trigger in each.get("triggers", []):
             DeploymentEventTrigger.model_validate(trigger)
-    files = {FILE_NAME: f"# Rendered by `hiraku deploy --render`. Then: prefect deploy --all\n{_yaml(body)}"}
+    head = f"# Rendered by `hiraku deploy --render`. Then, in the project's root: {deploy_command(folder)}"
+    files = {FILE_NAME: f"{head}\n{_yaml(body)}"}
     if kind != "process":
-        files[DOCKER_FILE] = DOCKER_TEXT
+        files |= {DOCKER_FILE: DOCKER_TEXT, f"{DOCKER_FILE}.dockerignore": LEFT_OUT_TEXT}
     return files
 
 
@@ -172,15 +176,25 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def _container_environment() -> dict[str, Any]:
-    """Addresses of servers, as this machine has them, without passwords; what is not set is left to the pool."""
-    known = {name: shown(os.environ[name]) for name in PASSED_ON if os.environ.get(name)}
-    return {"env": known} if known else {}
+def _addresses() -> dict[str, str]:
+    """Of servers, as this machine has them, without passwords; what is not set is left to the pool."""
+    return {name: shown(os.environ[name]) for name in PASSED_ON if os.environ.get(name)}
 
 
-def _container_steps(image: str) -> dict[str, Any]:
+def _from_root(folder: Path) -> Path:
+    """A folder as it is called from the project's root, where Prefect builds and deploys."""
+    here = Path.cwd()
+    return folder.resolve().relative_to(here) if folder.resolve().is_relative_to(here) else folder.resolve()
+
+
+def deploy_command(folder: Path) -> str:
+    """How rendered files are deployed."""
+    return f"prefect --no-prompt deploy --all --prefect-file {shlex.quote(str(_from_root(folder) / FILE_NAME))}"
+
+
+def _container_steps(image: str, docker_file: Path) -> dict[str, Any]:
     name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "")
-    build = {"requires": "prefect-docker", "image_name": name, "tag": tag or "latest", "dockerfile": DOCKER_FILE}
+    build = {"requires": "prefect-docker", "image_name": name, "tag": tag or "latest", "dockerfile": str(docker_file)}
     push = {"requires": "prefect-docker", "image_name": name, "tag": tag or "latest"}
     return {
         "build": [{"prefect_docker.deployments.steps.build_docker_image": {"id": "image", **build}}],
@@ -197,6 +211,32 @@ COPY . .
 RUN pip install --no-cache-dir -r requirements.lock && pip install --no-cache-dir --no-deps --no-build-isolation -e .
 RUN git rev-parse 2>/dev/null || (git init -q && git add -A)
 """
+
+
+LEFT_OUT_TEXT = """# Rendered by `hiraku deploy --render`: what no image takes in.
+# It holds secrets, or is made or brought where the image runs.
+.hiraku
+.venv
+data
+artifacts
+.dvc/cache
+.dvc/config.local
+.dvc/tmp
+.git/config
+.git/hooks
+.git/logs
+mlflow/*.db
+mlflow/files
+mlflow/server
+**/.env
+**/.env.*
+**/.netrc
+**/accounts.ini
+**/__pycache__
+**/.*_cache
+.bench
+"""
+"""Beside a Dockerfile BuildKit reads it by its longer name; the same stands in the root for whatever builds there."""
 
 
 def write(files: dict[str, str], folder: Path) -> list[Path]:

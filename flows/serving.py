@@ -6,11 +6,13 @@ deployments to the workers of a pool.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 
@@ -18,6 +20,7 @@ from components.outcomes import Refused
 from components.recipes import Library
 from components.wording import shown
 from flows import automations, deployments, events, slots
+from flows.session import OURS
 
 Say = Callable[[str], None]
 
@@ -41,6 +44,7 @@ async def _serve(wanted: list[deployments.Deployment], say: Say) -> None:
     for each in wanted:
         await runner.aadd_deployment(deployments.runner_deployment(each))
         say(_line(each))
+    await asyncio.to_thread(_forget_others, wanted, say)
     say(f"Prefect's pages: {shown(os.environ['PREFECT_API_URL']).removesuffix('/api')}. Ctrl-C stops.")
     await runner.start()
 
@@ -69,19 +73,21 @@ def deploy(pool: str, kind: str, num_slots: int | None, say: Say) -> int:
     for each in wanted:
         deployments.runner_deployment(each, pool).apply()
         say(_line(each))
+    _forget_others(wanted, say)
     say(f"A worker on this machine, in this environment: prefect worker start --pool {pool}")
     return 0
 
 
 def render(pool: str, kind: str, image: str, folder: Path, say: Say) -> int:
     """Write prefect.yaml, and for containers a Dockerfile, instead of asking a server for anything."""
-    for path in deployments.write(deployments.rendered(Library(), pool, kind, image), folder):
+    for path in deployments.write(deployments.rendered(Library(), pool, kind, image, folder), folder):
         say(f"{path} was written")
     if kind != "process":
         say(
             f"Validated against Prefect's own schema of prefect.yaml; never run on {kind} from here. Deploy where "
-            f"prefect-{kind} is installed: prefect --no-prompt deploy --all"
+            f"prefect-{kind} is installed."
         )
+    say(f"In the project's root: {deployments.deploy_command(folder)}")
     return 0
 
 
@@ -91,8 +97,34 @@ def _prepare(num_slots: int | None, say: Say) -> None:
     say(f"Limit '{slots.LIMIT}': {num_slots} at once. Automations: {', '.join(made)}.")
 
 
+def _forget_others(wanted: list[deployments.Deployment], say: Say) -> None:
+    """Delete deployments that were made from here of recipes which are gone: their clocks would go on."""
+    names = {(_flow_of(each.entrypoint), each.name) for each in wanted}
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[OURS]))
+    with get_client(sync_client=True) as client:
+        for found in list(_pages(lambda offset: client.read_deployments(deployment_filter=ours, offset=offset))):
+            flow = _flow_of(found.entrypoint or "")
+            if found.path == str(Path.cwd()) and (flow, found.name) not in names:
+                client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
+                client.delete_deployment(found.id)
+                say(f"{flow}/{found.name}: deleted, since no recipe here asks for it any more")
+
+
+def _pages(read: Callable[[int], list[Any]]) -> Iterator[Any]:
+    """Everything that a search of Prefect finds, which it gives page by page."""
+    offset = 0
+    while rows := read(offset):
+        yield from rows
+        offset += len(rows)
+
+
+def _flow_of(entrypoint: str) -> str:
+    """The name of the flow at one of our entry points."""
+    return entrypoint.rpartition(".")[2].removesuffix("_flow")
+
+
 def _line(each: deployments.Deployment) -> str:
-    flow = each.entrypoint.rpartition(".")[2].removesuffix("_flow")
+    flow = _flow_of(each.entrypoint)
     when = f"{each.cron} {each.timezone}" if each.cron and each.is_active else "by its button"
     more = f", and when {', '.join(each.corpora)} has new data" if each.corpora and each.is_active else ""
     return f"{flow}/{each.name}: {when}{more}"

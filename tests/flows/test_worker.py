@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from components import tracking
+from components.settings import HEARTBEATS
 from flows import server
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
@@ -55,7 +56,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def worker(project: Project, flows, prefect_server: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process worker that polls often; it finds the code by PYTHONPATH, as an installed project is found."""
     project.write_graph(pretrain="8")
-    environment = {**os.environ, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    environment = {key: value for key, value in os.environ.items() if key not in HEARTBEATS}
+    environment["PREFECT_WORKER_QUERY_SECONDS"] = "1"
     # A worker is not started by our command line: Prefect logs through the pipe that breaks with the worker.
     del environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
     with (project.folder.parent / "worker.log").open("w") as log:
@@ -84,16 +86,15 @@ def deploy(project: Project) -> UUID:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
+    from flows import deployments
+    from flows.session import OURS
+
     with get_client(sync_client=True) as client:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-        deployment = client.create_deployment(
-            client.create_flow_from_name("release"),
-            name=project.folder.parent.name,
-            work_pool_name=POOL,
-            entrypoint="tests.flows.toy_flow.release_flow",
-            job_variables={"working_dir": str(project.folder)},
-        )
+        name, entry = project.folder.parent.name, "tests.flows.toy_flow.release_flow"
+        made = deployments.Deployment(name, entry, "A release of toys.", {"recipe": RECIPE}, [OURS])
+        deployment = deployments.runner_deployment(made, POOL).apply()
         return client.create_flow_run_from_deployment(deployment, parameters={"recipe": RECIPE}).id
 
 
@@ -137,6 +138,7 @@ def test_the_flow_of_a_killed_worker_goes_on_to_its_end_and_nobody_else_starts_i
 ) -> None:
     flow_run = deploy(project)
     flow, launcher, stage = family(project)
+    assert flow.environ().items() >= HEARTBEATS.items(), "the server would take it for dead between two heartbeats"
     worker.kill()
     # Another release of the same at that moment waits for the stage, and finds it made.
     flows.run_verb("pretrain", RECIPE)
