@@ -136,6 +136,17 @@ def as_markdown(drifts: list[Drift], bound: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_a_line(drift: Drift, bound: float) -> str:
+    """What has shifted most of what can stop a release, and of the rest, for a log."""
+    binding = [shift for shift in drift.shifts if shift.binds]
+    others = [shift for shift in drift.shifts if not shift.binds and shift.is_notable]
+    if not binding:
+        return f"drift of {drift.corpus}: nothing can be compared"
+    words = f"drift of {drift.corpus}: most shifted: {binding[0].fact} {binding[0].index:.3f} (bound {bound:g})"
+    told = ", ".join(f"{shift.fact} {shift.index:.3f}" for shift in others)
+    return words + (f"; reported only: {told}" if told else "")
+
+
 def _row(shift: Shift, bound: float) -> str:
     verdict = "**too far**" if shift.is_beyond(bound) else "shifted" if shift.is_notable else ""
     verdict += "" if shift.binds or not verdict else " (reported only)"

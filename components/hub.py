@@ -4,7 +4,6 @@ Commits are only ever added: nothing here forces, squashes or deletes history. E
 on, so the Hub refuses it (412) when somebody else was faster.
 """
 
-import errno
 import hashlib
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.outcomes import Refused
 from components.progress import shows_bar
-from components.wording import one_line, shown
+from components.wording import DISK, one_line, shown
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -31,8 +30,6 @@ OWN_FILES = frozenset({".gitattributes"})
 """What a Hub puts into a repository by itself."""
 TRANSIENT = frozenset({408, 425, 429})
 """Answers to a client that ask it to come again: timeout, too early, too many requests."""
-DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO})
-"""Numbers of errors that this machine's disk has caused, and no network."""
 NOTHING_SENT = "Nothing was sent"
 
 
@@ -230,13 +227,13 @@ def opened(name: str) -> Iterator[Repository]:
         status = _status(cause)
         is_final = isinstance(cause, wrong_settings) or "LFS batch API returned errors" in words
         if is_final or (400 <= status < 500 and status not in TRANSIENT):
-            raise Refused(f"{hub} did not take {name}: {words}. {there.truth}. {_advice(status)}") from error
+            raise Refused(f"{hub} did not take {name}: {words}. {there.truth}. {_advice(status)}") from None
         if not isinstance(cause, httpx2.HTTPError | OSError | JSONDecodeError) or getattr(cause, "errno", 0) in DISK:
             raise  # a fault of ours, or of this machine
         raise Unfinished(
             f"{hub} did not answer as it should for {name}: {words}. {there.truth}. Check the network and HF_ENDPOINT; "
             "the same command goes on from what has arrived."
-        ) from error
+        ) from None  # the library's own words may hold the password of an address
 
 
 def _cause(error: BaseException) -> BaseException:

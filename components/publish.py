@@ -199,6 +199,8 @@ def _asked(name: str, question: Callable[[], Result]) -> Result:
         tracking.require_server()
         return question()
     except silence as error:
+        if not isinstance(error, Refused) and not tracking.is_of_server(error):
+            raise  # an error of this machine's files
         raise Refused(
             f"Only versions of the registry are published, and it does not answer for '{name}': "
             f"{one_line(shown(error), 400).rstrip('.')}. Nothing was sent. Start it (mlflow/README.md) and run again."

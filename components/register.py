@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components import paths, registry, scoring, tracking
+from components import locks, paths, registry, scoring, tracking
 from components.lineage import lineage_from
 from components.manifest import Manifest, read_manifest
 from components.outcomes import Refused
+from components.settings import STATE
 
 
 def register(name: str, release: tracking.Release) -> dict[str, Any]:
@@ -29,23 +30,14 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
 
     Raises:
         Refused: there is no package.
+        Busy: another process registers a version of it.
         components.tracking.troubles: the tracking server does not answer as it should; trying again may help.
     """
     manifest = read_manifest("package", name)
-    found = registry.find_version(name, manifest.payload_hash)
-    is_new = found is None
-    if found is None:
-        folder = paths.state("package", name)
-        tags = {
-            "content_hash": manifest.payload_hash,
-            "recipe": name,
-            "licence": manifest.licence,
-            registry.DATA_LICENCES: json.dumps(_data_licences(manifest), ensure_ascii=False),
-            **{f"revision {module}": str(number) for module, number in manifest.revisions.items()},
-        }
-        _keep_scores(manifest, release)
-        found = registry.add_version(name, release.open(), folder, tags)
-    registry.set_alias(name, registry.CHALLENGER, found.version)
+    with locks.held(lock_of(name)):
+        found = registry.find_version(name, manifest.payload_hash) or _added(name, manifest, release)
+        registry.set_alias(name, registry.CHALLENGER, found.version)
+    is_new = found.run_id == release.run_id
     receipt = {**asdict(found), "alias": registry.CHALLENGER, "uri": f"models:/{name}/{found.version}"}
     del receipt["tags"]  # they tell decisions still to come
     place = paths.receipt("register", name)
@@ -54,6 +46,24 @@ def register(name: str, release: tracking.Release) -> dict[str, Any]:
     partial.write_text(json.dumps(receipt, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     partial.replace(place)
     return {**receipt, "is_new": is_new}
+
+
+def lock_of(name: str) -> Path:
+    """Held while a version of a model is looked for and made, so that two flows at once make one of the same files."""
+    return STATE / f"register-{name}.lock"
+
+
+def _added(name: str, manifest: Manifest, release: tracking.Release) -> registry.Version:
+    """The version that there was not; if another machine has made it meanwhile, that one."""
+    tags = {
+        "content_hash": manifest.payload_hash,
+        "recipe": name,
+        "licence": manifest.licence,
+        registry.DATA_LICENCES: json.dumps(_data_licences(manifest), ensure_ascii=False),
+        **{f"revision {module}": str(number) for module, number in manifest.revisions.items()},
+    }
+    _keep_scores(manifest, release)
+    return registry.add_version(name, release.open(), paths.state("package", name), tags)
 
 
 def _data_licences(package: Manifest) -> list[str]:

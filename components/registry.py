@@ -5,12 +5,14 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.outcomes import Refused
 from components.tracking import MAX_VALUE_CHARS, client, tag_key, troubles
 
 CHALLENGER = "challenger"
@@ -70,15 +72,36 @@ def read_version(model: str, version: str) -> Version | None:
 
 @contextlib.contextmanager
 def fetched(version: Version) -> Iterator[Path]:
-    """The files of a version in a temporary folder: a package as `components.paths.state` holds one, by layouts."""
+    """The files of a version in a temporary folder: a package as `components.paths.state` holds one, by layouts.
+
+    Raises:
+        Refused: the disk of temporary files has no room for them.
+    """
     with tempfile.TemporaryDirectory() as temporary, _patience():
+        needed, free = _num_bytes(version.run_id, FILES), shutil.disk_usage(temporary).free
+        if needed > free:
+            raise Refused(
+                f"Version {version.version} of '{version.model}' has {needed:,} bytes, and {tempfile.gettempdir()} has "
+                f"room for {free:,}. Free some there, or name another place: export TMPDIR=FOLDER"
+            )
         yield Path(client().download_artifacts(version.run_id, FILES, temporary))
 
 
+def _num_bytes(run_id: str, path: str) -> int:
+    """Of all files of a folder among a run's artifacts."""
+    rows = client().list_artifacts(run_id, path)
+    return sum(_num_bytes(run_id, row.path) if row.is_dir else int(row.file_size or 0) for row in rows)
+
+
 def add_version(model: str, run_id: str, folder: Path, tags: dict[str, str]) -> Version:
-    """Keep a folder with a run, then name it as the next version; a kill in between leaves no version."""
+    """Keep a folder with a run, then name it as the next version; a kill in between leaves no version.
+
+    Keeping takes minutes: a version of the same content hash that somebody has made meanwhile is returned instead.
+    """
     with _patience():
         client().log_artifacts(run_id, str(folder), FILES)
+    if (digest := tags.get("content_hash", "")) and (found := find_version(model, digest)):
+        return found
     with contextlib.suppress(*troubles()):  # it exists; if the server is silent, the next call says so
         client().create_registered_model(model)
     source = f"{client().get_run(run_id).info.artifact_uri}/{FILES}"

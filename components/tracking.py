@@ -24,7 +24,7 @@ from components import processes
 from components.corpora import UsedCorpus
 from components.outcomes import Refused
 from components.settings import STATE
-from components.wording import shown
+from components.wording import DISK, shown
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -92,6 +92,19 @@ def troubles() -> tuple[type[Exception], ...]:
     from requests.exceptions import RequestException
 
     return (MlflowException, RequestException, OSError)
+
+
+def is_of_server(error: BaseException) -> bool:
+    """Whether one of the `troubles` is the server's or the network's; an error of this machine's files is not."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    return isinstance(error, MlflowException | RequestException | ConnectionError | TimeoutError | socket.gaierror)
+
+
+def names_disk(error: BaseException) -> bool:
+    """Whether the library tells, of files that it fetched, that this machine's disk did not take them."""
+    return any(f"[Errno {number}]" in str(error) or f"OSError({number}," in str(error) for number in DISK)
 
 
 def _experiment(name: str) -> str:

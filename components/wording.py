@@ -1,10 +1,14 @@
 """Phrases of the errors that people cause, so that they all answer: what was found, what was expected, what to do."""
 
+import errno
 import re
 import signal
 from collections.abc import Iterable
 
 from rapidfuzz import process
+
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO})
+"""Numbers of errors that this machine's disk has caused, and no network."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

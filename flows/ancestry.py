@@ -80,6 +80,8 @@ def _asked(question: Callable[[], Answer]) -> Answer:
     try:
         return question()
     except tracking.troubles() as error:
+        if not tracking.is_of_server(error):
+            raise
         raise Refused(
             f"{shown(tracking.tracking_uri())} does not answer as a tracking server should: {one_line(shown(error))}. "
             "Start it again: mlflow/README.md."

@@ -14,11 +14,10 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.exceptions import Pause
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from components import claims, decisions, evidence, gates, hub, registry, tracking
+from components import claims, decisions, evidence, gates, hub, registry
 from components.comparison import IN_WORDS, Comparison
 from components.decisions import Decision
 from components.gates import Candidate, Gate
@@ -27,8 +26,8 @@ from components.outcomes import Refused
 from components.publish import publish
 from components.recipes import Library
 from components.registry import Version
-from components.wording import one_line, shown
-from flows import approval, events
+from components.wording import one_line
+from flows import approval, events, trouble
 from flows.checks import before_promotion
 from flows.hub_token import hub_token
 from flows.launch import StageFailed
@@ -45,6 +44,27 @@ Say = Callable[[str], None]
 
 ask_here: ContextVar[approval.Ask | None] = ContextVar("ask_here", default=None)
 """How the bare command line asks for approval; a run of a deployment is suspended instead."""
+
+
+told = partial(
+    trouble.told,
+    "The champion is what the registry says when it is back; run the same again, which goes on from there.",
+    "registry",
+)
+"""A registry that does not answer is told as such: what has moved until then is what the registry says."""
+
+
+def step(task_run_name: str) -> Any:
+    """A task of a promotion or a rollback."""
+    named: Any = task(
+        task_run_name=task_run_name,
+        retries=2,
+        retry_delay_seconds=RETRY_SECONDS,
+        retry_condition_fn=is_worth_retrying,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    return lambda work: named(told()(work))
 
 
 @flow(name="promote", flow_run_name="promote {recipe}", persist_result=False)
@@ -134,15 +154,6 @@ def _nothing_to_do(champion: Version) -> Any:
 
 
 # ---- tasks -----------------------------------------------------------------------------------------------------------
-
-step: Any = partial(
-    task,
-    retries=2,
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=is_worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
 
 
 @step(task_run_name="choose a version of {recipe}")
@@ -278,22 +289,6 @@ def sent(recipe: str) -> Iterator[None]:
         raise StageFailed(
             f"{recipe} is not on the Hub as it should be, so the champion has not moved. {error}"
         ) from None  # no cause: its words hold addresses in full
-
-
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """A registry that does not answer is told as such: what has moved until then is what the registry says."""
-    try:
-        yield
-    except (Refused, Pause):
-        raise
-    except tracking.troubles() as error:
-        if isinstance(error, hub.Unfinished):
-            raise
-        raise StageFailed(
-            f"{shown(tracking.tracking_uri())} does not answer as a registry should ({one_line(shown(error), 300)}). "
-            "The champion is what the registry says when it is back; run the same again, which goes on from there."
-        ) from None
 
 
 # ---- the bare command line -------------------------------------------------------------------------------------------

@@ -20,16 +20,16 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from components import PURE_VERBS, paths
+from components import paths
 from components.graph import GRAPH_NAME, render
-from components.lineage import Lineage
+from components.lineage import Lineage, Node, nearest_parents
 from components.manifest import MANIFEST_NAME, Manifest, tree_hash
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Library
 from components.sections import section_hashes
 from components.settings import STATE
-from components.wording import nearest_name
+from components.wording import nearest_name, one_line
 from flows import ancestry, workspace
 from flows.launch import LEFT_OVER_SECONDS, StageFailed, end_group, stage_environment
 
@@ -80,8 +80,7 @@ def reproduce(model: str, until: str, say: Say) -> list[Verdict]:
         say(f"Making {origin.model} again in {folder}, by {f'commit {commit[:SHORT]}' if commit else 'this code'}.")
         _bring_raw(lineage, folder)
         _run(folder, wanted, say)
-        compared = [state for state in lineage.states if PURE_VERBS.index(state.verb) <= _last(wanted)]
-        return [_verdict(state, origin, folder, model) for state in compared]
+        return [_verdict(state, origin, folder, model) for state in made_for(lineage, wanted)]
 
 
 def _wanted(lineage: Lineage, until: str) -> list[Manifest]:
@@ -97,8 +96,17 @@ def _wanted(lineage: Lineage, until: str) -> list[Manifest]:
     return found
 
 
-def _last(wanted: list[Manifest]) -> int:
-    return max(PURE_VERBS.index(state.verb) for state in wanted)
+def made_for(lineage: Lineage, wanted: list[Manifest]) -> list[Manifest]:
+    """States that are made on the way to some of them, and those; a corpus that only later ones read is none."""
+    parents = nearest_parents(lineage)
+    found: set[Node] = set()
+    ahead = [(state.verb, state.name) for state in wanted]
+    while ahead:
+        node = ahead.pop()
+        if node not in found:
+            found.add(node)
+            ahead += parents[node]
+    return [state for state in lineage.states if (state.verb, state.name) in found]
 
 
 # ---- what must be there ----------------------------------------------------------------------------------------------
@@ -180,7 +188,12 @@ def _folder(commit: str) -> Iterator[Path]:
     try:
         if commit:
             words = ["git", "worktree", "add", "--quiet", "--detach", str(folder), commit]
-            subprocess.run(words, check=True, capture_output=True)
+            done = subprocess.run(words, check=False, capture_output=True, text=True, errors="replace")
+            if done.returncode:
+                raise Refused(
+                    f"git cannot check out commit {commit[:SHORT]} into {folder}: {one_line(done.stderr, 300)}. Mend "
+                    "that, or check out the commit yourself and run this again there."
+                )
             (folder / workspace.DATA_FILE).unlink(missing_ok=True)  # it stands for data that are not all here
             if not (folder / "recipes" / "mine").exists() and Path("recipes/mine").exists():
                 shutil.copytree("recipes/mine", folder / "recipes" / "mine")

@@ -9,23 +9,32 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRunPolicy
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRunPolicy
 from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from components import drift, paths, registry
+from components import decisions, drift, paths, registry
 from components.graph import Stage, plan
 from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Library
 from components.release_schema import Schedule
-from components.wording import one_line
-from flows import collect, events, follow, history, profiles, workspace
+from components.wording import one_line, shown
+from flows import collect, events, follow, history, profiles, trouble, workspace
 from flows.checks import before_retrain
 from flows.launch import StageFailed, StageStopped
 from flows.release import experiment_of
@@ -38,6 +47,8 @@ UNSCHEDULED = Schedule(cron="0 0 1 1 *", is_active=False)
 """Of a recipe without the section: it is started by hand, with the defaults."""
 DATA_VERBS = ("ingest", "validate")
 RETRY_SECONDS = 60
+BACK = "Start it again (mlflow/README.md); the next run goes on from here."
+ENDED = sorted(TERMINAL_STATES)
 
 
 @flow(name="retrain", flow_run_name="retrain {recipe}", persist_result=False)
@@ -52,7 +63,8 @@ def retrain_flow(recipe: str, force: bool = False) -> object:
     with joined("release", recipe, experiment_of(recipe), partial(before_retrain, recipe)):
         schedule = getattr(library.read("recipe", recipe), "schedule", None) or UNSCHEDULED
         try:
-            return _retrain(library, recipe, schedule.max_drift, force)
+            with trouble.told(BACK):
+                return _retrain(library, recipe, schedule.max_drift, force)
         except StageStopped:
             raise
         except StageFailed:
@@ -69,6 +81,7 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
     if corpora := collect.missing(library, stages):
         collect_data(corpora)
     if is_up_to_date(recipe, stages):
+        ask_for_promotion(library, recipe)
         session.say(f"── {recipe}: {NOTHING_NEW}")
         return Completed(message=NOTHING_NEW)
     for stage in (each for each in stages if each.verb in DATA_VERBS):
@@ -77,9 +90,8 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
     for stage in (each for each in stages if each.verb not in DATA_VERBS):
         run_stage(stage.verb, stage.name, stage.address)
     run_register(recipe)
+    ask_for_promotion(library, recipe)
     receipt = session.summary.receipt
-    if receipt["is_new"]:
-        _ask_for_promotion(library, recipe)
     what = "a new challenger" if receipt["is_new"] else "registered before"
     return Completed(message=f"version {receipt['version']}, {what}")
 
@@ -93,6 +105,7 @@ def is_up_to_date(recipe: str, stages: list[Stage]) -> bool:
 
 
 @task(task_run_name="update raw data of {recipe}", cache_policy=NO_CACHE, persist_result=False)
+@trouble.told(BACK)
 def update_raw_data(recipe: str) -> None:
     """Move `data.dvc` forward to the newest release's, then bring new files of the folders that corpora follow."""
     session = current()
@@ -119,6 +132,7 @@ def update_raw_data(recipe: str) -> None:
 
 
 @task(task_run_name="drift of {recipe}", cache_policy=NO_CACHE, persist_result=False)
+@trouble.told(BACK)
 def measure_drift(recipe: str, bound: float, force: bool) -> None:
     """Compare the profiles of the recipe's corpora with those that the champion was trained on.
 
@@ -137,31 +151,51 @@ def measure_drift(recipe: str, bound: float, force: bool) -> None:
     with session.guarded("MLflow did not take the drift"):
         profiles.keep_drift(session.release, drifts, text)
     for each in drifts:
-        top = each.shifts[0]
-        session.say(
-            f"── drift of {each.corpus}: largest index {each.largest:.3f} (bound {bound:g}); most shifted: {top.fact} "
-            f"{top.index:.3f}"
-        )
-    beyond = [f"{each.corpus}: {shift.fact} {shift.index:.3f}" for each in drifts for shift in each.beyond(bound)]
+        session.say(f"── {drift.in_a_line(each, bound)}")
+    beyond = {each.corpus: each.beyond(bound) for each in drifts if each.beyond(bound)}
     if beyond and not force:
+        facts = "; ".join(f"{corpus}: {shift.fact} {shift.index:.3f}" for corpus in beyond for shift in beyond[corpus])
+        reports = ", ".join(str(paths.state("validate", corpus) / "report.html") for corpus in beyond)
         raise Refused(
-            f"The data of {recipe} have drifted from the champion's beyond {bound:g} ({'; '.join(beyond)}). Look at "
-            f"artifact drift-{recipe} and at {paths.state('validate', drifts[0].corpus) / 'report.html'}. To train on "
-            "them all the same, start the flow with force set; to allow as much every time, raise schedule.max_drift."
+            f"The data of {recipe} have drifted from the champion's beyond {bound:g} ({facts}). Look at artifact "
+            f"drift-{recipe} and at {reports}. To train on them all the same, start the flow with force set; to allow "
+            "as much every time, raise schedule.max_drift."
         )
 
 
-def _ask_for_promotion(library: Library, recipe: str) -> None:
-    """Start the promotion of the new version where the schedule says so."""
+def ask_for_promotion(library: Library, recipe: str) -> None:
+    """Start the promotion of a challenger that nobody has decided on, where the schedule says so.
+
+    Asked in every run, also of nothing new: what an earlier one could not start is made up for. A promotion that waits
+    for its worker or for an answer is not started again.
+    """
     schedule = library.read("recipe", recipe).schedule
     if schedule is None or schedule.promote == "none":
         return
+    challenger = registry.read_version(recipe, registry.CHALLENGER)
+    champion = registry.read_version(recipe, registry.CHAMPION)
+    if challenger is None or challenger == champion or decisions.last(challenger):
+        return
     session = current()
-    receipt = session.summary.receipt
-    parameters = {"recipe": recipe, "version": receipt["version"], "content_hash": receipt["content_hash"]}
-    with session.guarded("The promotion was not started"):
-        started: Any = run_deployment(f"promote/{recipe}", parameters=parameters, timeout=0, as_subflow=False)
-        session.say(f"── promotion of version {receipt['version']}: flow run {started.name}")
+    words = {"recipe": recipe, "version": challenger.version, "content_hash": challenger.content_hash}
+    try:
+        if not _is_asked(recipe, words):
+            started: Any = run_deployment(f"promote/{recipe}", parameters=words, timeout=0, as_subflow=False)
+            session.say(f"── promotion of version {challenger.version}: flow run {started.name}")
+    except (HTTPError, PrefectException) as error:
+        session.summary.troubles.append(
+            f"The promotion of version {challenger.version} was not started ({one_line(shown(error), 300)}); the next "
+            f"run of this flow tries again. By hand: hiraku promote {recipe}"
+        )
+
+
+def _is_asked(recipe: str, words: dict[str, str]) -> bool:
+    """Whether a run of the promotion that has not ended has these parameters."""
+    of_recipe = DeploymentFilter(name=DeploymentFilterName(any_=[recipe]))
+    unended = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=ENDED)))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(deployment_filter=of_recipe, flow_run_filter=unended)
+    return any(words.items() <= run.parameters.items() for run in found)
 
 
 def _allow_retries(most: int) -> None:

@@ -60,8 +60,19 @@ class Session:
     summary: Summary
     repo: Any = None
     """DVC's view of the project."""
+    data: str = ""
+    """`data.dvc` as it was when the raw data were read; empty if none were."""
     loading: "Future[int] | None" = None
     """Done when the tracking library is loaded and its dead runs are swept, which happens while Prefect starts."""
+
+    def note_data(self) -> None:
+        """Note which raw data were read: another recipe's flow may bring more at any time after."""
+        if workspace.DATA_FILE.is_file():
+            self.data = workspace.DATA_FILE.read_text(encoding="utf-8")
+        self.release.tags.update(history.data_tags())
+        with self.guarded("MLflow did not take the version of the raw data"):
+            for key, value in history.data_tags().items():
+                self.release.tag(key, value)
 
     @contextlib.contextmanager
     def guarded(self, what: str) -> Iterator[None]:
@@ -206,6 +217,8 @@ def _close(session: Session, status: str) -> None:
         release.tag(history.ANCESTORS, history.ancestors())
         for path in VERSIONS:
             release.attach(path, (Path("versions") / path.parent).as_posix())
+        if session.data:
+            release.write(f"versions/{workspace.DATA_FILE}", session.data)
         show(release, session.summary, status)
     with session.guarded("MLflow has not been told that the release has ended"):
         release.close(status)

@@ -23,7 +23,7 @@ def show(release: tracking.Release, done: Summary, status: str) -> None:
     if not release.run_id:
         return
     run = tracking.client().get_run(release.run_id)
-    made = _runs(run.data.tags)
+    made = _runs(run.data.tags, done)
     known = dict(run.data.metrics)
     for (verb, _), run_id in made.items():
         if verb in COMPARED:  # a stage that was ready has its figures in the run that made it
@@ -39,14 +39,18 @@ def show(release: tracking.Release, done: Summary, status: str) -> None:
     run_page.note_run(release.run_id, note)
 
 
-def _runs(tags: dict[str, str]) -> dict[tuple[str, str], str]:
-    """(verb, name) of each stage -> the run that made what there is of it, by the tags of a release."""
+def _runs(tags: dict[str, str], done: Summary) -> dict[tuple[str, str], str]:
+    """(verb, name) of each stage -> the run that made what there is of it, by the tags of a release.
+
+    MLflow allows not all of a name in a key: that of shards has a plus sign.
+    """
     found: dict[tuple[str, str], str] = {}
+    stages = {tracking.tag_key(f"{row.verb}.{row.name}"): (row.verb, row.name) for row in done.rows}
     for key, value in tags.items():
         how, _, stage = key.partition(".")
         if how in ("ran", "ready", "restored"):
             verb, _, name = stage.partition(".")
-            found[verb, name] = json.loads(value)["run_id"]
+            found[stages.get(stage, (verb, name))] = json.loads(value)["run_id"]
     return found
 
 

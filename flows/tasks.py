@@ -20,8 +20,7 @@ from components.outcomes import Busy, Refused
 from components.publish import publish
 from components.recipes import Library
 from components.register import register
-from components.wording import one_line, shown
-from flows import collect, profiles, workspace
+from flows import collect, profiles, trouble, workspace
 from flows.hub_token import hub_token
 from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
@@ -65,6 +64,14 @@ def collect_data(corpora: list[str]) -> None:
 def run_stage(verb: str, name: str, address: str) -> None:
     """Bring one stage up to date through DVC, and mirror its journal to the tracking server."""
     session = current()
+    try:
+        _run_stage(session, verb, name, address)
+    finally:
+        if verb == "ingest":
+            session.note_data()
+
+
+def _run_stage(session: Session, verb: str, name: str, address: str) -> None:
     started = time.monotonic()
     if workspace.is_fresh(session.repo, address):
         key = when_free(lambda: workspace.input_key(session.repo, address), f"{verb} {name}", session.say)
@@ -161,14 +168,8 @@ def run_register(recipe: str) -> None:
     """Register the package; the registry is asked first, so this can be repeated."""
     session = current()
     started = time.monotonic()
-    try:
-        receipt = register(recipe, session.release)
-    except tracking.troubles() as error:
-        # No refusal: it may have come back when this is tried again. MLflow's own words may hold a password.
-        raise StageFailed(
-            f"register {recipe}: {shown(tracking.tracking_uri())} does not answer as a tracking server should "
-            f"({one_line(shown(error), 400)}). Start it again: mlflow/README.md."
-        ) from None
+    with trouble.told("Start it again: mlflow/README.md.", doing=f"register {recipe}: "):
+        receipt = when_free(lambda: register(recipe, session.release), f"register {recipe}", session.say)
     if receipt["is_new"]:
         with session.guarded("MLflow did not take the profiles of the data"):
             profiles.keep(session.release, recipe)
@@ -190,7 +191,7 @@ def run_publish(recipe: str, version: str = "", to: str | None = None) -> None:
     """Publish a version of a recipe's model; the Hub is asked first, so this can be repeated."""
     session = current()
     started = time.monotonic()
-    with hub_token(session.say):
+    with hub_token(session.say), trouble.told("Start it again: mlflow/README.md."):
         try:
             receipt = publish(recipe, session.say, version, to)
         except Unfinished as error:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components import drift
 from components.drift import as_markdown, drift_between
 from components.profiles import profile_of
 
@@ -68,3 +69,11 @@ def test_bins_that_only_the_longer_profile_has_are_counted() -> None:
     before, now = profile(1000, mean=3.0), profile(1000, mean=9.0, seed=1)
     assert len(before["facts"]["text_num_chars"]["edges"]) < len(now["facts"]["text_num_chars"]["edges"])
     assert index_of(drift_between("c", before, now), "text_num_chars") > 5
+
+
+def test_the_line_of_a_log_names_what_can_stop_a_release_apart_from_what_is_only_reported() -> None:
+    sources = drift.Shift("sources", 2.0, 0.5, 0.01, binds=False)
+    length, language = drift.Shift("length", 0.2, 0.1, 0.01, True), drift.Shift("language", 0.1, 0.1, 0.01, True)
+    line = drift.in_a_line(drift.Drift("wiki", 10, 20, (sources, length, language)), 0.25)
+    assert line == "drift of wiki: most shifted: length 0.200 (bound 0.25); reported only: sources 2.000"
+    assert drift.in_a_line(drift.Drift("wiki", 10, 20, ()), 0.25) == "drift of wiki: nothing can be compared"

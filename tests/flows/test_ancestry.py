@@ -1,20 +1,26 @@
 """`hiraku lineage`: of a recipe, of a folder, of a version of a real registry."""
 
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from components import paths, processes, tracking
+from components import paths, processes, registry, tracking
 from components.lineage import lineage_from, write_lineage
 from components.manifest import Manifest, tree_hash, writing
-from components.outcomes import Refused
+from components.outcomes import Busy, Refused
 from components.register import register
 from flows import ancestry
 from tests.components.test_lineage import make
+from tests.components.test_manifest import ON_A_SMALL_DISK
 from tests.conftest import ROOT
 
 MODEL = "gpt"
@@ -97,3 +103,89 @@ def test_a_package_that_was_changed_is_refused_and_a_strange_name_gets_the_neare
     (model / "extra").write_text("x")
     with pytest.raises(Refused, match="was changed after it was made"):
         ancestry.origin_of(MODEL)
+
+
+def test_only_what_is_made_on_the_way_to_a_verb_is_compared(model: Path) -> None:
+    from flows import reproduce
+
+    lineage = ancestry.origin_of(MODEL).lineage
+    other = Manifest("ingest", "other", {}, {"data/other": "raw"})
+    with writing(other) as folder:
+        (folder / "records").mkdir()
+    first, *others = lineage.states  # a corpus that only the training reads comes in beside the first
+    lineage = replace(lineage, states=(first, other, *others))
+    lineage.of("pretrain")[0].parents["artifacts/ingested/other/records"] = other.payload_hash
+    made = {
+        until: [state.verb for state in reproduce.made_for(lineage, lineage.of(until))] for until in ("fit", "pretrain")
+    }
+    assert made == {"fit": ["ingest", "fit"], "pretrain": ["ingest", "ingest", "fit", "pretrain"]}
+
+
+def test_a_commit_that_git_cannot_check_out_is_told_in_gits_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import reproduce
+
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    with (
+        pytest.raises(Refused, match=r"git cannot check out commit 0123.*invalid reference"),
+        reproduce._folder("0123" * 10),
+    ):
+        pass
+
+
+def test_a_package_is_registered_by_one_process_at_a_time_and_once(model: Path) -> None:
+    holder = (
+        "import sys; from components import locks, register\nwith locks.held(register.lock_of('gpt')): print(); input()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", holder], env=environment, text=True, **pipes) as process:
+        process.stdout.readline()
+        with pytest.raises(Busy, match=r"holds .*register-gpt"):
+            register(MODEL, tracking.Release(MODEL, "language"))
+        process.communicate("\n")
+    first = register(MODEL, tracking.Release(MODEL, "language"))
+    assert first["is_new"]
+    folder = paths.state("package", MODEL)
+    late = registry.add_version(
+        MODEL, tracking.Release(MODEL, "x").open(), folder, {"content_hash": first["content_hash"]}
+    )
+    assert late.version == first["version"], "what another machine has made meanwhile is made twice"
+
+
+def test_a_fault_of_this_machines_disk_is_not_blamed_on_the_registry(model: Path) -> None:
+    from flows import trouble
+
+    def is_full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    for asked in (lambda: ancestry._asked(is_full), trouble.told("")(is_full)):
+        with pytest.raises(OSError, match="No space left on device"):
+            asked()
+
+
+def test_files_that_have_no_room_are_not_fetched(model: Path, tmp_path: Path) -> None:
+    try:
+        subprocess.run([*ON_A_SMALL_DISK, str(tmp_path), "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small disk can be mounted here: {error}")
+    (model / "model.safetensors").write_bytes(bytes(2 << 20))
+    small = tmp_path / "small"
+    small.mkdir()
+    version = registry.add_version(MODEL, tracking.Release(MODEL, "x").open(), paths.state("package", MODEL), {})
+    program = f"""
+from components import registry
+from components.outcomes import Refused
+try:
+    with registry.fetched(registry.read_version("{MODEL}", "{version.version}")):
+        pass
+except Refused as refused:
+    print(refused)
+"""
+    script = [*ON_A_SMALL_DISK, str(small), sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(small)}
+    said = subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout
+    assert said.startswith("Version 1 of 'gpt' has 2,0"), said
+    assert f"{small} has room for 1,0" in said

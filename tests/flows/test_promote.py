@@ -65,6 +65,20 @@ def last(number: str) -> decisions.Decision:
     return found
 
 
+def everything_said() -> str:
+    """What Prefect keeps of the newest flow run: the logs, and the words of its state and of its tasks'."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
+    lines = [each.message for each in logs] + [each.state.message or "" for each in (run, *tasks)]
+    return "\n".join(lines)
+
+
 def described(number: str) -> str:
     return str(tracking.client().get_model_version(RECIPE, number).description)
 
@@ -219,6 +233,9 @@ def test_a_registry_that_cannot_be_reached_is_told_and_the_next_run_completes_th
     with pytest.raises(StageFailed, match="does not answer as a registry should") as failure:
         promotion.promote(RECIPE, ask=dies, say=say_nothing)
     assert "secret" not in str(failure.value)
+    said = everything_said()
+    assert "does not answer as a registry should" in said
+    assert "secret" not in said
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert champion() is None
     held = claims.read(RECIPE)

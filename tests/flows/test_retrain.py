@@ -13,8 +13,10 @@ import yaml
 from components import paths, registry, tracking
 from components.outcomes import Refused
 from flows import follow, history, raw_data, workspace
+from flows.server import free_port
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
+from tests.flows.test_promote import everything_said
 
 CORPUS = Path("recipes/corpora/smoke-text.yaml")
 
@@ -42,6 +44,34 @@ def retrain(**parameters):
     return retrain_flow(RECIPE, **parameters, return_state=True)
 
 
+def retrain_in_session(say):
+    """One run as our own command line would make it, without its checks: its final state, and its summary."""
+    from flows import session
+    from flows.retrain import retrain_flow
+
+    states: list = []
+    start = lambda: states.append(retrain_flow(RECIPE, return_state=True))  # noqa: E731
+    done = session.run("release", RECIPE, "language", [], say, start)
+    return states[0], done
+
+
+def ask_for_promotions() -> None:
+    """Have the schedule ask for a promotion of each challenger."""
+    path = Path(f"recipes/{RECIPE}.yaml")
+    sections = {"schedule": {"cron": "0 0 * * *", "promote": "ask"}, "promote": {"approval": True}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
+
+
+def promotions() -> list:
+    """The runs of the promotion's deployment."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["promote"])))
+    return [run for run in found if run.deployment_id and run.parameters.get("recipe") == RECIPE]
+
+
 def recorded() -> list[str]:
     with workspace.open_repo() as repo:
         return sorted(path.name for path in raw_data.listing(repo) or {})
@@ -55,17 +85,31 @@ def test_a_new_file_goes_the_whole_way_and_the_next_run_has_nothing_to_do(projec
     (inbox / "b.jsonl").write_text('{"text": "b"}\n')
     (inbox / ".c.jsonl").write_text("hidden")
     (inbox / "d.jsonl.part").write_text("half")
-    state = retrain()
+    ask_for_promotions()
+
+    def bring_more(line: str) -> None:
+        """Another recipe's flow follows the same folder, and brings a file before this one's stage reads them."""
+        if line == "── ingest smoke-text":
+            (inbox / "e.jsonl").write_text('{"text": "e"}\n')
+            assert bring([]) == [Path("data/smoke/e.jsonl")]
+
+    state, done = retrain_in_session(bring_more)
     assert (state.name, state.message) == ("Completed", "version 1, a new challenger")
     assert Path("data/smoke/b.jsonl").read_text() == '{"text": "b"}\n'
     assert (inbox / "b.jsonl").is_file()
-    assert recorded() == ["b.jsonl"]
+    assert recorded() == ["b.jsonl", "e.jsonl"]
     run = newest_run()
     assert run.tags["landed smoke-text"] == "data/smoke/b.jsonl"
     assert run.tags["data data"] == history.version()
     assert yaml.safe_load(tracking.kept_text(run.run_id, "versions/data.dvc"))["outs"][0]["md5"] == history.version()
-    assert json.loads(tracking.kept_text(run.run_id, "profiles/smoke-text/profile.json"))["num_records"] == 2
+    assert json.loads(tracking.kept_text(run.run_id, "profiles/smoke-text/profile.json"))["num_records"] == 3
+    (trouble,) = done.troubles
+    assert trouble.startswith("The promotion of version 1 was not started")  # there is no deployment of it
+    assert promotions() == []
+    note = tracking.client().get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert "[shard smoke-text+smoke-spm](#/experiments/" in note
 
+    deploy_promotion()
     began = time.monotonic()
     before = len(project.started())
     state = retrain()
@@ -73,6 +117,47 @@ def test_a_new_file_goes_the_whole_way_and_the_next_run_has_nothing_to_do(projec
     assert len(project.started()) == before
     assert newest_run().run_id == run.run_id, "a run of nothing is on the tracking server"
     assert time.monotonic() - began < 30
+    assert [run.parameters["version"] for run in promotions()] == ["1"]
+    assert retrain().message == "nothing new"
+    assert len(promotions()) == 1, "a promotion that waits for its worker is started again"
+
+
+def deploy_promotion() -> None:
+    """What `hiraku deploy` gives to Prefect; no worker is there to run it."""
+    from components.recipes import Library
+    from flows import deployments
+
+    (found,) = [
+        each
+        for each in deployments.deployments(Library())
+        if each.name == RECIPE and each.entrypoint == deployments.PROMOTE
+    ]
+    deployments.runner_deployment(found).apply()
+
+
+def test_a_tracking_server_that_falls_silent_may_be_asked_again_and_its_password_is_in_no_log(
+    project: Project, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    from flows.launch import StageFailed
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:secret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("flows.retrain.RETRY_SECONDS", 0)
+    path = Path(f"recipes/{RECIPE}.yaml")
+    schedule = {"schedule": {"cron": "0 0 * * *", "max_retries": 1}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | schedule))
+    state, _ = retrain_in_session([].append)
+    with pytest.raises(StageFailed, match=r"http://127\.0\.0\.1:\d+ does not answer as a tracking server should"):
+        state.result()
+    said = everything_said()
+    assert said.count("does not answer as a tracking server") >= 3  # of the task, of the flow, in the log
+    assert "secret" not in said
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+    assert (run.run_count, run.empirical_policy.retries) == (2, 1)
 
 
 def test_a_file_that_is_still_written_to_is_left_to_the_next_run(project: Project, inbox: Path) -> None:
