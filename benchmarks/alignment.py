@@ -2,7 +2,8 @@
 
 Reads what `hiraku release gpt-demo-ppo` left, asks the base model with its best few-shot prompt, and trains and scores
 PPO once for each seed in a copy of the project. A win is a held-out question whose answer the rules call better than
-the fine-tuned model's; ties count half.
+the fine-tuned model's; ties count half. Answers are sampled, as a person would meet the model; since a model that only
+became surer of itself wins too, the wins of the most likely answers stand beside.
 """
 
 import json
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,11 @@ from components.outcomes import Refused
 
 NAME = "alignment"
 BASE, SFT, REWARD, PPO = "gpt-demo", "gpt-demo-sft", "gpt-demo-reward", "gpt-demo-ppo"
-EXACT, QUALITY, ONE_FACT = "demo-exact-match", "demo-quality", "demo-one-fact"
+EXACT, QUALITY, GREEDY, ONE_FACT = "demo-exact-match", "demo-quality", "demo-quality-greedy", "demo-one-fact"
 RESAMPLES = 10_000
 LEVEL = 0.95
 WANTED_EXACT, WANTED_ACCURACY = 0.6, 0.9
-MADE_ANEW = ("align", "evaluate")
+WANTED_ITEMS, WANTED_MINUTES = 500, 10
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,16 @@ def _totals(name: str) -> dict[str, dict[str, float]]:
     return tasks
 
 
-def _qualities(name: str) -> dict[str, float]:
-    return values_of(pq.read_table(paths.payload("evaluate", name) / "items.parquet"), QUALITY, "quality", name)
+def _qualities(name: str) -> dict[str, dict[str, float]]:
+    """Task -> question -> quality."""
+    items = pq.read_table(paths.payload("evaluate", name) / "items.parquet")
+    return {task: values_of(items, task, "quality", name) for task in (QUALITY, GREEDY)}
+
+
+def _minutes(*recipes: str) -> float:
+    """What training them took."""
+    found = [json.loads(paths.outcome("align", name).read_text(encoding="utf-8")) for name in recipes]
+    return sum(sum(each["seconds"].values()) for each in found) / 60
 
 
 def _copy_project(into: Path) -> None:
@@ -88,7 +98,7 @@ def _copy_project(into: Path) -> None:
         place = into / source
         place.mkdir(parents=True)
         for state in source.iterdir():
-            if not (verb in MADE_ANEW and state.name in (BASE, PPO)):
+            if not (state.name == PPO or (verb == "evaluate" and state.name in (BASE, SFT))):
                 (place / state.name).symlink_to(state.resolve())
 
 
@@ -99,24 +109,26 @@ def _changed(name: str, change: Any) -> None:
     path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
 
 
-def _few_shot() -> dict[str, float]:
-    """What the base model reaches in the best of the ways of asking that the task knows."""
-    _changed(BASE, lambda recipe: recipe["evaluate"].update(tasks=[EXACT]))
-    _run("evaluate", BASE)
-    return _totals(BASE)[EXACT]
+def _scored(name: str, *tasks: str) -> dict[str, dict[str, float]]:
+    """What a model reaches in these tasks; one without a prompt format in its best way of being asked."""
+    _changed(name, lambda recipe: recipe["evaluate"].update(tasks=list(tasks)))
+    _run("evaluate", name)
+    return _totals(name)
 
 
-def _with_seed(seed: int, fine_tuned: dict[str, float]) -> dict[str, Any]:
+def _with_seed(seed: int, fine_tuned: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Train and score PPO."""
     shutil.rmtree(paths.state("align", PPO), ignore_errors=True)
     _changed(PPO, lambda recipe: recipe["align"].update(seed=seed))
+    began = time.monotonic()
     _run("align", PPO)
-    _run("evaluate", PPO)
+    minutes = (time.monotonic() - began) / 60
+    totals = _scored(PPO, EXACT, QUALITY, GREEDY)
     curve = json.loads((paths.state("align", PPO) / "curve.json").read_text(encoding="utf-8"))
     told = {name: value for point in curve for name, value in point["metrics"].items()}
-    found = wins(_qualities(PPO), fine_tuned)
-    first = next(point["metrics"]["align/reward"] for point in curve if "align/reward" in point["metrics"])
-    return {"seed": seed, "wins": found, "totals": _totals(PPO), "first_reward": first, "told": told}
+    ours = _qualities(PPO)
+    found = {task: wins(ours[task], fine_tuned[task]) for task in (QUALITY, GREEDY)}
+    return {"seed": seed, "wins": found, "totals": totals, "told": told, "minutes": minutes}
 
 
 def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
@@ -125,11 +137,15 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
     Args:
         seeds: of PPO's trainings.
     """
-    sft, reward, fine_tuned = _totals(SFT), _totals(REWARD), _qualities(SFT)
+    _totals(SFT)
+    reward = _totals(REWARD)
+    minutes = _minutes(SFT, REWARD)
     with tempfile.TemporaryDirectory() as folder:
         _copy_project(Path(folder))
         with inside(Path(folder)):
-            base = _few_shot()
+            base = _scored(BASE, EXACT)[EXACT]
+            sft = _scored(SFT, EXACT, QUALITY, GREEDY)
+            fine_tuned = _qualities(SFT)
             runs = [_with_seed(seed, fine_tuned) for seed in seeds]
     exact = sft[EXACT]["exact_match"]
     accuracy = reward[ONE_FACT]["accuracy_equal_length"]
@@ -139,13 +155,19 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
         Row.compare("the same", "wanted", [exact], [WANTED_EXACT], at_least=1.0),
         Row.compare("reward accuracy, one fact, equal length", "wanted", [accuracy], [WANTED_ACCURACY], at_least=1.0),
     ]  # fmt: skip
+    whole = [minutes + run["minutes"] for run in runs]
+    rows += [
+        Row.compare("held-out questions", "wanted", [runs[0]["wins"][QUALITY].num_items], [WANTED_ITEMS], at_least=1.0),
+        Row.compare("minutes of SFT, reward and PPO", "wanted", whole, [WANTED_MINUTES] * len(whole), at_most=1.0),
+    ]
     for run in runs:
         ours, seed = run["totals"][EXACT]["exact_match"], run["seed"]
+        lower = run["wins"][QUALITY].lower
         rows += [
-            Row.compare(f"PPO's wins, seed {seed}, lower bound", "a half", [run["wins"].lower], [0.5], at_least=1.0),
+            Row.compare(f"PPO's wins, seed {seed}, lower bound", "a half", [lower], [0.5], at_least=1.0),
             Row.compare(f"PPO's exact match, seed {seed}", "SFT", [ours], [exact], at_least=1.0),
         ]
-    measured = {"base": base, "sft": sft, "reward": reward, "ppo": [run | {"wins": vars(run["wins"])} for run in runs]}
+    measured = {"base": base, "sft": sft, "reward": reward, "ppo": runs}
     return Result(NAME, f"python -m benchmarks {NAME}", rows, _notes(base, runs, sft), describe(), measured)
 
 
@@ -153,12 +175,13 @@ def _notes(base: dict[str, float], runs: list[dict[str, Any]], sft: dict[str, di
     asked = f"The base model is asked with {number(int(base['num_shots']))} examples, the best way on the valid split."
     notes = [asked, f"SFT: {_form(sft[QUALITY])}."]
     for run in runs:
-        found, told = run["wins"], run["told"]
+        found, greedy, told = run["wins"][QUALITY], run["wins"][GREEDY], run["told"]
         notes.append(
             f"PPO, seed {run['seed']}: wins {number(found.rate)} of {number(found.num_items)} (lower bound at "
-            f"{LEVEL:.0%}: {number(found.lower)}), {_form(run['totals'][QUALITY])}, learnt reward "
-            f"{number(run['first_reward'])} at first and {number(told['align/reward'])} at last, "
-            f"{number(told['align/kl_per_token'])} nats per token from SFT."
+            f"{LEVEL:.0%}: {number(found.lower)}), of the most likely answers {number(greedy.rate)} (lower bound "
+            f"{number(greedy.lower)}); {_form(run['totals'][QUALITY])}; learnt reward of held-out questions "
+            f"{number(told['align/valid_reward'])}; in the last round {number(told['align/kl_per_token'])} nats per "
+            "token from SFT."
         )
     return notes
 
