@@ -28,7 +28,7 @@ from tests.smoke import write_smoke_data
 
 RECIPE = "smoke-gpt2"
 REPOSITORY = f"hiraku/{RECIPE}"
-PATIENCE = 480.0
+PATIENCE = 900
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )

@@ -24,7 +24,7 @@ from tests.flows.test_launch import is_gone, wait_until
 from tests.flows.test_worker import CHECKPOINT, family, prefect_server, state_of  # noqa: F401 (a fixture)
 
 SERVE = Path(__file__).with_name("toy_serve.py")
-PATIENCE = 240.0
+PATIENCE = 900
 """On a machine that does much else."""
 
 
@@ -189,7 +189,8 @@ def _a_reboot_and_meanwhile(project: Project, process) -> "subprocess.Popen[byte
     assert state_of(loop) == "CRASHED"
     wait_until(lambda: not [each for each in runs() if not each.state.is_final()], "runs are left", PATIENCE)
     assert runs()[-1].state.message == "nothing new"
-    ticks = [run for run in runs("ticking", by_clock=True) if run.state.is_completed()]
+    completed = [run for run in runs("ticking", by_clock=True) if run.state.is_completed()]
+    ticks = [run for run in completed if run.run_count == 1]  # one that died is expected anew, after it had started
     assert ticks, "the clock stands still"
     assert all(run.start_time >= run.expected_start_time for run in ticks)
     return process
