@@ -159,6 +159,11 @@ class Checkpoints:
             old.unlink()
 
 
+def kept_in_words(found: tuple[int, dict[str, Any]] | None) -> str:
+    """What is left of a training that is refused: a sentence about what `Checkpoints.load` has found."""
+    return f"The checkpoint of step {found[0]:,} is kept." if found else "No checkpoint was written yet."
+
+
 def discard(folder: Path) -> int | None:
     """Remove the checkpoints of one training, with their folder and its lock.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from components.checkpoints import Checkpoints, kept_in_words
 from components.outcomes import Refused
 from models.objective import Collapsed
 
@@ -12,7 +13,9 @@ Update = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], Tensor]]
 """One optimiser update on a mini-batch -> its loss and parts, and the gradient's norm."""
 
 
-def play_round(objective: Any, batch: dict[str, Tensor], part_samples: int, update: Update) -> tuple[Any, Any]:
+def play_round(
+    objective: Any, batch: dict[str, Tensor], part_samples: int, update: Update, checkpoints: Checkpoints
+) -> tuple[Any, Any]:
     """Collect, and update until the epochs are over or the policy has gone far enough.
 
     Args:
@@ -20,20 +23,18 @@ def play_round(objective: Any, batch: dict[str, Tensor], part_samples: int, upda
         batch: on the device.
         part_samples: how many samples pass through a network at a time.
         update: makes one.
+        checkpoints: of this training, to tell what is kept.
 
     Returns:
         The means over the updates, with what the round measured beside them; and the last gradient's norm.
 
     Raises:
-        Refused: the policy or its reward is past help; the last checkpoint stays.
+        Refused: the policy or its reward is past help, in the objective's words, which say what to change.
     """
     try:
         experience = objective.collect(batch, part_samples)
     except Collapsed as error:
-        raise Refused(
-            f"{error}. Raise objective.kl_coefficient, or lower optimizer.learning_rate; the reward model may pay for "
-            "what nobody wants: look at previews.md. The last checkpoint is kept."
-        ) from error
+        raise Refused(f"{error} {kept_in_words(checkpoints.load())}") from error
     totals: dict[str, Tensor] = {}
     num_updates = 0
     for mini_batch in objective.updates(experience):

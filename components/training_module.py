@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from components import randomness, ranks
 from components.batches import Feed, micro_batches, valid_batches
 from components.blocks import Compiled, CompileError
-from components.checkpoints import Checkpoints
+from components.checkpoints import Checkpoints, kept_in_words
 from components.guard import Guard, listed
 from components.job import Job, batch_plan
 from components.journal import Journal
@@ -184,7 +184,7 @@ class TrainingModule(pl.LightningModule):
         if hasattr(self.objective, "collect"):
             ours = self.trainer.strategy.batch_to_device(ours)
             size = self.section.samples.micro_batch_samples
-            sums, norm = play_round(self.objective, ours, size, self._step_on)
+            sums, norm = play_round(self.objective, ours, size, self._step_on, self.checkpoints)
         else:
             sums, norm = self._step_on(ours)
         self.pending.append((number, sums, norm))
@@ -248,7 +248,8 @@ class TrainingModule(pl.LightningModule):
         self.profiler.step(self.step - self.first_step)
         is_logging = self.step % section.log_every_steps == 0 or self.step == 1 or is_last
         is_validating = self.step % section.validate_every_steps == 0 or is_last
-        if (is_logging or is_validating) and not self._settle():
+        # The answers that a round begins with, of a policy that a bad step broke, would end the training for good.
+        if (is_logging or is_validating or hasattr(self.objective, "collect")) and not self._settle():
             return
         if is_logging:
             self._log()
@@ -316,8 +317,7 @@ class TrainingModule(pl.LightningModule):
                 f"{what}. That is one more than guard.max_skipped_batches, {self.section.guard.max_skipped_batches}, "
                 f"allows: batches {listed(self.guard.skipped)} were bad. Lower optimizer.learning_rate or lengthen "
                 f"learning_rate.warmup_steps; with precision bf16, try fp32. Run: hiraku batch {self.checkpoints.name} "
-                f"{number} to see its text. "
-                + (f"The checkpoint of step {found[0]:,} is kept." if found else "No checkpoint was written yet.")
+                f"{number} to see its text. " + kept_in_words(found)
             )
         if found:
             self.restore(*found)

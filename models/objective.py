@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Collapsed(ValueError):
-    """A training that makes its own data has come to a point from which it will not recover; the message says why."""
+    """A training that makes its own data will not recover; the message says why, and what to change."""
 
 
 class Mismatch(ValueError):

@@ -18,7 +18,7 @@ from models.gpt.generation import sample
 from models.gpt.network import blocks, hidden_states, num_matrix_parameters
 from models.gpt.preferences import rewards, token_log_likelihoods
 from models.gpt.schema import Ppo
-from models.objective import Collapsed, Loss, Setting
+from models.objective import Collapsed, Loss, Mismatch, Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +33,7 @@ class Actor(nn.Module):
     def __init__(self, policy: "PreTrainedModel", critic: "PreTrainedModel | None") -> None:
         super().__init__()
         self.policy = policy
-        self.critic = critic
+        self.critic = critic.float() if critic is not None else None  # a file may hold half precision
         self.value = None
         if critic is None:
             self.value = nn.Linear(policy.config.hidden_size, 1)
@@ -64,7 +64,37 @@ def begin_actor(section: Ppo, policy: "PreTrainedModel", setting: Setting) -> Ac
         for block in blocks(policy)[-section.num_trained_layers :]:
             block.requires_grad_(True)
         last_norm(policy).requires_grad_(True)
+    if critic is not None:
+        count_in_scores(critic, *spread_of(section, critic))
     return Actor(policy, critic)
+
+
+def spread_of(section: Ppo, reward: "PreTrainedModel") -> tuple[float, float]:
+    """Mean and deviation of held-out rewards, by which rewards become scores.
+
+    Raises:
+        Mismatch: the recipe wants that, but the reward model's configuration does not record them.
+    """
+    if not section.normalise_rewards:
+        return 0.0, 1.0
+    config = reward.config
+    if not hasattr(config, "reward_mean") or not hasattr(config, "reward_deviation"):
+        raise Mismatch(
+            f"align.objective.normalise_rewards is true, but the configuration of the reward model '{section.reward}' "
+            "has no reward_mean and reward_deviation, which a training with the objective 'reward' writes at its end. "
+            "Train it with such a recipe, or set the key to false."
+        )
+    return float(config.reward_mean), max(float(config.reward_deviation), 1e-6)
+
+
+def count_in_scores(critic: "PreTrainedModel", mean: float, deviation: float) -> None:
+    """Let a reward model's head give (reward - mean) / deviation, the unit of the returns that a critic expects."""
+    scaled: Any = critic
+    head = nn.Linear(scaled.config.hidden_size, 1, dtype=torch.float32)
+    with torch.no_grad():
+        head.weight.copy_(scaled.score.weight / deviation)
+        head.bias.fill_(-mean / deviation)
+    scaled.score = head
 
 
 def last_norm(network: "PreTrainedModel") -> nn.Module:
@@ -96,7 +126,8 @@ class PpoRounds(nn.Module):
         self.section = section
         self.network = actor
         # No submodules: they are neither trained, saved nor wrapped.
-        self.frozen = [_reference_of(actor.policy), reward.eval().requires_grad_(False)]
+        self.frozen = [_reference_of(actor.policy), reward.float().eval().requires_grad_(False)]
+        self.mean, self.deviation = spread_of(section, reward)
         self.eos, self.num_ids = int(setting.facts["eos"]), int(setting.facts["vocab_size"])
         self.num_matrix_parameters = num_matrix_parameters(actor.policy)
         self.kl_coefficient = section.kl_coefficient
@@ -118,13 +149,20 @@ class PpoRounds(nn.Module):
             targets, [samples, tokens - 1], `old` and `advantages`, `old_values`, `returns`.
 
         Raises:
-            Collapsed: the reward model gives a reward that is no number, or the policy says one token only.
+            Collapsed: policy or reward model give what is no number, or the policy says one token only.
         """
         order = torch.randperm(len(batch["prompt_ids"]), device=batch["prompt_ids"].device)
         prompts = {key: value[order] for key, value in batch.items()}
         ids, parts = self._answers(prompts)
         found = self._judged(ids, parts, part_samples)
         mask = parts[:, 1:] == CHOSEN
+        for key, what in (("old", "the policy"), ("reference", "the policy before training"), ("values", "the critic")):
+            if not bool(found[key].isfinite().all()):
+                raise Collapsed(
+                    f"{what} gives {int((~found[key].isfinite()).sum())} of {int(mask.sum())} sampled tokens what is "
+                    "no number. Lower align.optimizer.learning_rate; if it is so in the first round, the weights that "
+                    "the training starts from are broken."
+                )
         log_ratio = (found["old"] - found["reference"]) * mask
         scores, missing = self._scores(found["raw"], ids, parts)
         earned = arithmetic.token_rewards(scores, log_ratio, mask, self.kl_coefficient)
@@ -231,13 +269,11 @@ class PpoRounds(nn.Module):
         if not bool(raw.isfinite().all()):
             bad = int((~raw.isfinite()).sum())
             raise Collapsed(
-                f"the reward model '{self.section.reward}' gives {bad} of {len(raw)} answers a reward that is no number"
+                f"the reward model '{self.section.reward}' gives {bad} of {len(raw)} answers a reward that is no "
+                "number. Its training went wrong, or its weights were cut: train it again, with a lower "
+                "align.optimizer.learning_rate in its own recipe."
             )
-        config = self.frozen[1].config
-        scores = raw
-        if self.section.normalise_rewards:
-            scores = (raw - getattr(config, "reward_mean", 0.0)) / max(getattr(config, "reward_deviation", 1.0), 1e-6)
-        scores = scores.clamp(-self.section.reward_clip, self.section.reward_clip)
+        scores = ((raw - self.mean) / self.deviation).clamp(-self.section.reward_clip, self.section.reward_clip)
         ends = parts.shape[1] - 1 - (parts != PADDING).flip(1).long().argmax(dim=1)
         missing = ids.gather(1, ends.unsqueeze(1)).squeeze(1) != self.eos
         return scores - self.section.missing_end_penalty * missing, missing
@@ -273,7 +309,9 @@ class PpoRounds(nn.Module):
             token = int(tokens.bincount().argmax())
             raise Collapsed(
                 f"the policy has collapsed: {share:.0%} of {len(tokens)} sampled tokens are the id {token}, at most "
-                f"{self.section.max_token_share:.0%} may be (objective.max_token_share)"
+                f"{self.section.max_token_share:.0%} may be (align.objective.max_token_share). Raise "
+                "align.objective.kl_coefficient, or lower align.optimizer.learning_rate; the reward model may pay for "
+                "what nobody wants: look at previews.md."
             )
 
     # ---- the loss ----------------------------------------------------------------------------------------------------

@@ -160,8 +160,9 @@ class DpoLoss(_Pairs):
     def __init__(self, network: "PreTrainedModel", reference: "PreTrainedModel", beta: float, smoothing: float) -> None:
         super().__init__(network)
         self.beta, self.smoothing = beta, smoothing
-        # No submodule: it is neither trained, saved nor wrapped.
-        self.frozen = [reference.eval().requires_grad_(False)]
+        # No submodule: it is neither trained, saved nor wrapped. In single precision as the policy, whatever its file
+        # has, or the two would differ before the first step.
+        self.frozen = [reference.float().eval().requires_grad_(False)]
 
     def forward(self, batch: dict[str, Tensor]) -> Loss:
         """See `components.modalities.text.packing.Packs.batch` for preferences -> loss, accuracy, margin."""

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from components.training_schema import LearningRate, Optimizer, Training
 from models.gpt.network import blocks, build
 from models.gpt.objectives import NextTokenLoss
 from models.gpt.schema import GPT2, NextToken, Samples
-from models.objective import Loss
+from models.objective import Collapsed, Loss
 from tests.components.small_pretraining import Windows
 
 FACTS = {"vocab_size": 50, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
@@ -280,6 +281,33 @@ def test_a_batch_that_breaks_the_loss_is_left_out_and_the_rest_is_trained_as_if_
         optimizer.step()
     for name, weight in weights(loop).items():
         torch.testing.assert_close(weights(given)[name], weight, rtol=0, atol=0, msg=name)
+
+
+class Rounds(NextTokenLoss):
+    """An objective whose data, made from its own batch, are beyond help once a weight is no number."""
+
+    def collect(self, batch: dict[str, torch.Tensor], _part_samples: int) -> dict[str, torch.Tensor]:
+        if not all(bool(each.isfinite().all()) for each in self.network.parameters()):
+            raise Collapsed("nothing but one token.")
+        return batch
+
+    def updates(self, batch: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+        yield batch
+
+    def is_far(self, _sums: dict[str, torch.Tensor]) -> bool:
+        return False
+
+    def end_round(self) -> dict[str, float]:
+        return {}
+
+
+def test_a_bad_step_is_left_out_before_the_next_round_makes_its_data() -> None:
+    part = section(8, num_steps=6, log_every_steps=100, validate_every_steps=100)
+    plain = job(part)
+    given = breaking(replace(plain, objective=Rounds(plain.objective.network)), {3: math.nan})
+    trained = run(given, "rounds")
+    assert trained.skipped == [3]
+    assert all(bool(each.isfinite().all()) for each in weights(given).values())
 
 
 def test_a_spike_is_left_out_and_a_run_stopped_after_it_ends_with_the_same_bits() -> None:

@@ -1,16 +1,21 @@
 """Rounds of PPO on a tiny network."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from components.checkpoints import Checkpoints, fingerprint_of
+from components.outcomes import Refused
+from components.rounds import play_round
+from components.settings import settings
 from models.conversation import CHOSEN, PADDING, PROMPT
 from models.gpt import convert, network, ppo
 from models.gpt.objectives import objective
 from models.gpt.schema import Ppo
-from models.objective import Collapsed, Setting
+from models.objective import Collapsed, Mismatch, Setting
 from tests.models.test_gpt_objectives import FACTS, SECTIONS, network_of
 
 
@@ -25,7 +30,9 @@ def rounds(tmp_path: Path, architecture: str = "gpt2", **keys: Any) -> ppo.PpoRo
     start, reward = tmp_path / "start", tmp_path / "reward"
     if not start.is_dir():
         convert.save(network_of(architecture), start)
-        convert.save(network.with_scalar_head(network_of(architecture)), reward)
+        judge: Any = network.with_scalar_head(network_of(architecture))
+        judge.config.reward_mean, judge.config.reward_deviation = 0.0, 1.0
+        convert.save(judge, reward)
     section = Ppo(kind="ppo", reward="judge", mini_batch_samples=4, max_answer_tokens=6, **keys)
     setting = Setting(FACTS, start=start, parents={"judge": reward})
     shape = SECTIONS[architecture].model_copy(update={"dropout": 0.1})
@@ -45,6 +52,97 @@ def test_the_first_ratio_of_a_round_is_exactly_one(tmp_path: Path, architecture:
     assert loss.parts["policy_kl"].item() == 0.0
     assert loss.parts["clip_fraction"].item() == 0.0
     assert subject.found["kl_per_answer"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_reward_model_in_half_precision_judges_and_becomes_a_critic_in_single(tmp_path: Path) -> None:
+    rounds(tmp_path)
+    convert.save(convert.load(tmp_path / "reward").half(), tmp_path / "reward")
+    subject = rounds(tmp_path, critic="separate")
+    assert convert.load(tmp_path / "reward").dtype == torch.float16
+    for each in (subject.frozen[1], subject.network):
+        assert {parameter.dtype for parameter in each.parameters()} == {torch.float32}
+
+
+def with_spread(folder: Path, mean: float | None, deviation: float | None) -> None:
+    """Write a reward model's mean and deviation anew, or take them out."""
+    path = folder / "config.json"
+    found = json.loads(path.read_text(encoding="utf-8")) | {"reward_mean": mean, "reward_deviation": deviation}
+    path.write_text(json.dumps({key: value for key, value in found.items() if value is not None}), encoding="utf-8")
+
+
+def test_scores_are_rewards_less_their_mean_by_their_deviation(tmp_path: Path) -> None:
+    rounds(tmp_path)
+    with_spread(tmp_path / "reward", 3.0, 0.5)
+    raw, ids = torch.tensor([3.0, 4.0, 1.5, 100.0]), torch.full((4, 3), FACTS["eos"])
+    parts = torch.tensor([[PROMPT, CHOSEN, CHOSEN]]).expand(4, 3)
+    scores, _ = rounds(tmp_path, reward_clip=5.0)._scores(raw, ids, parts)
+    assert scores.tolist() == [0.0, 2.0, -3.0, 5.0]
+    scores, _ = rounds(tmp_path, reward_clip=5.0, normalise_rewards=False)._scores(raw, ids, parts)
+    assert scores.tolist() == [3.0, 4.0, 1.5, 5.0]
+
+
+def test_a_reward_model_without_mean_and_deviation_is_refused_where_they_are_wanted(tmp_path: Path) -> None:
+    rounds(tmp_path)
+    with_spread(tmp_path / "reward", None, None)
+    for critic in ("shared", "separate"):
+        with pytest.raises(Mismatch, match=r"'judge' has no reward_mean.*set the key to false"):
+            rounds(tmp_path, critic=critic)
+    rounds(tmp_path, normalise_rewards=False)
+
+
+@pytest.mark.parametrize("is_normalised", [True, False])
+def test_a_separate_critic_begins_with_the_scores_of_the_reward_model(tmp_path: Path, is_normalised: bool) -> None:
+    rounds(tmp_path)
+    with_spread(tmp_path / "reward", 3.0, 0.25)
+    subject = rounds(tmp_path, critic="separate", normalise_rewards=is_normalised, reward_clip=1e3)
+    ids = torch.randint(4, 500, (3, 6), generator=torch.Generator().manual_seed(5))
+    ids[:, -1] = FACTS["eos"]
+    parts = torch.tensor([[PROMPT, PROMPT, CHOSEN, CHOSEN, CHOSEN, CHOSEN]]).expand(3, 6)
+    with torch.no_grad():
+        scores, _ = subject._scores(ppo.rewards(subject.frozen[1], ids, parts), ids, parts)
+        values = subject.network.hidden_and_values(ids)[1][:, -1]
+    torch.testing.assert_close(values, scores, atol=1e-5, rtol=1e-5)
+
+
+def test_a_policy_that_is_no_number_is_not_taken_for_one_that_says_one_token_only(tmp_path: Path) -> None:
+    subject = rounds(tmp_path)
+    with torch.no_grad():
+        subject.network.policy.transformer.ln_f.bias.fill_(torch.nan)
+    with pytest.raises(Collapsed, match=r"the policy gives 192 of 192 sampled tokens what is no number\. Lower align"):
+        subject.collect(prompts(32), part_samples=32)
+
+
+def test_updates_of_a_round_end_where_the_policy_has_gone_far_enough(tmp_path: Path) -> None:
+    checkpoints = Checkpoints("align", "tiny", fingerprint_of({}))
+    counts = {}
+    for limit in (None, 0.02):
+        subject = rounds(tmp_path, kl_limit=limit)
+        moved = iter([0.0, 0.01, 0.03] + [0.0] * 20)
+
+        def update(_batch: dict[str, torch.Tensor], moved: Any = moved) -> Any:
+            return {"loss": torch.zeros(()), "policy_kl": torch.tensor(next(moved))}, torch.zeros(())
+
+        counts[limit] = int(play_round(subject, prompts(), 8, update, checkpoints)[0]["updates"])
+    assert counts == {None: 8, 0.02: 3}  # 4 epochs of 2 mini-batches
+
+
+def test_a_round_that_collapses_says_what_to_change_and_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path / "checkpoints"))
+    settings.cache_clear()
+    subject, checkpoints = rounds(tmp_path), Checkpoints("align", "tiny", fingerprint_of({}))
+    monkeypatch.setattr(ppo, "rewards", lambda _n, ids, _p: torch.full((len(ids),), torch.nan))
+
+    def no_update(_batch: dict[str, torch.Tensor]) -> Any:
+        raise AssertionError
+
+    with pytest.raises(Refused, match=r"'judge' gives 8 of 8.*in its own recipe\. No checkpoint was written yet\."):
+        play_round(subject, prompts(), 8, no_update, checkpoints)
+    checkpoints.save(3, {"x": torch.zeros(1)})
+    with pytest.raises(Refused, match=r"in its own recipe\. The checkpoint of step 3 is kept\."):
+        play_round(subject, prompts(), 8, no_update, checkpoints)
+    settings.cache_clear()
 
 
 def test_answers_follow_their_prompts_without_padding_and_end_once(tmp_path: Path) -> None:

@@ -131,3 +131,12 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     section = SECTIONS["gpt2"].model_copy(update={"num_layers": 3})
     with pytest.raises(Mismatch, match=r"another shape.*lacks transformer\.h\.2"):
         network.begin(section, Dpo(kind="dpo"), Setting(FACTS, start=tmp_path))
+
+
+def test_dpo_begins_at_the_logarithm_of_two_from_a_file_in_half_precision(tmp_path: Path) -> None:
+    convert.save(network_of("gpt2").half(), tmp_path)
+    section = Dpo(kind="dpo")
+    policy: Any = network.begin(SECTIONS["gpt2"], section, Setting(FACTS, start=tmp_path)).eval()
+    subject = preferences.dpo_objective(section, policy, Setting(FACTS, start=tmp_path))
+    assert policy.dtype == subject.frozen[0].dtype == torch.float32
+    assert subject(pairs()).total.item() == pytest.approx(0.6931472, abs=1e-6)
