@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-from components import processes, registry
+from components import processes, registry, tracking
 from components.locks import held
 from components.outcomes import Busy, Refused
 from components.settings import STATE
@@ -65,7 +65,8 @@ def taken(model: str, flow_run: str, is_over: Callable[[str], bool], may_wait: b
         model: whose champion moves.
         flow_run: ours; a claim that it left as a question is taken up again.
         is_over: whether a flow run, by its id, has certainly ended.
-        may_wait: whether a question of another flow run that stands is in the way; going back is always allowed.
+        may_wait: whether a question of another flow run that stands is in the way; going back is always allowed. One
+            that nobody has answered in time has been closed before (`flows.approval.close_unanswered`).
 
     Raises:
         Refused: another holds it; the message says who.
@@ -88,12 +89,31 @@ def taken(model: str, flow_run: str, is_over: Callable[[str], bool], may_wait: b
             raise Refused(_in_the_way(model, after))
         try:
             yield ours
-        finally:
-            now = read(model)
-            if now and now.flow_run == flow_run and now.process:
-                release(model)
-                if asked and asked.flow_run != flow_run:  # somebody's question that still stands
-                    write(model, asked)
+        except BaseException:
+            with contextlib.suppress(*tracking.troubles()):  # what the block ended with tells more than this would
+                _let_go(model, flow_run, asked)
+            raise
+        _let_go(model, flow_run, asked)
+
+
+def _let_go(model: str, flow_run: str, asked: Claim | None) -> None:
+    """Release our claim, unless it was turned into a question; somebody's question that still stands is put back."""
+    now = read(model)
+    if now and now.flow_run == flow_run and now.process:
+        release(model)
+        if asked and asked.flow_run != flow_run:
+            write(model, asked)
+
+
+def require_ours(model: str, flow_run: str) -> None:
+    """Refuse to go on when the claim that this process held is gone or another's, as after somebody deleted it.
+
+    Raises:
+        Refused: so it is.
+    """
+    now = read(model)
+    if now is None or (now.flow_run, now.process) != (flow_run, processes.mark()):
+        raise Refused(_in_the_way(model, now))
 
 
 @contextlib.contextmanager
@@ -115,7 +135,7 @@ def _require_free(
     if claim.process:
         is_gone = processes.is_dead(claim.process) or is_over(claim.flow_run)
     else:
-        is_gone = not may_wait or time.time() > claim.until or is_over(claim.flow_run)
+        is_gone = not may_wait or is_over(claim.flow_run)
     if not is_gone:
         raise Refused(_in_the_way(model, claim))
 
@@ -123,6 +143,11 @@ def _require_free(
 def _in_the_way(model: str, claim: Claim | None) -> str:
     if claim is None:
         return f"Somebody took our claim on the champion of '{model}' away. Run again."
+    if not claim.process and time.time() > claim.until:
+        return (
+            f"Flow run {claim.flow_run} has its answer on version {claim.version} of '{model}' and goes on when a "
+            "worker takes it. Wait until it has ended, or cancel it in Prefect's pages."
+        )
     if not claim.process:
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(claim.until))
         return (

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from components import registry
@@ -17,14 +17,19 @@ TAG = "decision"
 PROMOTED_AT = "promoted_at"
 PREVIOUS = "previous_champion"
 """Tag of a version that was promoted: which one it replaced; empty for none."""
+ROLLBACK = "rollback"
+"""What stands for a verdict in the decisions and the event of a rollback."""
 UNFINISHED = ("waiting", "moving")
+CARRYING = ("waiting", "moving", "refused", "failed", "unanswered")
+"""Outcomes with which a version still stands where an attempt before has left it."""
 
-Outcome = Literal["waiting", "moving", "promoted", "refused", "unanswered", "restored", "replaced"]
+Outcome = Literal["waiting", "moving", "promoted", "refused", "failed", "unanswered", "restored", "replaced"]
 IN_WORDS: dict[Outcome, str] = {
     "waiting": "Waits for approval",
     "moving": "Is being made the champion",
     "promoted": "Promoted to champion",
     "refused": "Not promoted",
+    "failed": "Not made the champion: the attempt failed",
     "unanswered": "Not promoted: no answer",
     "restored": "Champion again after a rollback",
     "replaced": "Taken back by a rollback",
@@ -44,6 +49,8 @@ class Decision:
     """Who approved or refused."""
     note: str = ""
     flow_run: str = ""
+    left_at: str = ""
+    """Where an attempt has published it, or may have, before it was the champion: until it is, or that is undone."""
     at: str = field(default_factory=lambda: moment(time.time()))
 
 
@@ -56,6 +63,12 @@ def last(version: Version) -> Decision | None:
     """The last decision on a version, as its tags say."""
     text = version.tags.get(TAG, "")
     return Decision(**json.loads(text)) if text else None
+
+
+def is_decided(version: Version) -> bool:
+    """Whether anybody has decided on a version, or is about to; an attempt that failed has decided nothing."""
+    found = last(version)
+    return found is not None and found.outcome != "failed"
 
 
 def earlier(version: Version) -> list[Decision]:
@@ -74,6 +87,8 @@ def record(version: Version, decision: Decision, page: str = "") -> None:
     """
     now = registry.read_version(version.model, version.version) or version
     before, past = last(now), earlier(now)
+    if before and decision.outcome in CARRYING and not decision.left_at:
+        decision = replace(decision, left_at=before.left_at)
     if before and before.outcome not in UNFINISHED:
         past.append(before)
         registry.tag_version(now, f"{TAG}.{len(past)}", now.tags[TAG])
@@ -86,9 +101,34 @@ def record(version: Version, decision: Decision, page: str = "") -> None:
     registry.describe_version(now, "\n\n".join(part for part in (_told(decision, past), page) if part))
 
 
+def settle(version: Version) -> None:
+    """Note that a version no longer stands where an attempt to promote it left it."""
+    if (found := last(version)) and found.left_at:
+        text = json.dumps(asdict(replace(found, left_at="")), ensure_ascii=False)
+        registry.tag_version(version, TAG, text)
+
+
+def left_behind(model: str, champion: str) -> list[Version]:
+    """The versions, newest first, that an attempt left published though another one is the champion."""
+    others = [row for row in registry.versions(model) if row.version != champion]
+    return [row for row in others if (found := last(row)) and found.left_at]
+
+
+def fail_open(model: str, flow_run: str, reason: str) -> None:
+    """Have no version wait for, or be on the move by, a flow run that ends now without having moved the champion."""
+    champion = registry.aliases(model).get(registry.CHAMPION, "")
+    for row in registry.versions(model):
+        found = last(row)
+        if found and found.flow_run == flow_run and found.outcome in UNFINISHED and row.version != champion:
+            failed = Decision("failed", [reason], found.verdict, found.champion, found.by, found.note, flow_run)
+            record(row, replace(failed, left_at=found.left_at))
+
+
 def _told(decision: Decision, past: list[Decision]) -> str:
     lines = [f"**{IN_WORDS[decision.outcome]}**, {decision.at}{_whom(decision)}."]
     lines += [f"- {one_line(reason, 300)}" for reason in decision.reasons]
+    if decision.left_at:
+        lines.append(f"- it may stand at {decision.left_at}, though it is not the champion")
     if past:
         lines.append("\nEarlier:")
         lines += [f"- {each.at}: {IN_WORDS[each.outcome].lower()}{_whom(each)}" for each in reversed(past[-8:])]

@@ -30,6 +30,8 @@ OWN_FILES = frozenset({".gitattributes"})
 """What a Hub puts into a repository by itself."""
 TRANSIENT = frozenset({408, 425, 429})
 """Answers to a client that ask it to come again: timeout, too early, too many requests."""
+UNTOLD = frozenset({404, 429, 501})
+"""Answers of a Hub that does not tell whose a token is, or not now: it limits how often it is asked."""
 NOTHING_SENT = "Nothing was sent"
 
 
@@ -80,6 +82,18 @@ class Repository:
     def is_private(self) -> bool:
         """Whether only those who may see it do."""
         return bool(self.api.repo_info(self.name).private)
+
+    def bar_to_writing(self) -> str:
+        """What keeps the owner of the token from writing here, as far as the Hub tells; empty if nothing does."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            owner = self.api.whoami()
+        except HfHubHTTPError as error:
+            if _status(error) in UNTOLD:
+                return ""
+            raise
+        return bar_of(owner, self.name)
 
     def branches(self) -> dict[str, str]:
         """Branch -> newest commit."""
@@ -180,6 +194,33 @@ def _is_same(row: Any, file: LocalFile) -> bool:
 
 def _hash_of(row: Any) -> str:
     return str(row.lfs.sha256 if row.lfs else row.blob_id)
+
+
+def bar_of(owner: dict[str, Any], repository: str) -> str:
+    """What keeps the owner of a token from writing to a repository; empty if nothing does.
+
+    Args:
+        owner: the Hub's answer to whoami-v2: name, orgs with roleInOrg, and auth.accessToken with its role; the scopes
+            of a fine-grained one name entities and permissions such as repo.write.
+        repository: NAME, or ORGANISATION/NAME.
+    """
+    name, place = str(owner.get("name", "")), repository.partition("/")[0]
+    if "/" not in repository or place.casefold() == name.casefold():
+        place = name
+    token = owner.get("auth", {}).get("accessToken", {})
+    roles = {each["name"].casefold(): each.get("roleInOrg", "") for each in owner.get("orgs", [])}
+    if token.get("role") == "read":
+        return "it may only read"
+    if "orgs" in owner and place != name and place.casefold() not in roles:
+        return f"its owner '{name}' is no member of '{place}'"
+    if roles.get(place.casefold()) == "read":
+        return f"its owner '{name}' may only read in '{place}'"
+    known = {place.casefold(), repository.casefold()}
+    scopes = token.get("fineGrained", {}).get("scoped", [])
+    named = [each for each in scopes if each.get("entity", {}).get("name", "").casefold() in known]
+    if token.get("role") == "fineGrained" and not any("repo.write" in each.get("permissions", []) for each in named):
+        return f"it is fine-grained, and none of its permissions is to write to repositories of '{place}'"
+    return ""
 
 
 # ---- access ----------------------------------------------------------------------------------------------------------

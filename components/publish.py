@@ -9,63 +9,30 @@ are brought to `main`, and the commit is tagged `v<version>`. What somebody else
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from components import folders, hub, paths, registry, tracking
-from components.licences import require_releasable
-from components.loadback import gap_between
-from components.manifest import MANIFEST_NAME, read_manifest, tree_hash
+from components import folders, hub, paths
+from components.chosen import Chosen, opened_version
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
 from components.wording import one_line, shown
-from models import part_of
 
 WORDS = ("publish", "restore")
 """What our commits are named after."""
 
 Say = Callable[[str], None]
-Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The version that is published."""
-
-    name: str
-    recipe: Any
-    version: str
-    content_hash: str
-    folder: Path
-    """Its first layout: a repository is one folder that a library loads."""
-    files: list[hub.LocalFile]
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all files."""
-        return sum(file.num_bytes for file in self.files)
-
-    @property
-    def tag(self) -> str:
-        """What names its commit on `main`."""
-        return f"v{self.version}"
-
-    def check(self, copy: Path) -> None:
-        """Refuse a copy that has other bytes, does not load, or computes something else."""
-        here = {file.path: file.sha256 for file in self.files}
-        there = {file.path: file.sha256 for file in hub.local_files(copy)}
-        if wrong := sorted(path for path in here.keys() | there.keys() if here.get(path) != there.get(path)):
-            raise Refused(f"What came back has other bytes in {', '.join(wrong)}")
-        family = self.recipe.family
-        probes = part_of(family, "release").probes(self.recipe.package.example_prompt)
-        if gap := gap_between(family, probes, self.folder, copy):
-            raise Refused(f"What came back computes something else than what was sent: {gap}")
-
-
-def publish(name: str, say: Say = print, version: str = "", to: str | Path | None = None) -> dict[str, Any]:
+def publish(
+    name: str,
+    say: Say = print,
+    version: str = "",
+    to: str | Path | None = None,
+    unapproved: bool = False,
+    files: Path | None = None,
+) -> dict[str, Any]:
     """Publish a version of a recipe's model to every place that the recipe names, or to one folder.
 
     Args:
@@ -73,20 +40,24 @@ def publish(name: str, say: Say = print, version: str = "", to: str | Path | Non
         say: receives what is done.
         version: a version of the registry, or an alias of one; empty for the one that the package here is.
         to: a folder that gets the files instead of the recipe's places; no token is needed.
+        unapproved: publish a version that was never promoted though the recipe asks for a person's approval.
+        files: those of the version, fetched and compared with its content hash already; else the registry is asked.
 
     Returns:
         The receipt, also left at `artifacts/published/<recipe>.json` unless `to` is given.
 
     Raises:
-        Refused: the recipe names no place, there is no such version or the registry does not answer, the licences of
-            its data forbid a release, there is no token, the repository holds what somebody else has put there, or the
-            Hub does not accept the version or returns it otherwise. Then `main` is what it was; the message says so.
+        Refused: the recipe names no place, there is no such version or the registry does not answer, nobody has
+            approved the version, the licences of its data forbid a release, there is no token, the repository holds
+            what somebody else has put there, or the Hub does not accept the version or returns it otherwise. Then
+            `main` is what it was; the message says so.
         components.hub.Unfinished: the Hub does not answer, or fails; trying again goes on from what has arrived.
     """
     recipe, section = _own(name)
     if section is None and to is None:
         raise Refused(f"Recipe '{name}' names no place to publish. Add: publish: {{repository: ORGANISATION/{name}}}")
-    with _chosen(name, recipe, version) as chosen:
+    needs_approval = recipe.promote.approval and to is None and not unapproved
+    with opened_version(name, recipe, version, files, needs_approval) as chosen:
         if to is not None:
             return _facts(chosen) | _to_folder(chosen, Path(to), say)
         receipt = _facts(chosen)
@@ -98,13 +69,14 @@ def publish(name: str, say: Say = print, version: str = "", to: str | Path | Non
         return _leave(receipt)
 
 
-def restore(name: str, version: str, say: Say = print) -> dict[str, Any]:
+def restore(name: str, version: str, say: Say = print, files: Path | None = None) -> dict[str, Any]:
     """Bring what is published back to a version that was published before: by a new commit, no history is lost.
 
     Args:
         name: the recipe.
         version: the version's number.
         say: receives what is done.
+        files: as of `publish`.
 
     Returns:
         The receipt, as `publish`; `is_new` is false when everything was so already.
@@ -116,7 +88,7 @@ def restore(name: str, version: str, say: Say = print) -> dict[str, Any]:
     recipe, section = _own(name)
     if section is None:
         raise Refused(f"Recipe '{name}' names no place where it is published, so nothing can be restored there.")
-    with _chosen(name, recipe, version) as chosen:
+    with opened_version(name, recipe, version, files) as chosen:
         receipt = _facts(chosen)
         if section.repository:
             _require_token(chosen, section.repository, say)
@@ -128,7 +100,7 @@ def restore(name: str, version: str, say: Say = print) -> dict[str, Any]:
         return _leave(receipt)
 
 
-# ---- what is published -----------------------------------------------------------------------------------------------
+# ---- receipts --------------------------------------------------------------------------------------------------------
 
 
 def _own(name: str) -> tuple[Any, Any]:
@@ -140,71 +112,6 @@ def _own(name: str) -> tuple[Any, Any]:
             "where its makers publish it. Name a recipe with a section 'publish'."
         )
     return recipe, recipe.publish
-
-
-@contextmanager
-def _chosen(name: str, recipe: Any, version: str) -> Iterator[Chosen]:
-    """The files of a version: those here if they are its, else those that the registry keeps."""
-    with ExitStack() as stack:
-        if version:
-            found = _asked(name, lambda: registry.read_version(name, version))
-            if found is None:
-                known = ", ".join(row.version for row in _asked(name, lambda: registry.versions(name))) or "none"
-                raise Refused(
-                    f"The registry has no version '{version}' of '{name}'. There are: {known}. Name one of them, or "
-                    f"run: hiraku register {name}"
-                )
-            kept = registry.fetched(found)
-            folder = _asked(name, lambda: stack.enter_context(kept))
-            if (digest := tree_hash(folder, without=MANIFEST_NAME)) != found.content_hash:
-                raise Refused(
-                    f"The files of version {found.version} of '{name}' in the registry have the content {digest[:12]}, "
-                    f"expected {found.content_hash[:12]}: they were changed after they were registered. Nothing was "
-                    f"sent. Package and register it again: hiraku release {name}"
-                )
-        else:
-            folder, found = paths.state("package", name), _version_here(name)
-        layout = folder / recipe.package.layouts[0]
-        if not (files := hub.local_files(layout)):
-            raise Refused(
-                f"Version {found.version} of '{name}' has no layout '{layout.name}', which the recipe names first, so "
-                f"nothing can be published. Run: hiraku package {name}, then hiraku register {name}"
-            )
-        require_releasable(name, layout)
-        yield Chosen(name, recipe, found.version, found.content_hash, layout, files)
-
-
-def _version_here(name: str) -> registry.Version:
-    """The version of the registry that the package here is; what goes out must be what its load-back has seen."""
-    manifest, folder = read_manifest("package", name), paths.state("package", name)
-    digest = tree_hash(folder, without=MANIFEST_NAME)
-    if digest != manifest.payload_hash:
-        raise Refused(
-            f"{folder} has the content {digest[:12]}, but its manifest says {manifest.payload_hash[:12]}: it was "
-            f"changed after it was made and verified. Run: hiraku package {name}"
-        )
-    found = _asked(name, lambda: registry.find_version(name, digest))
-    if found is None:
-        raise Refused(
-            f"The package of '{name}' with the content {digest[:12]} is no version in the registry, expected one, "
-            f"since only versions are published. Run: hiraku register {name}"
-        )
-    return found
-
-
-def _asked(name: str, question: Callable[[], Result]) -> Result:
-    """What the registry answers."""
-    silence: tuple[type[Exception], ...] = (Refused, *tracking.troubles())
-    try:
-        tracking.require_server()
-        return question()
-    except silence as error:
-        if not isinstance(error, Refused) and not tracking.is_of_server(error):
-            raise  # an error of this machine's files
-        raise Refused(
-            f"Only versions of the registry are published, and it does not answer for '{name}': "
-            f"{one_line(shown(error), 400).rstrip('.')}. Nothing was sent. Start it (mlflow/README.md) and run again."
-        ) from None  # the library's own words may hold a password
 
 
 def _facts(chosen: Chosen) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from prefect import suspend_flow_run
@@ -105,6 +106,23 @@ def suspended(challenger: Version, champion: Version | None, hours: float, page:
     return answer
 
 
+def require_standing(claim: claims.Claim) -> None:
+    """Refuse a flow run that has asked, but whose question was closed: its answer is bound to nothing any more.
+
+    Raises:
+        Refused: so it is.
+    """
+    if claim.version or not is_deployed():
+        return
+    with get_client(sync_client=True) as client:
+        has_asked = bool(client.read_flow_run(UUID(claim.flow_run)).empirical_policy.pause_keys)
+    if has_asked:
+        raise Refused(
+            "The question of this flow run was closed before its answer was taken up, so what was approved may not be "
+            "what there is now. Start the promotion again, which asks again."
+        )
+
+
 def _put_on_the_clock(model: str, until: float) -> str:
     """A run of this deployment that begins when the question has stood long enough."""
     when = datetime.fromtimestamp(until + CLOSING_SECONDS, UTC)
@@ -132,13 +150,15 @@ def _take_off_the_clock(closer: str) -> None:
 def close_unanswered(model: str, say: Callable[[str], None]) -> bool:
     """Close a question whose time is over or whose flow run was ended; return whether there was one.
 
+    One that was answered in time stands, however long its flow run waits for a worker.
     The version gets its decision, the flow run a state that says what happened, and the model is free again.
     """
     question = claims.read(model)
     if question is None or question.process or question.flow_run == str(flow_run.id):
         return False
-    is_late = time.time() > question.until
-    if not is_late and not is_over(question.flow_run):
+    is_late, state = time.time() > question.until, _state_of(question.flow_run)
+    is_answered = state is not None and not state.is_paused() and not state.is_final()
+    if is_answered or not (is_late or is_over(question.flow_run)):
         return False
     reason = (
         f"no answer in {question.hours:g} hours" if is_late else f"its flow run {question.flow_run} was ended"
@@ -155,15 +175,20 @@ def close_unanswered(model: str, say: Callable[[str], None]) -> bool:
 
 
 def is_over(run: str) -> bool:
-    """Whether a flow run has certainly ended, or is unknown to this server."""
+    """Whether a flow run has certainly ended; nothing is certain of one that is unknown to this server."""
+    state = _state_of(run)
+    return state is not None and bool(state.is_final())
+
+
+def _state_of(run: str) -> Any:
+    """A flow run's state; None if it has none, or is of another server, such as one embedded in a command."""
     if not run:
-        return False
+        return None
     with get_client(sync_client=True) as client:
         try:
-            state = client.read_flow_run(UUID(run)).state
+            return client.read_flow_run(UUID(run)).state
         except ObjectNotFound:
-            return False  # of another server, such as one embedded in a command
-    return state is not None and state.is_final()
+            return None
 
 
 def _fail(run: str, message: str) -> None:

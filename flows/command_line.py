@@ -104,7 +104,7 @@ def _verb_command(verb: str) -> Callable[[str], int]:
     return command
 
 
-def publish(recipe: str, /, *, version: str = "", to: Path | None = None) -> int:
+def publish(recipe: str, /, *, version: str = "", to: Path | None = None, unapproved: bool = False) -> int:
     """A registered version to a Hub repository (HF_TOKEN, HF_ENDPOINT), read back and loaded before it counts.
 
     Parameters
@@ -115,6 +115,8 @@ def publish(recipe: str, /, *, version: str = "", to: Path | None = None) -> int
         A version of the registry, or an alias such as champion; without it, the one that the package here is.
     to
         A folder that gets the files instead of the places that the recipe names.
+    unapproved
+        Publish a version that was never promoted, though the recipe asks for a person's approval.
     """
     from flows import checks, server, summary
 
@@ -123,7 +125,7 @@ def publish(recipe: str, /, *, version: str = "", to: Path | None = None) -> int
     with server.running():
         from flows import release as flow
 
-        done = flow.publish(recipe, version, place, say)
+        done = flow.publish(recipe, version, place, say, unapproved)
     summary.print_rows(done, console)
     return 0
 

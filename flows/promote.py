@@ -1,36 +1,34 @@
 """Promotion: the challenger becomes the champion if it is no worse, every gate is passed and whoever is asked agrees.
 
 Read `_promote` as a table of contents. Every end is written to the version's tags and description. The order of what
-acts on servers lets any failure be repeated: publish (verified), then the note that it moves, then the alias.
+acts on servers lets any failure be repeated: the note that it moves, then publish (verified), then the alias.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from components import claims, decisions, evidence, gates, hub, registry
 from components.comparison import IN_WORDS, Comparison
-from components.decisions import Decision
+from components.decisions import ROLLBACK, Decision
 from components.gates import Candidate, Gate
-from components.manifest import MANIFEST_NAME, tree_hash
 from components.outcomes import Refused
 from components.publish import publish
 from components.recipes import Library
 from components.registry import Version
 from components.wording import one_line
-from flows import approval, events, trouble
+from flows import approval, trouble
 from flows.checks import before_promotion
 from flows.hub_token import hub_token
-from flows.launch import StageFailed
+from flows.moving import approved, ends_written, finish, places, published, put_back, require_unchanged, sent, settle
 from flows.release import STAGES
 from flows.session import current, joined, run
 from flows.tasks import RETRY_SECONDS, is_worth_retrying, when_free
@@ -85,7 +83,8 @@ def promote_flow(
         closed = approval.close_unanswered(recipe, current().say)
         if only_close:
             return Completed(name=NOTHING, message="a question was closed" if closed else "no question to close")
-        with claims.taken(recipe, str(flow_run.id), approval.is_over, may_wait=True) as claim:
+        with claims.taken(recipe, str(flow_run.id), approval.is_over, may_wait=True) as claim, ends_written(recipe):
+            approval.require_standing(claim)
             challenger, champion = choose(recipe, claim.version or version, claim.content_hash or content_hash)
             return _promote(claim, challenger, champion, registry_only)
 
@@ -93,30 +92,33 @@ def promote_flow(
 def _promote(claim: claims.Claim, challenger: Version, champion: Version | None, registry_only: bool) -> Any:
     """Everything after the choice; returns the final state."""
     recipe = challenger.model
+    place = places(Library().read("recipe", recipe), registry_only)
+    keep = partial(_keep, challenger, champion, place)
     if champion and champion.version == challenger.version:
-        return _nothing_to_do(challenger)
+        return _nothing_to_do(challenger, place)
     comparison = compare(recipe, challenger, champion)
-    found = check_gates(challenger, comparison, registry_only)
+    found = check_gates(challenger, comparison, bool(place))
     page = decisions.page_of(comparison, found, champion, challenger)
     show(recipe, page)
     before = champion.version if champion else ""
     decide = partial(Decision, verdict=comparison.verdict, champion=before, flow_run=str(flow_run.id))
     if failed := [f"{gate.name}: {gate.reason}" for gate in found if not gate.passed]:
-        return _keep(challenger, decide("refused", failed), page)
+        return keep(decide("refused", failed), page)
     if claim.version and claim.champion != before:
         changed = (
             f"the champion is version {before or 'none'} now, and was {claim.champion or 'none'} when it was asked"
         )
-        return _keep(challenger, decide("refused", [changed]), page)
+        return keep(decide("refused", [changed]), page)
     answer = _approval(challenger, champion, page)
     if answer is not None and not answer.approve:
-        refused = decide("refused", ["approval was not given"], by=answer.name, note=answer.note)
-        return _keep(challenger, refused, page)
+        return keep(decide("refused", ["approval was not given"], by=answer.name, note=answer.note), page)
     who = {"by": answer.name, "note": answer.note} if answer else {}
     against = f"beside version {before}: " if before else ""
     reasons = [f"{against}{IN_WORDS[comparison.verdict]}"]
     reasons += [f"{gate.name}: {gate.reason}" for gate in found]
-    move(challenger, decide("promoted", reasons, **who), page, registry_only)
+    decision = decide("promoted", reasons, **who)
+    publish_approved(challenger, decision, page, place)
+    move(challenger, decision, page, place)
     return Completed(message=f"version {challenger.version} is the champion; before it was {before or 'none'}")
 
 
@@ -136,20 +138,25 @@ def _approval(challenger: Version, champion: Version | None, page: str) -> appro
     return ask(f"Make version {challenger.version} of {challenger.model} the champion?")
 
 
-def _keep(challenger: Version, decision: Decision, page: str) -> Any:
-    """The champion stays, and the version says why."""
+def _keep(challenger: Version, champion: Version | None, place: str, decision: Decision, page: str) -> Any:
+    """The champion stays, and the version says why; where an attempt before has left it, the champion is put back."""
     decisions.record(challenger, decision, page)
     reasons = "; ".join(decision.reasons)
+    take_back(challenger.model, champion, place)
     current().say(f"── {challenger.model}: version {challenger.version} is not promoted: {reasons}")
     return Completed(name=KEPT, message=f"version {challenger.version} is not promoted: {one_line(reasons, 600)}")
 
 
-def _nothing_to_do(champion: Version) -> Any:
+def _nothing_to_do(champion: Version, place: str) -> Any:
     """The version is the champion; if a run died before it could write so, that is made up for."""
     last = decisions.last(champion)
-    if last and last.outcome == "moving":
-        finish(champion, Decision(**{**vars(last), "outcome": "promoted"}), "")
+    is_rollback = last is not None and last.verdict == ROLLBACK
+    if last and last.outcome == "moving" and not is_rollback:
+        finish(champion, replace(last, outcome="promoted", left_at=""), "")
+    take_back(champion.model, champion, place)
     current().say(f"── {champion.model}: version {champion.version} is the champion already, nothing to do")
+    if last and is_rollback and last.outcome in ("moving", "replaced"):
+        current().say(f"   A rollback has not come to its end. To end it, run: hiraku rollback {champion.model}")
     return Completed(name=NOTHING, message=f"version {champion.version} is the champion already")
 
 
@@ -197,7 +204,7 @@ def compare(recipe: str, challenger: Version, champion: Version | None) -> Compa
 
 
 @step(task_run_name="check the gates")
-def check_gates(challenger: Version, comparison: Comparison, registry_only: bool) -> list[Gate]:
+def check_gates(challenger: Version, comparison: Comparison, goes_out: bool) -> list[Gate]:
     """Ask every gate about the registered files."""
     recipe = Library().read("recipe", challenger.model)
     with registry.fetched(challenger) as folder:
@@ -206,27 +213,28 @@ def check_gates(challenger: Version, comparison: Comparison, registry_only: bool
         found = gates.check(Candidate(challenger.model, recipe, challenger, folder, comparison, scores, proof))
     if all(gate.passed for gate in found if gate.name in ("loads", "files and size")):
         registry.tag_version(challenger, PROOF, gates.proof_of_loading(challenger))
-    if publishes(recipe, registry_only) and recipe.publish.repository:
-        found.append(_token_gate(recipe.publish.repository))
+    if goes_out and recipe.publish.repository:
+        found.append(_token_gate(challenger.model, recipe.publish.repository))
     for gate in found:
         current().say(f"   {'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.reason}")
     return found
 
 
-def publishes(recipe: Any, registry_only: bool) -> bool:
-    """Whether a promotion publishes."""
-    return recipe.publish is not None and not registry_only
-
-
-def _token_gate(repository: str) -> Gate:
-    """Before a person is asked: without a token the version could not go where its recipe says."""
-    with hub_token(current().say):
-        is_there = bool(hub.token())
-    way_out = (
-        f"there is no token to publish to {repository}. Set HF_TOKEN or Prefect's Secret block hf-token, take "
-        "'publish' out of the recipe, or move the champion in the registry alone (--registry-only)"
+def _token_gate(model: str, repository: str) -> Gate:
+    """Before a person is asked: without a token that may write, the version could not go where its recipe says."""
+    ways = (
+        f"Set HF_TOKEN or Prefect's Secret block hf-token to one that may write to {repository}, take 'publish' out of "
+        "the recipe, or move the champion in the registry alone (--registry-only)"
     )
-    return Gate("token of the Hub", is_there, f"there is one for {repository}" if is_there else way_out)
+    with hub_token(current().say), sent(model):
+        if not hub.token():
+            return Gate("token of the Hub", False, f"there is no token to publish to {repository}. {ways}")
+        try:
+            with hub.opened(repository) as there:
+                bar = there.bar_to_writing()
+        except Refused as error:
+            return Gate("token of the Hub", False, str(error))
+    return Gate("token of the Hub", not bar, f"{bar}. {ways}" if bar else f"there is one for {repository}")
 
 
 @task(task_run_name="show {recipe}", cache_policy=NO_CACHE, persist_result=False)
@@ -236,59 +244,37 @@ def show(recipe: str, page: str) -> None:
     create_markdown_artifact(page, key=key, description=f"Challenger and champion of {recipe}")
 
 
+@step(task_run_name="publish what was approved")
+def publish_approved(challenger: Version, decision: Decision, page: str, place: str) -> None:
+    """Look at the files again, note that they move, and publish them; refused if they are not what was approved."""
+    with approved(challenger) as folder:
+        claims.require_ours(challenger.model, str(flow_run.id))
+        decisions.record(challenger, replace(decision, outcome="moving", left_at=place), page)
+        if place:
+            with hub_token(current().say), sent(challenger.model):
+                publish(challenger.model, current().say, challenger.version, unapproved=True, files=folder)
+
+
 @step(task_run_name="make it the champion")
-def move(challenger: Version, decision: Decision, page: str, registry_only: bool) -> None:
-    """Publish what was approved, then move the alias; nothing moves if it is not what was approved."""
-    recipe = Library().read("recipe", challenger.model)
-    require_approved(challenger)
-    if publishes(recipe, registry_only):
-        with hub_token(current().say), sent(challenger.model):
-            publish(challenger.model, current().say, challenger.version)
-        require_approved(challenger)
-    decisions.record(challenger, Decision(**{**vars(decision), "outcome": "moving"}), page)
-    registry.set_alias(challenger.model, registry.CHAMPION, challenger.version)
-    finish(challenger, decision, page)
+def move(challenger: Version, decision: Decision, page: str, place: str) -> None:
+    """Move the alias, if version and claim still are what they were."""
+    again, back = (
+        f"hiraku promote {challenger.model} --version {challenger.version}",
+        f"hiraku rollback {challenger.model}",
+    )
+    with published(challenger, place, f"{again} to end it", f"{back} to take it back there"):
+        require_unchanged(challenger)
+        claims.require_ours(challenger.model, str(flow_run.id))
+        registry.set_alias(challenger.model, registry.CHAMPION, challenger.version)
+        finish(challenger, decision, page)
+        if place:
+            settle(challenger.model, challenger.version)
 
 
-def require_approved(challenger: Version) -> None:
-    """Refuse a version whose content, in the registry's words or bytes, is not what was compared and approved."""
-    now = registry.read_version(challenger.model, challenger.version)
-    found = now.content_hash if now else "nothing"
-    if found == challenger.content_hash:
-        with registry.fetched(challenger) as folder:
-            found = tree_hash(folder, without=MANIFEST_NAME)
-    if found != challenger.content_hash:
-        reason = (
-            f"version {challenger.version} of '{challenger.model}' has the content {found[:12]} now, and was approved "
-            f"with {challenger.content_hash[:12]}: somebody has changed it. The champion has not moved"
-        )
-        if now is not None:
-            decisions.record(now, Decision("refused", [reason], flow_run=str(flow_run.id)))
-        raise Refused(f"{reason}. Release it again: hiraku release {challenger.model}")
-
-
-def finish(version: Version, decision: Decision, page: str) -> None:
-    """What is written and told after the alias has moved."""
-    decisions.record(version, decision, page)
-    tell_moved(version.model, decision.champion, version.version, decision.verdict)
-    current().say(f"── {version.model}: version {version.version} is the champion")
-
-
-def tell_moved(recipe: str, before: str, after: str, verdict: str) -> None:
-    """An event for Prefect's automations."""
-    resource = {"prefect.resource.id": events.model_resource(recipe), "prefect.resource.name": recipe}
-    emit_event(events.CHAMPION_MOVED, resource=resource, payload={"from": before, "to": after, "verdict": verdict})
-
-
-@contextlib.contextmanager
-def sent(recipe: str) -> Iterator[None]:
-    """A Hub that fails leaves the champion where it is; running again goes on from what has arrived."""
-    try:
-        yield
-    except hub.Unfinished as error:
-        raise StageFailed(
-            f"{recipe} is not on the Hub as it should be, so the champion has not moved. {error}"
-        ) from None  # no cause: its words hold addresses in full
+@step(task_run_name="put the champion back where {recipe} is published")
+def take_back(recipe: str, champion: Version | None, place: str) -> None:
+    """Undo what an attempt that came to nothing has published, if one has."""
+    put_back(recipe, champion, place)
 
 
 # ---- the bare command line -------------------------------------------------------------------------------------------

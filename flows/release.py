@@ -58,10 +58,17 @@ def register_flow(recipe: str) -> None:
 
 
 @flow(name="publish", persist_result=False)
-def publish_flow(recipe: str, version: str = "", to: str | None = None) -> None:
-    """Publish one version; an empty one is that of the package here, `to` a folder instead of the recipe's places."""
+def publish_flow(recipe: str, version: str = "", to: str | None = None, unapproved: bool = False) -> None:
+    """Publish one version.
+
+    Args:
+        recipe: The recipe whose model is published, such as gpt-demo.
+        version: A version of the registry, or an alias such as champion; empty for the one that the package here is.
+        to: A folder that gets the files instead of the places that the recipe names.
+        unapproved: Publish a version that was never promoted, though the recipe asks for a person's approval.
+    """
     with joined("publish", recipe, STAGES, partial(before_publish, recipe, to)):
-        run_publish(recipe, version, to)
+        run_publish(recipe, version, to, unapproved)
 
 
 def _modality(recipe: str) -> str:
@@ -105,11 +112,11 @@ def run_verb(verb: str, name: str, say: Say = print) -> Summary:
     return run(verb, name, STAGES, [f"verb:{verb}"], say, lambda: named(*words))
 
 
-def publish(name: str, version: str = "", to: str | None = None, say: Say = print) -> Summary:
+def publish(name: str, version: str = "", to: str | None = None, say: Say = print, unapproved: bool = False) -> Summary:
     """Publish a version of a recipe's model, after `flows.checks.before_publish`.
 
     Raises:
         Refused: as `components.publish.publish`.
     """
     named = publish_flow.with_options(flow_run_name=f"publish {name}")
-    return run("publish", name, STAGES, ["verb:publish"], say, lambda: named(name, version, to))
+    return run("publish", name, STAGES, ["verb:publish"], say, lambda: named(name, version, to, unapproved))

@@ -174,7 +174,7 @@ def ask_for_promotion(library: Library, recipe: str) -> None:
         return
     challenger = registry.read_version(recipe, registry.CHALLENGER)
     champion = registry.read_version(recipe, registry.CHAMPION)
-    if challenger is None or challenger == champion or decisions.last(challenger):
+    if challenger is None or challenger == champion or decisions.is_decided(challenger):
         return
     session = current()
     words = {"recipe": recipe, "version": challenger.version, "content_hash": challenger.content_hash}

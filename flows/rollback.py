@@ -4,6 +4,7 @@ Whatever fails in between, the alias tells the truth about the registry, and the
 is done already is found done. Called again after it has ended, it does nothing.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from components import claims, decisions, registry
-from components.decisions import Decision
+from components.decisions import ROLLBACK, Decision
 from components.outcomes import Refused
 from components.publish import restore
 from components.recipes import Library
@@ -20,12 +21,10 @@ from components.registry import Version
 from flows import approval
 from flows.checks import before_promotion
 from flows.hub_token import hub_token
-from flows.promote import NOTHING, Say, ended, publishes, require_approved, sent, step, tell_moved, told
+from flows.moving import approved, ends_written, places, published, require_unchanged, sent, settle, tell_moved
+from flows.promote import NOTHING, Say, ended, step, told
 from flows.release import STAGES
 from flows.session import current, joined
-
-ROLLBACK = "rollback"
-"""What stands for a verdict in the decisions and the event of a rollback."""
 
 
 @flow(name="rollback", persist_result=False)
@@ -41,9 +40,12 @@ def rollback_flow(recipe: str, to: str = "", registry_only: bool = False) -> Any
         joined("rollback", recipe, STAGES, partial(before_promotion, recipe)),
         told(),
         claims.taken(recipe, str(flow_run.id), approval.is_over, may_wait=False),
+        ends_written(recipe),
     ):
         champion, target = choose(recipe, to)
-        go_back(champion, target, registry_only)
+        place = places(Library().read("recipe", recipe), registry_only)
+        restore_published(champion, target, place)
+        go_back(champion, target, place)
         if champion.version == target.version:
             return Completed(name=NOTHING, message=f"version {target.version} is the champion already")
         return Completed(message=f"version {target.version} is the champion again; before it was {champion.version}")
@@ -73,37 +75,70 @@ def choose(recipe: str, to: str) -> tuple[Version, Version]:
 
 
 def _before(champion: Version) -> str:
-    """Where a bare rollback goes: nowhere if the champion came back by one, so that it can be repeated."""
+    """Where a bare rollback goes.
+
+    To the champion itself if an attempt to promote another has left that published, and if it came back by a rollback,
+    so that this can be repeated.
+    """
     last = decisions.last(champion)
     if last and last.verdict == ROLLBACK:
-        return champion.version
+        return last.champion if last.outcome == "replaced" else champion.version
+    for version in decisions.left_behind(champion.model, champion.version):
+        half = decisions.last(version)
+        return version.version if half and half.verdict == ROLLBACK else champion.version
     return champion.tags.get(decisions.PREVIOUS, "")
 
 
+@step(task_run_name="restore what was published")
+def restore_published(champion: Version, target: Version, place: str) -> None:
+    """Note that it moves, then restore it where it is published; only if it has to be."""
+    model = target.model
+    with approved(target) as folder:
+        claims.require_ours(model, str(flow_run.id))
+        if champion.version != target.version:
+            going = Decision("moving", ["a rollback"], ROLLBACK, champion.version, flow_run=str(flow_run.id))
+            decisions.record(target, replace(going, left_at=place))
+        if place:
+            with hub_token(current().say), sent(model):
+                restore(model, target.version, current().say, folder)
+
+
 @step(task_run_name="go back")
-def go_back(champion: Version, target: Version, registry_only: bool) -> None:
-    """Restore on the Hub, move the alias, tell; each only if it has to be."""
-    say, model = current().say, target.model
-    require_approved(target)
-    if publishes(Library().read("recipe", model), registry_only):
-        with hub_token(say), sent(model):
-            restore(model, target.version, say)
-    last = decisions.last(target)
+def go_back(champion: Version, target: Version, place: str) -> None:
+    """Move the alias, tell; each only if it has to be. What is taken back says so before, so that it stays so."""
+    say, model, last = current().say, target.model, decisions.last(target)
     decide = partial(Decision, verdict=ROLLBACK, flow_run=str(flow_run.id))
-    if champion.version != target.version:
-        decisions.record(target, decide("moving", ["a rollback"], champion=champion.version))
-        registry.set_alias(model, registry.CHAMPION, target.version)
-        before = champion
-    elif last and last.verdict == ROLLBACK and last.outcome == "moving":  # a rollback died after it moved the alias
-        found = registry.read_version(model, last.champion)
-        before = found or champion
+    was_left = decisions.left_behind(model, target.version)
+    with published(target, place, f"hiraku rollback {model} again, which goes on from there"):
+        require_unchanged(target)
+        claims.require_ours(model, str(flow_run.id))
+        if champion.version != target.version:
+            before = champion
+        elif last and last.verdict == ROLLBACK and last.outcome == "moving":  # one died after it moved the alias
+            before = registry.read_version(model, last.champion) or champion
+        else:
+            before = None
+        if before is not None:
+            taken = [f"version {target.version} is the champion again"]
+            if not _is_replaced(before):
+                decisions.record(before, decide("replaced", taken, champion=target.version))
+            registry.set_alias(model, registry.CHAMPION, target.version)
+            reasons = [f"version {before.version} was taken back"]
+            decisions.record(target, decide("restored", reasons, champion=before.version))
+        if place:
+            settle(model, target.version)
+    if before is not None:
+        tell_moved(model, before.version, target.version, ROLLBACK)
+        say(f"── {model}: version {target.version} is the champion again, version {before.version} is not")
+    elif place and was_left:
+        say(f"── {model}: version {target.version}, the champion, is put back at {place}")
     else:
         say(f"── {model}: version {target.version} is the champion already, nothing to do")
-        return
-    decisions.record(before, decide("replaced", [f"version {target.version} is the champion again"]))
-    decisions.record(target, decide("restored", [f"version {before.version} was taken back"], champion=before.version))
-    tell_moved(model, before.version, target.version, ROLLBACK)
-    say(f"── {model}: version {target.version} is the champion again, version {before.version} is not")
+
+
+def _is_replaced(version: Version) -> bool:
+    last = decisions.last(version)
+    return last is not None and last.outcome == "replaced"
 
 
 def rollback(recipe: str, to: str = "", registry_only: bool = False, say: Say = print) -> str:

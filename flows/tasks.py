@@ -187,13 +187,13 @@ def run_register(recipe: str) -> None:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def run_publish(recipe: str, version: str = "", to: str | None = None) -> None:
+def run_publish(recipe: str, version: str = "", to: str | None = None, unapproved: bool = False) -> None:
     """Publish a version of a recipe's model; the Hub is asked first, so this can be repeated."""
     session = current()
     started = time.monotonic()
     with hub_token(session.say), trouble.told("Start it again: mlflow/README.md."):
         try:
-            receipt = publish(recipe, session.say, version, to)
+            receipt = publish(recipe, session.say, version, to, unapproved)
         except Unfinished as error:
             raise StageFailed(f"publish {recipe}: {error}") from None  # no cause: its words hold addresses in full
     state = "published" if receipt["is_new"] else "ready"

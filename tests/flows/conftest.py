@@ -106,6 +106,20 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real package to register, loaded back in this process; not to be changed."""
+    from components import package as module
+    from tests.flows.publishing.releases import loaded_here
+    from tests.flows.versions import make_package
+
+    root = tmp_path_factory.mktemp("package")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(module, "load_back", loaded_here)
+        return make_package(root)
+
+
 @pytest.fixture
 def flows(project: Project, prefect_server: str, empty_database: Path, monkeypatch: pytest.MonkeyPatch):
     """The flows, with retries that do not wait, in a fresh project."""

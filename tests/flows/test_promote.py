@@ -2,29 +2,22 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from components import claims, decisions, processes, registry, tracking
+from components import claims, decisions, gates, processes, registry, tracking
 from components.outcomes import Refused
 from flows.launch import StageFailed
 from flows.server import free_port
 from tests.flows.conftest import RECIPE, Project
-from tests.flows.versions import BETTER, SAME, WORSE, add_version, champion, make_package, set_recipe, version_of
+from tests.flows.versions import BETTER, SAME, WORSE, add_version, champion, set_recipe, version_of
 
-POOL = "promotions"
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("package")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        return make_package(root)
+REPOSITORY = f"hiraku/{RECIPE}"
 
 
 @pytest.fixture
@@ -34,7 +27,7 @@ def promotion(flows, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     set_recipe(publish=None)
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
-    for each in (promote.choose, promote.compare, promote.check_gates, promote.move):
+    for each in (promote.choose, promote.compare, promote.check_gates, promote.publish_approved, promote.move):
         monkeypatch.setattr(each, "retry_delay_seconds", [0.0, 0.0])
     return promote
 
@@ -179,6 +172,7 @@ def test_what_was_changed_between_approval_and_move_does_not_move(promotion, pac
 
     version = version_of("1")
     registry.tag_version(version, "content_hash", "f" * 64)
+    registry.tag_version(version, promotion.PROOF, gates.proof_of_loading(version_of("1")))
     with pytest.raises(Refused, match="files and size: the registry holds files with the content"):
         promotion.promote(RECIPE, ask=never, say=say_nothing)
 
@@ -196,6 +190,27 @@ def test_of_two_promotions_at_once_one_is_refused_with_who_holds_it(promotion, p
     claims.write(RECIPE, claims.Claim("11111111-1111-1111-1111-111111111111", gone))
     promotion.promote(RECIPE, ask=yes, say=say_nothing)
     assert (champion(), claims.read(RECIPE)) == ("1", None)
+
+
+def test_a_promotion_whose_claim_is_gone_or_anothers_does_not_move(promotion, package) -> None:
+    add_version(package, SAME)
+
+    def loses(question: str) -> Any:
+        claims.release(RECIPE)
+        return yes(question)
+
+    with pytest.raises(Refused, match=f"Somebody took our claim on the champion of '{RECIPE}' away"):
+        promotion.promote(RECIPE, ask=loses, say=say_nothing)
+    assert champion() is None
+
+    def another(question: str) -> Any:
+        claims.write(RECIPE, claims.Claim("11111111-1111-1111-1111-111111111111", "elsewhere-1234/boot/ns/7@1"))
+        return yes(question)
+
+    with pytest.raises(Refused, match=r"Flow run 1{8}-.* moves the champion"):
+        promotion.promote(RECIPE, ask=another, say=say_nothing)
+    assert champion() is None
+    assert claims.read(RECIPE).process == "elsewhere-1234/boot/ns/7@1"
 
 
 def test_two_claims_written_at_the_same_moment_leave_one_holder(promotion, package, monkeypatch) -> None:
@@ -225,6 +240,8 @@ def test_a_registry_that_cannot_be_reached_is_told_and_the_next_run_completes_th
     promotion, package, monkeypatch
 ) -> None:
     add_version(package, SAME)
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     def dies(_question: str) -> Any:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:secret@127.0.0.1:{free_port()}")
@@ -355,6 +372,26 @@ def test_a_question_that_nobody_answers_is_closed_by_a_run_on_the_clock(promotio
     assert (champion(), last("1").outcome, claims.read(RECIPE)) == (None, "unanswered", None)
 
 
+def test_an_answer_in_time_stands_however_late_a_worker_takes_it_up_and_one_to_a_closed_question_does_not(
+    promotion, package, deployed
+) -> None:
+    add_version(package, SAME)
+    flow_run, other = deployed(), deployed()
+    run_here(promotion, flow_run)
+    answer(flow_run, approve=True, name="anna")
+    question = replace(claims.read(RECIPE), until=time.time() - 1)
+    claims.write(RECIPE, question)
+    closer = deployed(only_close=True)
+    assert run_here(promotion, closer).message == "no question to close"
+    assert f"Flow run {flow_run} has its answer on version 1" in run_here(promotion, other).message
+    assert (claims.read(RECIPE), last("1").outcome) == (question, "waiting")
+    claims.release(RECIPE)
+    state = run_here(promotion, flow_run)
+    assert state.type.value == "FAILED"
+    assert "The question of this flow run was closed before its answer was taken up" in state.message
+    assert (champion(), last("1").outcome) == (None, "failed")
+
+
 def test_a_question_whose_run_was_cancelled_holds_nobody_up(promotion, package, deployed) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled
@@ -390,6 +427,9 @@ def test_what_was_approved_does_not_move_if_the_version_or_the_champion_has_chan
     assert state.type.value == "FAILED"
     assert "it is not what was looked at" in state.message
     assert (champion(), claims.read(RECIPE)) == (None, None)
+    assert last("1").outcome == "failed"
+    assert "**Not made the champion: the attempt failed**" in described("1")
+    assert "it is not what was looked at" in last("1").reasons[0]
 
     registry.tag_version(version_of("1"), "content_hash", str(claims_hash()))
     flow_run = deployed()
@@ -406,96 +446,3 @@ def claims_hash() -> str:
 
     with registry.fetched(version_of("1")) as folder:
         return tree_hash(folder, without=MANIFEST_NAME)
-
-
-# ---- on the Hub ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_champion_is_published_first_and_taken_back_there_and_here_and_again_changes_nothing(
-    promotion, package, monkeypatch
-) -> None:
-    from huggingface_hub import constants
-
-    from flows import rollback
-    from tests.flows.hub_server import TOKEN, serving
-
-    for each in (rollback.choose, rollback.go_back):
-        monkeypatch.setattr(each, "retry_delay_seconds", [0.0, 0.0])
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    repository = f"hiraku/{RECIPE}"
-    set_recipe(publish={"repository": repository}, promote={"approval": False})
-    add_version(package, SAME)
-    with pytest.raises(Refused, match=f"token of the Hub: there is no token to publish to {repository}"):
-        promotion.promote(RECIPE, say=say_nothing)
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-        with pytest.raises((Refused, StageFailed)) as refusal:
-            promotion.promote(RECIPE, say=say_nothing)
-        assert "hf_wrong" not in str(refusal.value)
-        assert champion() is None
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        promotion.promote(RECIPE, say=say_nothing)
-        first = card_on(hub, repository)
-        add_version(package, BETTER)
-        promotion.promote(RECIPE, say=say_nothing)
-        assert card_on(hub, repository) != first
-        assert champion() == "2"
-        # The Hub goes away in the middle: neither has moved, and the same again goes on.
-        with monkeypatch.context() as patch:
-            patch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
-            with pytest.raises(StageFailed, match="so the champion has not moved"):
-                rollback.rollback(RECIPE, say=say_nothing)
-        assert champion() == "2"
-        done = rollback.rollback(RECIPE, say=say_nothing)
-        assert done == "version 1 is the champion again; before it was 2"
-        assert (champion(), card_on(hub, repository)) == ("1", first)
-        assert (last("1").outcome, last("2").outcome) == ("restored", "replaced")
-        calls = len(hub.calls)
-        assert rollback.rollback(RECIPE, say=say_nothing) == "version 1 is the champion already"
-        assert not [call for call in hub.calls[calls:] if "/commit/" in call]
-        assert (champion(), last("1").outcome) == ("1", "restored")
-        with pytest.raises(Refused, match="Version 2 of 'smoke-gpt2' was taken back by a rollback"):
-            promotion.promote(RECIPE, say=say_nothing)
-
-
-def card_on(hub: Any, repository: str) -> bytes:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repository, "README.md", endpoint=hub.url)).read_bytes()
-
-
-# ---- going back ------------------------------------------------------------------------------------------------------
-
-
-def test_a_rollback_goes_only_to_what_was_champion_and_one_that_died_is_completed(
-    promotion, package, monkeypatch
-) -> None:
-    from flows import rollback
-
-    set_recipe(promote={"approval": False}, publish=None)
-    add_version(package, SAME)
-    with pytest.raises(Refused, match="has no champion"):
-        rollback.rollback(RECIPE, say=say_nothing)
-    promotion.promote(RECIPE, say=say_nothing)
-    with pytest.raises(Refused, match="is its first champion"):
-        rollback.rollback(RECIPE, say=say_nothing)
-    add_version(package, BETTER)
-    with pytest.raises(Refused, match=r"Version 2 of 'smoke-gpt2' was never the champion, expected one of 1"):
-        rollback.rollback(RECIPE, "2", say=say_nothing)
-    promotion.promote(RECIPE, say=say_nothing)
-
-    def dies(*_arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    setting = registry.set_alias
-    with monkeypatch.context() as patch:
-        patch.setattr(registry, "set_alias", lambda *words: (setting(*words), dies()))
-        with pytest.raises(KeyboardInterrupt):
-            rollback.rollback(RECIPE, say=say_nothing)
-    assert (champion(), last("1").outcome, last("2").outcome) == ("1", "moving", "promoted")
-    rollback.rollback(RECIPE, say=say_nothing)
-    assert (champion(), last("1").outcome, last("2").outcome) == ("1", "restored", "replaced")
-    assert claims.read(RECIPE) is None

@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from components import decisions
 from tests.flows.conftest import RECIPE, Project
 from tests.flows.test_launch import wait_until
 from tests.flows.test_worker import POOL, logged, prefect_server, state_of, worker
-from tests.flows.versions import SAME, add_version, champion, make_package, set_recipe, version_of
+from tests.flows.versions import SAME, add_version, champion, set_recipe, version_of
 
 __all__ = ["prefect_server", "worker"]  # fixtures
 SECONDS = 180.0
@@ -44,15 +45,11 @@ def ask_for_run(project: Project) -> UUID:
 
 @pytest.mark.slow
 def test_a_worker_suspends_a_promotion_until_a_person_approves_in_prefect(
-    project: Project, flows, worker: "subprocess.Popen[bytes]", tmp_path_factory: pytest.TempPathFactory, monkeypatch
+    project: Project, flows, worker: "subprocess.Popen[bytes]", package: Path
 ) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-    root = tmp_path_factory.mktemp("package")
-    with monkeypatch.context() as patch:
-        patch.chdir(root)
-        package = make_package(root)
     set_recipe(publish=None)
     add_version(package, SAME)
     flow_run = ask_for_run(project)

@@ -31,7 +31,7 @@ def set_recipe(**sections: Any) -> None:
 
 
 def make_package(root: Path) -> Path:
-    """A real package of random weights with its card, made as `package` makes one; takes seconds."""
+    """A real package of random weights with its card, made as `package` makes one, in the current folder `root`."""
     from components.evaluate import evaluate
     from components.package import package
     from tests.components.small_release import make_project

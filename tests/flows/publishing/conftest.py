@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from components import chosen, paths, tracking
 from components import package as package_module
-from components import paths, tracking
-from components import publish as publish_module
 from components.evaluate import evaluate
 from components.modalities import modality
 from components.package import package
@@ -54,7 +53,7 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.fixture
 def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load back in this process: what fresh ones add is tested once, by the slow test."""
-    monkeypatch.setattr(publish_module, "gap_between", gap_here)
+    monkeypatch.setattr(chosen, "gap_between", gap_here)
 
 
 @pytest.fixture

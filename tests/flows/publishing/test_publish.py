@@ -7,8 +7,7 @@ import shutil
 import pytest
 import torch
 
-from components import paths, registry
-from components import publish as publish_module
+from components import chosen, paths, registry
 from components.lineage import Lineage, write_lineage
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
@@ -134,7 +133,7 @@ def test_a_file_that_the_hub_serves_otherwise_than_it_says_is_seen_before_main_g
 
 def test_a_copy_that_computes_something_else_is_refused_before_main_gets_it(hub: Hub, monkeypatch) -> None:
     # No bytes that pass the comparison can bring this about, only a machine that computes otherwise each time.
-    monkeypatch.setattr(publish_module, "gap_between", lambda *_words: "logits differ by up to 0.5")
+    monkeypatch.setattr(chosen, "gap_between", lambda *_words: "logits differ by up to 0.5")
     with pytest.raises(Refused, match=r"computes something else.*by up to 0\.5\. main of hiraku/tiny is as it was"):
         publish(RECIPE, quiet)
     assert_nothing_there(hub)

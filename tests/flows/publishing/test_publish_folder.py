@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import paths
-from components import publish as publish_module
+from components import chosen, paths
 from components.outcomes import Refused
 from components.publish import publish, restore
 from tests.flows.hub_store import Hub
@@ -39,7 +38,7 @@ def test_a_folder_that_others_use_or_have_changed_stays_as_it_is(project: Path, 
     assert [path.name for path in place.iterdir()] == ["notes.txt"]
     (place / "notes.txt").unlink()
     publish(RECIPE, quiet, version="1", to=place)
-    monkeypatch.setattr(publish_module, "gap_between", lambda *_words: "logits differ by up to 0.5")
+    monkeypatch.setattr(chosen, "gap_between", lambda *_words: "logits differ by up to 0.5")
     with pytest.raises(Refused, match="computes something else"):
         publish(RECIPE, quiet, to=place)
     assert content_of(place) == files_of("1")

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from components import decisions, paths, registry
 from components import hub as client
 from components import package as package_module
-from components import paths
 from components.hub import Unfinished
 from components.manifest import Manifest, read_manifest, writing
 from components.outcomes import Refused
@@ -141,6 +141,47 @@ def test_a_wrong_token_is_answered_with_what_to_do_and_not_with_the_token(hub: H
     with pytest.raises(Refused, match="does not know the token of HF_TOKEN") as refusal:
         publish(RECIPE, quiet)
     assert "hf_wrong" not in str(refusal.value)
+
+
+def test_what_nobody_has_approved_is_published_only_if_the_command_says_so(hub: Hub) -> None:
+    path = Path("recipes") / f"{RECIPE}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"promote": {"approval": True}}))
+    for version in ("", "1"):
+        with pytest.raises(Refused, match=r"was never promoted.*hiraku promote tiny --version [12].*--unapproved"):
+            publish(RECIPE, quiet, version)
+    assert hub.calls == []
+    assert publish(RECIPE, quiet, "1", unapproved=True)["version"] == "1"
+    registry.tag_version(registry.read_version(RECIPE, "2"), decisions.PROMOTED_AT, "2026-01-01T00:00:00Z")
+    assert publish(RECIPE, quiet)["version"] == "2"
+
+
+def scoped(name: str, *permissions: str) -> dict:
+    return {"scoped": [{"entity": {"type": "org", "name": name}, "permissions": list(permissions)}]}
+
+
+@pytest.mark.parametrize(
+    ("role", "scopes", "orgs", "bar"),
+    [
+        ("write", {}, [{"name": "hiraku", "roleInOrg": "write"}], ""),
+        ("write", {}, [{"name": "Hiraku"}], ""),
+        ("read", {}, [{"name": "hiraku"}], "it may only read"),
+        ("write", {}, [{"name": "others"}], "its owner 'anna' is no member of 'hiraku'"),
+        ("write", {}, [{"name": "hiraku", "roleInOrg": "read"}], "its owner 'anna' may only read in 'hiraku'"),
+        ("fineGrained", scoped("hiraku", "repo.content.read", "repo.write"), [{"name": "hiraku"}], ""),
+        ("fineGrained", scoped(REPOSITORY, "repo.write"), [{"name": "hiraku"}], ""),
+        ("fineGrained", scoped("hiraku", "repo.content.read"), [{"name": "hiraku"}], "it is fine-grained"),
+        ("fineGrained", scoped("anna", "repo.write"), [{"name": "hiraku"}], "it is fine-grained"),
+    ],
+)
+def test_what_a_hub_says_of_a_token_tells_whether_it_may_write(role: str, scopes: dict, orgs: list, bar: str) -> None:
+    token = {"role": role} | ({"fineGrained": scopes} if scopes else {})
+    owner = {"name": "anna", "orgs": orgs, "auth": {"type": "access_token", "accessToken": token}}
+    assert client.bar_of(owner, REPOSITORY).startswith(bar)
+    assert bool(client.bar_of(owner, REPOSITORY)) == bool(bar)
+
+
+def test_a_hub_that_does_not_tell_of_tokens_bars_nobody() -> None:
+    assert client.bar_of({"name": "anna"}, REPOSITORY) == ""
 
 
 # ---- networks and servers --------------------------------------------------------------------------------------------
