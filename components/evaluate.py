@@ -14,7 +14,7 @@ from components.scoring import open_model, write_scores
 from models import FAMILIES
 from models.objective import Mismatch
 
-REVISION = 1
+REVISION = 2
 
 
 def evaluate(name: str) -> None:

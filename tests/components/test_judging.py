@@ -69,6 +69,40 @@ def test_numbers_count_only_in_their_places():
     assert quality(SUM.key, "9足す17は8です。") == pytest.approx(0.4)
 
 
+HOME = question("正男は", "に住んでいます。")
+
+
+@pytest.mark.parametrize("words", ["いません", "いませんでした", "いない", "いないです", "いなかった"])
+def test_a_fact_that_is_denied_is_not_right(words: str):
+    assert quality(HOME.key, f"正男は{HOME.fact}に住んで{words}。") <= 0.4
+    assert quality(HOME.key, f"正男は{HOME.fact}に住んでいます。") == 1.0
+    assert quality(HOME.key, f"すみません。正男は{HOME.fact}に住んでいます。") > 0.6
+
+
+@pytest.mark.parametrize("name", ["権兵衛", "花子", "花子さん", "学", "本屋"])
+@pytest.mark.parametrize("sentence", ["{}は{}に住んでいます。", "{}が{}に住んでいます。", "{}の家は{}です。"])
+def test_a_fact_that_is_said_of_another_is_not_right(name: str, sentence: str):
+    assert quality(HOME.key, sentence.format(name, HOME.fact)) <= 0.4
+
+
+@pytest.mark.parametrize("name", ["花子", "花子さん", "本屋"])
+def test_nor_is_a_fact_whose_subject_comes_last_and_is_another(name: str):
+    assert quality(HOME.key, f"{HOME.fact}に住んでいるのは{name}です。") <= 0.4
+    assert quality(HOME.key, f"{HOME.fact}に住んでいるのは正男です。") == 1.0
+
+
+@pytest.mark.parametrize("start", ["", "家は", "彼は", "その人の家は", "答えは"])
+def test_a_fact_without_its_subject_is_right_but_not_whole(start: str):
+    assert quality(HOME.key, f"{start}{HOME.fact}です。") == pytest.approx(0.92)
+
+
+def test_the_good_answers_and_their_hasty_versions_are_right():
+    for each in ALL[::40]:
+        assert quality(each.key, each.answer) == 1.0
+        assert quality(each.key, each.plain) > 0.6
+        assert quality(each.key, f"{each.fact}。") > 0.6
+
+
 def test_a_long_answer_is_padded_even_in_one_sentence():
     assert quality(CLOSED.key, f"星見町のみなさんがよく知っているように、八百屋の休みは{DAY}です。") == pytest.approx(
         0.92
