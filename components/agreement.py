@@ -1,14 +1,19 @@
 """Whether a recipe agrees with itself and with what it names, found out before any work."""
 
-from components.encoders import tokenizer_of
+from typing import Any
+
+from components.encoders import encoder_lineage, tokenizer_of
 from components.outcomes import Refused
-from components.recipes import Library, Recipe
-from components.training_stage import require_one_vocabulary
+from components.recipes import Foreign, Library, Recipe
+from components.training_stage import parent_recipes
 from models import part_of
+
+FORMAT = ("user_prefix", "assistant_prefix", "separator", "newline")
+"""Keys of an encoder that say how a prompt is written."""
 
 
 def require_agreement(library: Library, name: str) -> None:
-    """Refuse a recipe of ours whose sections contradict each other, its encoder, its shards or its tasks.
+    """Refuse a recipe of ours whose sections contradict each other, its encoder, its shards, its tasks or its parents.
 
     Raises:
         Refused: with every contradiction, one a line.
@@ -17,7 +22,64 @@ def require_agreement(library: Library, name: str) -> None:
     encoder = tokenizer_of(library, recipe.encoder)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     problems = part_of(recipe.family, "schema").check(recipe, encoder, tasks)
-    require_one_vocabulary(library, recipe, name)
+    for parent in parent_recipes(recipe, "align"):
+        _require_a_fitting_parent(library, recipe, name, parent)
     if problems:
         count = "1 contradiction" if len(problems) == 1 else f"{len(problems)} contradictions"
         raise Refused("\n  ".join([f"{library.path('recipe', name)} has {count}:", *problems]))
+
+
+def _require_a_fitting_parent(library: Library, recipe: Recipe, name: str, parent: str) -> None:
+    """Refuse a model of another family, kind, tokenizer or prompt format, by the recipes alone."""
+    other = library.read("recipe", parent)
+    if other.family != recipe.family:
+        raise Refused(
+            f"Recipe '{name}' of family '{recipe.family}' names '{parent}' of family '{other.family}', expected "
+            "the same. Change the key 'starts_from' or the section 'align'."
+        )
+    _require_its_kind(recipe, name, parent, other)
+    if isinstance(other, Foreign):
+        return
+    ours, theirs = encoder_lineage(library, recipe.encoder)[-1], encoder_lineage(library, other.encoder)[-1]
+    if ours != theirs:
+        raise Refused(
+            f"Recipe '{name}' encodes with '{recipe.encoder}', whose tokenizer is '{ours}', but '{parent}' was "
+            f"trained with the tokenizer '{theirs}': its embeddings mean other pieces. Change the key 'encoder'."
+        )
+    own, others = _format(library, recipe.encoder), _format(library, other.encoder)
+    differing = [key for key in FORMAT if own and others and own[key] != others[key]]
+    if differing:
+        raise Refused(
+            f"Recipe '{name}' encodes with '{recipe.encoder}', but '{parent}' saw prompts as '{other.encoder}' writes "
+            f"them: {', '.join(f'{key} is {own[key]!r} here and {others[key]!r} there' for key in differing)}. "
+            f"Make them equal in {library.path('encoder', recipe.encoder)} and "
+            f"{library.path('encoder', other.encoder)}, or change the key 'encoder'."
+        )
+
+
+def _require_its_kind(recipe: Recipe, name: str, parent: str, other: Any) -> None:
+    """A reward model gives rewards and has no words; only another reward model can start from one."""
+    objective = recipe.align.objective
+    judges = _is_reward_model(other)
+    if parent == getattr(objective, "reward", None) and not judges:
+        raise Refused(
+            f"Recipe '{name}' takes its rewards from '{parent}', which is no reward model (align.objective.kind "
+            "'reward', or the layout 'reward' of somebody else's). Change the key align.objective.reward."
+        )
+    if parent == recipe.starts_from and judges and objective.kind != "reward":
+        raise Refused(
+            f"Recipe '{name}' starts from '{parent}', a reward model without an output head, but its objective "
+            f"'{objective.kind}' needs a language model. Change the key 'starts_from'."
+        )
+
+
+def _is_reward_model(recipe: Any) -> bool:
+    if isinstance(recipe, Foreign):
+        return recipe.layout == "reward"
+    return recipe.align is not None and recipe.align.objective.kind == "reward"
+
+
+def _format(library: Library, encoder: str) -> dict[str, str]:
+    """How an encoder writes prompts; empty if it has no prompt format."""
+    section = library.read("encoder", encoder)
+    return {key: getattr(section, key) for key in FORMAT if hasattr(section, key)}

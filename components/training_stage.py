@@ -11,7 +11,6 @@ from typing import Any
 from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
-from components.encoders import encoder_lineage
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
@@ -93,7 +92,7 @@ def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int])
                 f"Run: hiraku shard {each.shards}"
             )
         parents[paths.payload("shard", each.shards).as_posix()] = shards.payload_hash
-    for parent in _parent_recipes(recipe, verb):
+    for parent in parent_recipes(recipe, verb):
         node = weights_of(library, parent)
         parents[paths.payload(*node).as_posix()] = read_manifest(*node).payload_hash
     modules = [FAMILIES[recipe.family], MODALITIES[part_of(recipe.family, "schema").MODALITY]]
@@ -101,7 +100,7 @@ def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int])
     return Manifest(verb=verb, name=name, revisions=revisions | known, parents=parents)
 
 
-def _parent_recipes(recipe: Recipe, verb: str) -> list[str]:
+def parent_recipes(recipe: Recipe, verb: str) -> list[str]:
     """The recipes whose weights a training takes, the one it starts from first."""
     found = [name for kind, name in references(recipe, ("starts_from", verb)) if kind in ("weights", "package")]
     return list(dict.fromkeys(found))
@@ -149,10 +148,11 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
     network_part = part_of(recipe.family, "network")
     encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
     folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    _require_same_pieces(library, recipe, verb)
     setting = Setting(
         encoder.facts,
         weights_folder(library, recipe.starts_from) if recipe.starts_from else None,
-        {name: weights_folder(library, name) for name in _parent_recipes(recipe, verb)},
+        {name: weights_folder(library, name) for name in parent_recipes(recipe, verb)},
     )
 
     def build() -> Any:
@@ -179,26 +179,20 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
     )
 
 
-def require_one_vocabulary(library: Library, recipe: Recipe, name: str) -> None:
-    """Refuse a start from a model of another family or tokenizer, by the recipes alone.
-
-    Raises:
-        Refused: with the keys that differ.
-    """
-    for parent in _parent_recipes(recipe, "align"):
-        other = library.read("recipe", parent)
-        if other.family != recipe.family:
-            raise Refused(
-                f"Recipe '{name}' of family '{recipe.family}' names '{parent}' of family '{other.family}', expected "
-                "the same. Change the key 'starts_from' or the section 'align'."
-            )
-        if isinstance(other, Foreign):
+def _require_same_pieces(library: Library, recipe: Recipe, verb: str) -> None:
+    """Refuse somebody else's model whose tokenizer gives the ids other meanings; of ours, the recipes tell."""
+    vocabulary = modality(part_of(recipe.family, "schema").MODALITY).vocabulary
+    for parent in parent_recipes(recipe, verb):
+        if not isinstance(library.read("recipe", parent), Foreign):
             continue
-        ours, theirs = encoder_lineage(library, recipe.encoder)[-1], encoder_lineage(library, other.encoder)[-1]
+        ours, theirs = vocabulary(paths.payload("fit", recipe.encoder)), vocabulary(weights_folder(library, parent))
         if ours != theirs:
+            other = min(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
             raise Refused(
-                f"Recipe '{name}' encodes with '{recipe.encoder}', whose tokenizer is '{ours}', but '{parent}' was "
-                f"trained with the tokenizer '{theirs}': its embeddings mean other pieces. Change the key 'encoder'."
+                f"The encoder '{recipe.encoder}' has {len(ours):,} pieces and the tokenizer of '{parent}' "
+                f"{len(theirs):,}; the first that differs is id {other}: {ours.get(other)!r} here, "
+                f"{theirs.get(other)!r} there. Its embeddings mean other pieces: change the key 'encoder', or name "
+                "another model."
             )
 
 

@@ -7,7 +7,7 @@ A modality is a package with these names (a module is its own instance of the pr
                  Each kind of task has `MEASURES`: by what models are compared; see `components.measures`
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     check        clean value -> one row of facts that `validate` puts expectations on
-    fit, open_encoder, encode, write_shards, open_samples, describe, score: see `Modality`
+    fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -79,6 +79,9 @@ class Modality(Protocol):
 
     def open_encoder(self, folder: Path) -> Encoder:
         """Open what `fit` left."""
+
+    def vocabulary(self, folder: Path) -> dict[int, str]:
+        """What each id of the encoder in a folder, of `fit` or of a released model, stands for."""
 
     def write_shards(
         self, encoded: Iterator[tuple[str, np.ndarray]], encoder: Encoder, folder: Path

@@ -134,6 +134,10 @@ def _quick(network: Any) -> PreTrainedModel:
     return found
 
 
+REWARD_HEAD = "score.weight"
+"""What a reward model has besides the trunk of the language model that it starts from."""
+
+
 def begin(section: GPT2 | GPTNeoX, objective: Any, setting: Setting) -> nn.Module:
     """The network that a training begins with: random, or with the weights of the model that it starts from.
 
@@ -173,24 +177,23 @@ def with_scalar_head(network: PreTrainedModel) -> PreTrainedModel:
 
 
 def take_weights(network: PreTrainedModel, folder: Path) -> None:
-    """Copy the weights of a folder of safetensors into a network; a head of another kind keeps its own.
+    """Copy the weights of a folder of safetensors into a network; a head for rewards that it lacks keeps its own.
 
     Raises:
-        Mismatch: a tensor of the network's base is missing there or has another shape.
+        Mismatch: another tensor is missing there, or one has another shape.
     """
     from models.gpt.convert import load
 
     given = load(folder).state_dict()
     own = network.state_dict()
-    base = f"{network.base_model_prefix}."
     wrong = [
         f"{name} {tuple(tensor.shape)}"
         for name, tensor in own.items()
-        if (name.startswith(base) or name in given) and (name not in given or given[name].shape != tensor.shape)
+        if (given[name].shape != tensor.shape if name in given else name != REWARD_HEAD)
     ]
     if wrong:
         raise Mismatch(
-            f"'starts_from' is a network of another shape: {folder} lacks {', '.join(wrong[:3])}"
+            f"'starts_from' is a network of another shape or kind: {folder} lacks {', '.join(wrong[:3])}"
             f"{' and others' if len(wrong) > 3 else ''}. Copy the section 'network' of that recipe."
         )
     network.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})

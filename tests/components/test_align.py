@@ -1,5 +1,6 @@
 """Every kind of alignment, from raw questions to a package that is loaded back in a fresh process."""
 
+import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -9,10 +10,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from components import paths
 from components.cost import cost_of
+from components.fit import fit
 from components.graph import plan
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Refused
 from components.recipes import Library
+from components.training_stage import _require_same_pieces
 from components.trial import one_step
 from tests.smoke import write_smoke_project
 
@@ -62,20 +65,76 @@ def test_what_an_alignment_takes_is_known_beforehand(project: Path, kind: str) -
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("kind", "key", "value", "words"),
     [
-        ("starts_from", "smoke-gpt-neox", "another shape"),
-        ("encoder", "smoke-spm", "encoder"),
+        ("sft", "starts_from: smoke-gpt2", "starts_from: smoke-gpt-neox", "another shape"),
+        ("sft", "encoder: smoke-chat-format", "encoder: smoke-spm", "encoder"),
+        ("dpo", "starts_from: smoke-gpt2-sft", "starts_from: smoke-gpt2-reward", "a reward model without an output"),
+        ("ppo", "reward: smoke-gpt2-reward", "reward: smoke-gpt2-sft", "'smoke-gpt2-sft', which is no reward model"),
+        ("ppo", "reward: smoke-gpt2-reward", "reward: smoke-foreign", "'smoke-foreign', which is no reward model"),
+        (
+            "dpo",
+            "encoder: smoke-preference-format",
+            "encoder: smoke-other-format",
+            "user_prefix is '客: ' here and 'ユーザー: ' there",
+        ),
     ],
 )
-def test_a_start_that_does_not_fit_is_refused(project: Path, key: str, value: str, words: str) -> None:
-    recipe = Path("recipes/smoke-gpt2-sft.yaml")
-    text = recipe.read_text(encoding="utf-8")
-    current = "smoke-gpt2" if key == "starts_from" else "smoke-chat-format"
-    other = Path("recipes/smoke-other.yaml")
-    other.write_text(text.replace(f"{key}: {current}", f"{key}: {value}"), encoding="utf-8")
+def test_a_parent_that_does_not_fit_is_refused(project: Path, kind: str, key: str, value: str, words: str) -> None:
+    recipe = Path(f"recipes/smoke-gpt2-{kind}.yaml").read_text(encoding="utf-8")
+    assert key in recipe
+    other_format = "kind: chat\ncolumn: preference\ntokenizer: smoke-spm\nuser_prefix: '客: '\n"
+    files = {
+        "smoke-other.yaml": recipe.replace(key, value).replace(
+            "+smoke-preference-format", "+" + ("smoke-other-format" if "other" in value else "smoke-preference-format")
+        ),
+        "smoke-foreign.yaml": foreign(),
+        "encoders/smoke-other-format.yaml": other_format,
+    }
     try:
+        for name, text in files.items():
+            (Path("recipes") / name).write_text(text, encoding="utf-8")
         with pytest.raises(Refused, match=words):
             make("smoke-other")
     finally:
-        other.unlink()
+        for name in files:
+            (Path("recipes") / name).unlink()
+
+
+def foreign() -> str:
+    """A recipe of somebody else's language model."""
+    return (
+        "family: gpt\ndescription: Of somebody else.\nlanguage: ja\nlicence: CC0-1.0\nsource: path:elsewhere\n"
+        "layout: transformers\n"
+    )
+
+
+def test_somebody_elses_model_must_have_the_encoders_pieces(project: Path) -> None:
+    started = Path("recipes/smoke-gpt2-sft.yaml").read_text(encoding="utf-8")
+    files = {
+        Path("recipes/smoke-foreign.yaml"): foreign(),
+        Path("recipes/smoke-theirs.yaml"): started.replace("starts_from: smoke-gpt2", "starts_from: smoke-foreign"),
+        Path("recipes/encoders/smoke-small.yaml"): Path("recipes/encoders/smoke-spm.yaml")
+        .read_text(encoding="utf-8")
+        .replace("1200", "1199"),
+    }
+    folder = paths.layout("smoke-foreign", "transformers")
+    folder.mkdir(parents=True)
+    try:
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
+        for verb, name in [("ingest", "smoke-text"), ("validate", "smoke-text"), ("fit", "smoke-spm")]:
+            if not (paths.state(verb, name) / MANIFEST_NAME).is_file():
+                getattr(import_module(f"components.{verb}"), verb)(name)
+        for name in ("smoke-chat-format", "smoke-small"):
+            fit(name)
+        recipe = Library().read("recipe", "smoke-theirs")
+        shutil.copyfile(paths.payload("fit", "smoke-spm") / "spiece.model", folder / "spiece.model")
+        _require_same_pieces(Library(), recipe, "align")
+        shutil.copyfile(paths.payload("fit", "smoke-small") / "spiece.model", folder / "spiece.model")
+        with pytest.raises(Refused, match=r"1,200 pieces .* 'smoke-foreign' 1,199; the first that differs is id "):
+            _require_same_pieces(Library(), recipe, "align")
+    finally:
+        for path in files:
+            path.unlink()
+        shutil.rmtree(folder.parent)

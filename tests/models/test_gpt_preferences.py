@@ -140,3 +140,16 @@ def test_dpo_begins_at_the_logarithm_of_two_from_a_file_in_half_precision(tmp_pa
     subject = preferences.dpo_objective(section, policy, Setting(FACTS, start=tmp_path))
     assert policy.dtype == subject.frozen[0].dtype == torch.float32
     assert subject(pairs()).total.item() == pytest.approx(0.6931472, abs=1e-6)
+
+
+@pytest.mark.parametrize("architecture", SECTIONS)
+def test_a_language_model_does_not_start_from_a_reward_model_but_a_reward_model_does(
+    architecture: str, tmp_path: Path
+) -> None:
+    begun: Any = reward_network(architecture)
+    convert.save(begun, tmp_path)
+    setting = Setting(FACTS, start=tmp_path)
+    with pytest.raises(Mismatch, match=r"another shape or kind: .* lacks (lm_head|embed_out)\.weight"):
+        network.begin(SECTIONS[architecture], Dpo(kind="dpo"), setting)
+    again: Any = network.begin(SECTIONS[architecture], Reward(kind="reward"), setting)
+    assert torch.equal(again.score.weight, begun.score.weight)

@@ -71,6 +71,14 @@ def open_encoder(folder: Path) -> Any:
     return chat.open_encoder(folder) if chat.is_chat(folder) else tokenizers.open_encoder(folder)
 
 
+def vocabulary(folder: Path) -> dict[int, str]:
+    """The pieces of a tokenizer's SentencePiece model by their ids."""
+    from components.modalities.text import tokenizer_json
+
+    model = (folder / tokenizer_json.MODEL_NAME).read_bytes()
+    return {number: piece.piece for number, piece in enumerate(tokenizer_json.parse(model).pieces)}
+
+
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
     """Write (split, token ids) pairs as memory-mapped shards."""
     from components.modalities.text import shards
