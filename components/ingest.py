@@ -25,7 +25,7 @@ from components.translating import ORIGINAL, Translation
 from components.translators.schema import Translated
 from components.wording import one_line
 
-REVISION = 1
+REVISION = 2
 
 DUPLICATE = "duplicate of an earlier document"
 REPORT_NAME = "report.json"
@@ -224,7 +224,7 @@ class _Cleaner:
         source = self.corpus.source
         record = {
             "id": self._id(row),
-            "split": self._split(row.fields, digest),
+            "split": self._split(row.fields, values, digest),
             "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
             "source": _word(row.fields, source.source_field) or file.relative_to(paths.DATA).as_posix(),
             **values,
@@ -253,10 +253,18 @@ class _Cleaner:
         except Rejected as rejected:
             raise Rejected(f"{column}: {rejected}") from None
 
-    def _split(self, fields: dict[str, Any], digest: bytes) -> str:
-        """A translation stays in the split of its source, so that no text is trained on and held out."""
+    def _split(self, fields: dict[str, Any], values: dict[str, Any], digest: bytes) -> str:
+        """What answers one prompt stays together, in every corpus alike; other content goes by itself.
+
+        A translation stays in the split of its source, so that no text is trained on and held out.
+        """
         if self.is_translated:
             return str(fields["split"])
+        for name, column in self.corpus.columns.items():
+            prompt = modality(column.modality).prompt_of(values[name], column)
+            if prompt is not None:
+                digest = content_digest({"prompt": prompt})
+                break
         return split_of(digest, self.corpus.splits.valid, self.corpus.splits.test)
 
     def _id(self, row: sources.Row) -> str:

@@ -57,7 +57,10 @@ SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated}
 
 
 class Splits(Strict):
-    """Shares of documents that are held out, chosen by the hash of their content."""
+    """Shares that are held out, chosen by the hash of the content; of conversations and preferences, of the first turn.
+
+    So no prompt is trained on and held out, in one corpus or in several of equal shares.
+    """
 
     valid: float = Field(default=0.02, ge=0, lt=0.5)
     test: float = Field(default=0.02, ge=0, lt=0.5)

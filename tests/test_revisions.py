@@ -26,7 +26,7 @@ GPT = "models.gpt"
 
 HASHES = {
     ("ingest", "smoke-text"): (
-        {"components.ingest": 1, TEXT: 1},
+        {"components.ingest": 2, TEXT: 1},
         "82a69e70b0a565dffa9ef443f9f5e8ac4eb1a1c70f50917a47f9e4c69269a571",
     ),
     ("validate", "smoke-text"): (

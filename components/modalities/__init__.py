@@ -6,6 +6,7 @@ A modality is a package with these names (a module is its own instance of the pr
     schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light.
                  Each kind of task has `MEASURES`: by what models are compared; see `components.measures`
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
+    prompt_of    clean value -> the prompt by which it is split, or None
     check        clean value -> one row of facts that `validate` puts expectations on
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
@@ -62,6 +63,9 @@ class Modality(Protocol):
 
     def with_texts(self, value: Any, column: Any, texts: list[str]) -> dict[str, Any]:
         """The raw parts, as a `reader` takes them, of a clean value with other texts in place of `texts_of`."""
+
+    def prompt_of(self, value: Any, column: Any) -> str | None:
+        """What a clean value answers: values with the same prompt share a split. None where it answers nothing."""
 
     def check(self, value: Any, column: Any) -> dict[str, Any]:
         """Facts about one clean value: flat, of plain types; `whole/part` is a part of the fact `whole`."""

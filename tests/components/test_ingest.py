@@ -149,6 +149,34 @@ def test_the_split_and_the_duplicate_test_use_the_documented_digest():
     assert records.split_of(b"\0" * 16, 0.0, 0.0) == "train"
 
 
+def test_a_prompt_is_in_one_split_however_often_and_in_whatever_corpus_it_is_answered():
+    asked = [f"質問{number}です。" for number in range(200)]
+    forms = {"talks": ("conversation", "conversation"), "pairs": ("preference", "better")}
+    for name, (form, key) in forms.items():
+        corpus(name, splits={"valid": 0.2, "test": 0.3}, columns={key: {"modality": "text", "form": form}})
+    raw(
+        [{"prompt": ask, "response": f"答え{number}。"} for ask in asked for number in range(3)],
+        "talks/a.jsonl",
+    )
+    raw(
+        [
+            {"prompt": ask, "chosen": f"答え{number}。", "rejected": f"いや{number}。"}
+            for ask in asked
+            for number in range(2)
+        ],
+        "pairs/a.jsonl",
+    )
+    splits = {ask: set() for ask in asked}
+    for name, (_, key) in forms.items():
+        ingest(name)
+        for each in all_records(name, (key,)):
+            splits[json.loads(each[key])["messages"][0]["content"]].add(each["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert {split for found in splits.values() for split in found} == {"train", "valid", "test"}
+    [first] = splits[asked[0]]
+    assert first == records.split_of(records.content_digest({"prompt": asked[0]}), 0.2, 0.3)
+
+
 def test_the_same_raw_data_give_the_same_bytes():
     corpus()
     raw([*sentences(500), "{broken"])
@@ -164,7 +192,7 @@ def test_the_manifest_names_raw_data_and_code():
     ingest("small")
     manifest = read_manifest("ingest", "small")
     assert manifest.parents == {"data/small": tree_hash(Path("data/small"))}
-    assert manifest.revisions == {"components.ingest": 1, "components.modalities.text": 1}
+    assert manifest.revisions == {"components.ingest": 2, "components.modalities.text": 1}
     assert manifest.payload_hash == tree_hash(paths.payload("ingest", "small"))
     assert manifest.counts["num_records"] == manifest.counts["num_rows"] == 5
 

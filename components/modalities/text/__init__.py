@@ -35,6 +35,13 @@ def with_texts(value: str, column: schema.Column, texts: list[str]) -> dict[str,
     return {"text": texts[0]} if column.form == "document" else conversations.with_texts(value, texts)
 
 
+def prompt_of(value: str, column: schema.Column) -> str | None:
+    """The user's first turn of a conversation or preference; a document has none."""
+    from components.modalities.text import conversations
+
+    return None if column.form == "document" else conversations.messages_of(value)[0]["content"]
+
+
 def check(value: str, column: schema.Column) -> dict[str, Any]:
     """Facts about one clean value."""
     from components.modalities.text import checking, conversations
