@@ -7,7 +7,7 @@ from typing import Any
 
 import cyclopts
 
-from benchmarks import alignment, cross_entropy_memory, ngram, training_speed
+from benchmarks import alignment, cross_entropy_memory, ngram, training_speed, translation
 from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
 from components.settings import set_quiet_environment
@@ -31,6 +31,7 @@ def saved(measure: Callable[..., Result]) -> Callable[..., None]:
 app.command(saved(training_speed.measure), name=training_speed.NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
+app.command(saved(translation.measure), name=translation.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components.lineage import Lineage, merged, read_lineage
+from components.lineage import LINEAGE_NAME, Lineage, merged, read_lineage
 from components.manifest import Manifest
 from components.outcomes import Refused
 
@@ -117,10 +117,7 @@ def of_model(state: Manifest, own: str, allowed: list[str]) -> Iterator[str]:
 
 def inherited(source: Path) -> list[str]:
     """What a folder that this project packaged says against its release; nothing of a folder from elsewhere."""
-    try:
-        return list(read_lineage(source).obstacles or ())
-    except Refused:
-        return []
+    return list(read_lineage(source).obstacles or ()) if (source / LINEAGE_NAME).is_file() else []
 
 
 def require_releasable(name: str, layout: Path) -> None:

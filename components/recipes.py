@@ -96,6 +96,15 @@ class Corpus(Strict):
             raise ValueError("a corpus of files follows a folder. Write follow: {folder: PATH}, or take the key out")  # noqa: TRY004
         return follow
 
+    @model_validator(mode="after")
+    def has_files_to_follow(self) -> "Corpus":
+        """What is made from another corpus is brought up to date with it."""
+        if self.follow is not None and not hasattr(self.source, "paths"):
+            raise ValueError(
+                f"'follow' brings files, but the source is '{self.source.kind}': move it to the other corpus"
+            )
+        return self
+
     @field_validator("columns")
     @classmethod
     def has_columns_of_its_own(cls, columns: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Translation by an encoder-decoder of transformers on this machine."""
 
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +10,12 @@ from components.devices import set_threads, uses_gpu
 from components.manifest import tree_hash
 from components.outcomes import Refused
 from components.translators.schema import Seq2Seq
+from components.translators.units import WITHOUT_SPACES
 from components.wording import one_line
 
 LONGEST_TOKENS = 1024
 """Of one text, where neither model nor tokenizer says less."""
+CUT = re.compile(r"[\s,、，;；]+")
 MADE_BY_TORCH = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -95,6 +98,9 @@ class Translator:
                     "language in its vocabulary. Change source.engine.target_code."
                 )
             self.options["forced_bos_token_id"] = begin
+        positions = getattr(self.network.config, "max_position_embeddings", None) or LONGEST_TOKENS
+        self.longest = min(positions, self.tokenizer.model_max_length, LONGEST_TOKENS)
+        self.space = "" if target.split("-")[0] in WITHOUT_SPACES else " "
         decides = ("kind", "model", "prefix", "source_code", "target_code", "num_beams", "max_new_tokens")
         self.facts: dict[str, Any] = section.model_dump(include=set(decides), exclude_none=True)
         self.facts |= {"source": source, "target": target, "transformers": version("transformers")}
@@ -102,18 +108,26 @@ class Translator:
             self.facts["content_hash"] = tree_hash(folder)
 
     def translate(self, texts: list[str]) -> Iterator[dict[str, str]]:
-        """Translate texts, those of like length together; a text too long for the model is cut by its tokenizer."""
+        """Translate texts, those of like length together; one too long for the model part by part."""
         import torch
 
         ordered = sorted(texts, key=lambda text: (len(text), text))
-        positions = getattr(self.network.config, "max_position_embeddings", None) or LONGEST_TOKENS
-        longest = min(positions, self.tokenizer.model_max_length, LONGEST_TOKENS)
         for start in range(0, len(ordered), self.section.batch_texts):
-            batch = ordered[start : start + self.section.batch_texts]
-            asked = [self.section.prefix + text for text in batch]
-            inputs = self.tokenizer(asked, return_tensors="pt", padding=True, truncation=True, max_length=longest)
+            batch = {text: self._parts(text) for text in ordered[start : start + self.section.batch_texts]}
+            asked = [self.section.prefix + part for parts in batch.values() for part in parts]
+            inputs = self.tokenizer(asked, return_tensors="pt", padding=True)
             inputs.pop("token_type_ids", None)
             with torch.inference_mode():
                 ids = self.network.generate(**inputs.to(self.device), **self.options)
-            answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            yield dict(zip(batch, (answer.strip() for answer in answers), strict=True))
+            said = iter(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
+            yield {text: self.space.join(next(said).strip() for _ in parts) for text, parts in batch.items()}
+
+    def _parts(self, text: str) -> list[str]:
+        """A text, cut near its middle as often as it takes to fit the model, if it can be after a blank or a comma."""
+        num_tokens = len(self.tokenizer(self.section.prefix + text, verbose=False)["input_ids"])
+        if num_tokens <= self.longest or len(text) < 2:
+            return [text]
+        middle = len(text) // 2
+        places = [found.end() for found in CUT.finditer(text) if found.end() < len(text)]
+        place = min(places, key=lambda each: abs(each - middle), default=middle)
+        return [*self._parts(text[:place].strip() or text[:place]), *self._parts(text[place:].strip() or text[place:])]

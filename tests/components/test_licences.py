@@ -137,6 +137,11 @@ def test_a_model_of_somebody_else_hands_on_its_licence_and_what_its_own_folder_s
     write_lineage(found, tmp_path, ())
     assert inherited(tmp_path) == list(found.obstacles)
     assert inherited(tmp_path / "elsewhere") == []
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    (changed / "lineage.json").write_text((tmp_path / "lineage.json").read_text().replace("a reason of its own", ""))
+    with pytest.raises(Refused, match="was changed after it was made"):
+        inherited(changed)
     with pytest.raises(Refused, match=r"may not be released.*Nothing was sent(?s:.*)a reason of its own"):
         require_releasable("ours", tmp_path)
 

@@ -168,3 +168,11 @@ def test_a_column_that_the_other_corpus_has_in_another_form_is_refused(server: S
     path.write_text(path.read_text().replace("form: document", "form: conversation"))
     with pytest.raises(Refused, match="translates the column 'said', expected one of the same name, modality and form"):
         ingest("talks-ja")
+
+
+def test_a_translated_corpus_follows_no_folder(server: Server) -> None:
+    write_corpora("document", endpoint(server))
+    path = Path("recipes/corpora/talks-ja.yaml")
+    path.write_text(path.read_text() + "follow: {folder: somewhere}\n")
+    with pytest.raises(Refused, match="'follow' brings files, but the source is 'translated'"):
+        Library().read("corpus", "talks-ja")

@@ -150,6 +150,16 @@ def test_an_encoder_decoder_answers_each_text_the_same_in_any_order_and_names_it
     assert open_engine(seq2seq(tmp_path / "other"), "en", "ja").facts != engine.facts
 
 
+def test_a_text_longer_than_the_model_can_read_is_translated_part_by_part(tmp_path: Path) -> None:
+    write_translator(tmp_path / "tiny")
+    engine = open_engine(seq2seq(tmp_path / "tiny", max_new_tokens=8), "en", "ja")
+    first, second = "abc, " * 8, "xyz " * 11
+    assert engine._parts(first + second) == [first.strip(), second.strip()]
+    assert "".join(engine._parts("a" * 200)) == "a" * 200
+    alone = all_of(engine, [first.strip(), second.strip()])
+    assert all_of(engine, [first + second]) == {first + second: "".join(alone.values())}
+
+
 def test_a_model_that_is_a_pickle_or_nowhere_is_refused(tmp_path: Path) -> None:
     write_translator(tmp_path / "tiny")
     (tmp_path / "tiny" / "model.safetensors").rename(tmp_path / "tiny" / "pytorch_model.bin")
