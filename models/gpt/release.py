@@ -177,13 +177,18 @@ def _answering(chat: dict[str, str]) -> list[str]:
 
 
 def _rewarding(name: str, asks: str) -> list[str]:
-    """Two answers and their rewards; the last token that is no padding is where a reward is read."""
+    """Two answers and their rewards; the last token that is no padding is where a reward is read.
+
+    Prompt and answer are encoded apart, as in training: in one text, pieces may reach over the border between them.
+    """
     return [
+        "import torch",
         *_loading(name, "AutoModelForSequenceClassification"),
         f"prompt = {asks}",
+        'messages = [{"role": "user", "content": prompt}]',
+        "# As in training, the answer is encoded apart from the prompt.",
+        "asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)",
         'for answer in ("はい。", "わかりません。"):',
-        '    messages = [{"role": "user", "content": prompt}]',
-        "    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)",
-        '    inputs = tokenizer(text + answer + tokenizer.eos_token, return_tensors="pt")',
-        '    print(answer, f"{model(**inputs).logits.item():.3f}")',
+        '    said = tokenizer(answer + tokenizer.eos_token)["input_ids"]',
+        '    print(answer, f"{model(torch.tensor([asked + said])).logits.item():.3f}")',
     ]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from components.graph import plan
 from components.modalities import Rejected
 from components.modalities.text import chat, reader, schema, tokenizers
 from components.recipes import Library
-from models.gpt import network
+from models.conversation import REJECTED
+from models.gpt import network, release
 from tests.conftest import ROOT
 
 # Recipe -> what it starts from, the objective, the English corpora behind it, whether these are read untranslated too.
@@ -169,3 +171,32 @@ def test_speakers_belong_to_transcripts_alone(fields: dict[str, str]) -> None:
     marks = None if fields else {"user": "U:", "assistant": "A:"}
     with pytest.raises(ValueError, match="'speakers' belongs to 'fields' of messages, or of chosen and rejected"):
         schema.Column(modality="text", form="preference", fields=fields, speakers=marks)
+
+
+def test_the_program_of_a_reward_card_encodes_an_answer_in_latin_letters_as_training_does(
+    library: Library, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    texts = [f"システム: the answer is the number {number} ユーザー: はい。わかりません。" for number in range(60)]
+    pieces = library.read("encoder", "web-ja-en-spm-65536").model_copy(update={"vocab_size": 340})
+    tokenizers.fit(pieces, texts, texts[:5], tmp_path / "spm")
+    chat.fit(library.read("encoder", "web-ja-en-chat"), tmp_path / "spm", tmp_path / "chat")
+    ours, question, answer = chat.ChatEncoder(tmp_path / "chat"), "the number?", "the answer"
+    pair = {"messages": [{"role": "user", "content": question}], "chosen": answer, "rejected": "はい。"}
+    [rows] = ours.encode([json.dumps(pair)])
+    trained = rows[rows[:, 1] != REJECTED, 0].tolist()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "chat", local_files_only=True)
+    joined = ours.prompt_text(pair["messages"]) + answer + tokenizer.eos_token
+    assert tokenizer(joined)["input_ids"] != trained  # a piece reaches over the border
+
+    given = []
+
+    def model(ids: Any) -> Any:
+        given.append(ids[0].tolist())
+        return SimpleNamespace(logits=ids[:1, :1].float())
+
+    program = "\n".join(release._rewarding("it", json.dumps(question))).replace('"はい。"', json.dumps(answer))
+    lines = [line for line in program.split("\n") if not line.startswith(("from ", "tokenizer =", "model ="))]
+    exec("\n".join(lines), {"tokenizer": tokenizer, "model": model})
+    assert given[0] == trained
