@@ -15,7 +15,14 @@ CompileError = torch._dynamo.exc.TorchDynamoException  # noqa: SLF001 - document
 def recompute(blocks: list[nn.Module]) -> None:
     """Let each block keep its inputs only, and compute its activations again in the backward pass."""
     for block in blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = functools.partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Any, *args: Any, **given: Any) -> Any:
+    """A forward pass that keeps its inputs only; without gradients, as when answers are sampled, as it is."""
+    return (
+        checkpoint(forward, *args, use_reentrant=False, **given) if torch.is_grad_enabled() else forward(*args, **given)
+    )
 
 
 def _while_training(block: nn.Module, forward: Any) -> Any:

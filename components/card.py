@@ -12,7 +12,7 @@ import yaml
 from components import paths
 from components.card_metadata import metadata
 from components.card_scores import evaluation
-from components.curve import Line, draw
+from components.curve import LOSS_UNIT, Line, draw
 from components.lineage import LINEAGE_NAME, Lineage, merged, mermaid, write_lineage
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
@@ -61,6 +61,8 @@ class Release:
     """What `dvc repro` takes to make the package again."""
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     """Task -> metric -> standard error of its value, where single items tell it."""
+    curve_unit: str = LOSS_UNIT
+    """What the curve's lines count."""
     training_flops: float | None = None
     """Of forward and backward passes; None where the family has no such arithmetic."""
 
@@ -199,7 +201,9 @@ def _curve(release: Release) -> str:
         f"{number(line.points[-1][1])} at step {number(line.points[-1][0])}"
         for line in release.curve
     ]
-    return f"![Loss over optimiser steps]({CURVE_NAME})\n\nLoss in nats: {'; '.join(ends)}."
+    title = "Loss" if release.curve_unit == LOSS_UNIT else "Reward and KL"
+    told = "Loss in nats" if release.curve_unit == LOSS_UNIT else "Reward, and KL per answer in nats"
+    return f"![{title} over optimiser steps]({CURVE_NAME})\n\n{told}: {'; '.join(ends)}."
 
 
 def _compute(release: Release) -> str:
@@ -301,7 +305,7 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
 def write_card(release: Release, layout: str, program: str, printed: str, folder: Path) -> None:
     """Write README.md and what it shows into a package."""
     if release.curve:
-        drawing = draw(release.curve, "optimiser steps", "loss (nats)")
+        drawing = draw(release.curve, "optimiser steps", release.curve_unit)
         (folder / CURVE_NAME).write_text(drawing, encoding="utf-8")
     (folder / CARD_NAME).write_text(render(release, layout, program, printed), encoding="utf-8")
     write_lineage(release.lineage, folder, OWN_NAMES)

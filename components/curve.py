@@ -11,6 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 24, 40, 44
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 STYLE = 'font-family="sans-serif" font-size="12" fill="#444"'
 NUM_TICKS = 5
+LOSS_UNIT = "loss (nats)"
 MAX_POINTS = 400
 """More points than pixels only make the file longer."""
 
@@ -35,13 +36,34 @@ def thin(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 def loss_curve(points: list[dict[str, Any]], verb: str) -> list[Line]:
     """The losses among a journal's points: training and validation, as far as there are any."""
+    return _lines(points, verb, (("loss", "training"), ("valid_loss", "validation")))
+
+
+def _lines(points: list[dict[str, Any]], verb: str, shown: tuple[tuple[str, str], ...]) -> list[Line]:
     lines = []
-    for key, words in (("loss", "training"), ("valid_loss", "validation")):
+    for key, words in shown:
         name = f"{verb}/{key}"
         found = [(point["step"], point["metrics"][name]) for point in points if name in point["metrics"]]
         if drawn := thin(found):
             lines.append(Line(words, drawn))
     return lines
+
+
+PPO_LINES = (("reward", "reward"), ("valid_reward", "reward, validation"), ("kl_per_answer", "KL per answer"))
+
+
+def training_curve(points: list[dict[str, Any]], verb: str) -> tuple[list[Line], str]:
+    """What a training is judged by: the losses in nats, or, where answers are rewarded, rewards and the distance.
+
+    A loss of PPO has no unit and says nothing of how good the answers are.
+
+    Returns:
+        The lines, and what the upright axis counts.
+    """
+    rewarded = any(f"{verb}/kl_per_answer" in point["metrics"] for point in points)
+    if not rewarded:
+        return loss_curve(points, verb), LOSS_UNIT
+    return _lines(points, verb, PPO_LINES), "reward; KL (nats)"
 
 
 def draw(lines: list[Line], x_label: str, y_label: str) -> str:

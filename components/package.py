@@ -13,7 +13,7 @@ from typing import Any
 from components import paths
 from components.card import CARD_NAME, OWN_NAMES, Release, write_card
 from components.cost import cost_of, total_flops, training_of
-from components.curve import loss_curve
+from components.curve import training_curve
 from components.journal import Journal
 from components.licences import inherited, judged
 from components.lineage import Lineage, lineage_from
@@ -76,6 +76,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
     encoder = modality(part_of(recipe.family, "schema").MODALITY).open_encoder(encoder_folder)
     scores = json.loads((paths.payload("evaluate", name) / "scores.json").read_text(encoding="utf-8"))
     cost = cost_of(library, name, on_gpu=False, is_compiled=False)
+    curve, unit = training_curve(_points(*trained), trained[0])
     release = Release(
         name=name,
         recipe=recipe,
@@ -85,7 +86,8 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         training_flops=None if cost is None else total_flops(cost, training_of(recipe)),
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         class_name=type(network).__name__,
-        curve=loss_curve(_points(*trained), trained[0]),
+        curve=curve,
+        curve_unit=unit,
         target=_target(library, name),
     )
     probes = how.probes(recipe.package.example_prompt)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
-from components.curve import draw, loss_curve
+from components.curve import draw, training_curve
 from components.journal import POINTS_NAME
 from components.markdown import label, number, short, table
 from components.progress import duration
@@ -92,9 +92,9 @@ def read_points(verb: str, name: str) -> list[dict[str, Any]]:
 
 
 def picture(points: list[dict[str, Any]], verb: str) -> str:
-    """The loss over steps as SVG; empty if there is none."""
-    lines = loss_curve(points, verb) if verb in TRAINED else []
-    return draw(lines, "optimiser steps", "loss (nats)") if lines else ""
+    """Losses over steps, or rewards and KL, as SVG; empty if there are none."""
+    lines, unit = training_curve(points, verb) if verb in TRAINED else ([], "")
+    return draw(lines, "optimiser steps", unit) if lines else ""
 
 
 # ---- notes -----------------------------------------------------------------------------------------------------------

@@ -227,9 +227,9 @@ def check(section: GPT2 | GPTNeoX, facts: dict[str, Any], samples: Any) -> None:
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The layers, first to last; none of a policy with its critic, which also samples, so that nothing is compiled."""
+    """The layers, first to last; of a policy with its critic those of both, which stay in evaluation: not compiled."""
     if not isinstance(network, PreTrainedModel):
-        return []
+        return [block for each in network.children() if isinstance(each, PreTrainedModel) for block in blocks(each)]
     base = network.base_model
     layers: Any = base.h if isinstance(network.config, GPT2Config) else base.layers
     return list(layers)

@@ -345,7 +345,8 @@ class PpoRounds(nn.Module):
         lengths = mask.sum(dim=1).float()
         parts_told = {
             "reward": found["raw"].mean(),
-            "kl_per_answer": log_ratio.mean(),
+            # Along the likeliest answers, which are not drawn from the policy: no estimate of the divergence.
+            "log_ratio_per_answer": log_ratio.mean(),
             "answer_tokens": lengths.mean(),
             "repetition": lengths.new_tensor(repetition(ids, mask)),
         }

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from components.card import Release, render
 from components.card_metadata import metadata
 from components.card_scores import with_error
-from components.curve import Line, draw, loss_curve, thin
+from components.curve import LOSS_UNIT, Line, draw, loss_curve, thin, training_curve
 from components.lineage import Input, Lineage
 from components.manifest import Manifest
 from components.markdown import cell, fenced, label, number, table
@@ -185,6 +185,28 @@ def test_losses_become_lines_and_other_metrics_do_not() -> None:
         Line("training", ((10, 4.0), (20, 3.0))),
         Line("validation", ((20, 3.5),)),
     ]
+
+
+def test_a_training_against_a_reward_model_is_shown_by_rewards_and_distance_and_not_by_a_loss_without_unit(
+    release,
+) -> None:
+    loss, reward = {"align/loss": 0.1}, {"align/reward": -1.0, "align/kl_per_answer": 0.5}
+    points = [
+        {"step": 1, "metrics": loss | reward},
+        {"step": 4, "metrics": {"align/loss": 0.2, "align/reward": 2.0, "align/kl_per_answer": 3.0}},
+        {"step": 4, "metrics": {"align/valid_loss": -1.5, "align/valid_reward": 1.5}},
+    ]
+    lines, unit = training_curve(points, "align")
+    assert lines == [
+        Line("reward", ((1, -1.0), (4, 2.0))),
+        Line("reward, validation", ((4, 1.5),)),
+        Line("KL per answer", ((1, 0.5), (4, 3.0))),
+    ]
+    assert training_curve([{"step": 1, "metrics": loss}], "align") == ([Line("training", ((1, 0.1),))], LOSS_UNIT)
+    text = render(replace(release, curve=lines, curve_unit=unit), "transformers", "", "")
+    assert "![Reward and KL over optimiser steps]" in text
+    assert "KL per answer in nats: reward went from -1" in text
+    assert "Loss in nats" not in text
 
 
 @pytest.mark.parametrize(

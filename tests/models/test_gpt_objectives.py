@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.conversation import CHOSEN, PADDING, PROMPT
 from models.gpt import objectives as subject
 from models.gpt.network import build
-from models.gpt.schema import GPT2, GPTNeoX, NextToken
+from models.gpt.schema import GPT2, GPTNeoX, NextToken, Sft
 from models.objective import Loss, Setting
 
 FACTS = {"vocab_size": 500, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
@@ -183,6 +185,34 @@ def test_a_wrapper_finds_the_network_and_the_tensors_of_a_loss() -> None:
     assert [leaf.item() for leaf in leaves] == [1.0, 2.0]
     assert shape.unflatten(leaves) == loss
     assert Loss(torch.tensor(1.0)).parts == {}
+
+
+@pytest.mark.parametrize(
+    ("train_on_prompt", "wanted"),
+    [
+        (False, [[0, 0, 1, 1, 0, 1, 1], [0, 0, 0, 1, 1, 0, 0]]),
+        # All but the first token of each sequence, which nothing predicts, and what fills the sample.
+        (True, [[1, 1, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 0, 0]]),
+    ],
+)
+def test_fine_tuning_learns_the_answers_alone_or_the_prompts_too(train_on_prompt: bool, wanted: list[Any]) -> None:
+    network, ids = network_of("gpt2").eval(), batch_of(500)["input_ids"][:2, :8]
+    q, a, fill = PROMPT, CHOSEN, PADDING
+    batch = {
+        "input_ids": ids,
+        "position_ids": torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2], [0, 1, 2, 3, 4, 5, 0, 1]]),
+        "parts": torch.tensor([[q, q, q, a, a, q, a, a], [q, q, q, q, a, a, fill, fill]]),
+    }
+    objective: Any = subject.objective(Sft(kind="sft", train_on_prompt=train_on_prompt), network, Setting(FACTS))
+    assert objective.wanted(batch).int().tolist() == wanted
+    assert objective.num_items(batch) == sum(map(sum, wanted))
+    # Each sequence by itself, as transformers computes it.
+    told = []
+    for row, begin, end in ((0, 0, 5), (0, 5, 8), (1, 0, 6)):
+        logits = network(input_ids=ids[row : row + 1, begin:end]).logits[0, :-1]
+        each = nn.functional.cross_entropy(logits, ids[row, begin + 1 : end], reduction="none")
+        told.append(each[torch.tensor(wanted[row][begin : end - 1]).bool()])
+    assert objective(batch).total.item() == pytest.approx(torch.cat(told).mean().item(), abs=1e-5)
 
 
 class Letters:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from components.blocks import recompute
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.outcomes import Refused
 from components.rounds import play_round
@@ -143,6 +144,34 @@ def test_a_round_that_collapses_says_what_to_change_and_what_is_kept(
     with pytest.raises(Refused, match=r"in its own recipe\. The checkpoint of step 3 is kept\."):
         play_round(subject, prompts(), 8, no_update, checkpoints)
     settings.cache_clear()
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_activations_of_policy_and_critic_are_computed_again_in_updates_only(tmp_path: Path, critic: str) -> None:
+    subject = rounds(tmp_path, critic=critic)
+    torch.manual_seed(0)
+    plain = subject(next(subject.updates(subject.collect(prompts(), part_samples=8))))
+    calls = []
+    for block in network.blocks(subject.network):
+        block.ln_1.register_forward_hook(lambda *_: calls.append(0))
+    recompute(network.blocks(subject.network))
+    torch.manual_seed(0)
+    experience = subject.collect(prompts(), part_samples=8)
+    calls.clear()
+    loss = subject(next(subject.updates(experience)))
+    forward = len(calls)
+    loss.total.backward()
+    assert loss.total.item() == plain.total.item()
+    assert len(calls) == 2 * forward == 2 * 2 * (2 if critic == "separate" else 1)
+
+
+def test_held_out_answers_are_the_likeliest_so_their_log_ratio_is_not_called_a_divergence(tmp_path: Path) -> None:
+    subject = rounds(tmp_path)
+    told = subject(prompts()).parts
+    assert set(told) == {"reward", "log_ratio_per_answer", "answer_tokens", "repetition"}
+    with torch.no_grad():
+        subject.network.policy.transformer.ln_f.weight.mul_(3)
+    assert float(subject(prompts()).parts["log_ratio_per_answer"]) > 0.1
 
 
 def test_answers_follow_their_prompts_without_padding_and_end_once(tmp_path: Path) -> None:
