@@ -30,6 +30,8 @@ class Held:
     """What a network in shares brings together: two layers, what lies outside of them, and one layer's gradients."""
     activations: int
     loss: int
+    frozen: int = 0
+    """References and reward models, whole, in fp32."""
 
     @property
     def total(self) -> int:
@@ -86,12 +88,13 @@ def held(cost: Cost, training: Any, strategy: str, num_devices: int, recompute: 
         gathered=number * (cost.outer_parameters + 3 * cost.block_parameters) if is_shared else 0,
         activations=cost.recomputing_activation_bytes if recompute else cost.activation_bytes,
         loss=cost.loss_bytes,
+        frozen=4 * cost.frozen_parameters,
     )
 
 
 def devices_needed(cost: Cost, training: Any, memory_bytes: float) -> int | None:
     """The fewest devices of such a memory, a power of two up to 64, on which a recipe trains as it is; None if none."""
-    for count in (1, 2, 4, 8, 16, 32, 64):
+    for count in (1,) if cost.one_device else (1, 2, 4, 8, 16, 32, 64):
         if held(cost, training, "fsdp2", count, training.activation_checkpointing).total < memory_bytes * MEMORY_SHARE:
             return count
     return None

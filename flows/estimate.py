@@ -101,7 +101,7 @@ def _facts(name: str, cost: Cost, training: Any, vocab_size: int) -> Table:
 
 def _memory(cost: Cost, training: Any) -> Table:
     """One column for each way to divide the network; the last rows with activations recomputed."""
-    ways = [("single", 1), *(("fsdp2", count) for count in DEVICES)]
+    ways = [("single", 1), *(("fsdp2", count) for count in (() if cost.one_device else DEVICES))]
     kept = [planning.held(cost, training, *way, recompute=False) for way in ways]
     again = [planning.held(cost, training, *way, recompute=True) for way in ways]
     unit, factor = ("GB", 1e9) if kept[0].total >= 1e9 else ("MB", 1e6)
@@ -109,7 +109,7 @@ def _memory(cost: Cost, training: Any) -> Table:
     table.add_column(f"{unit} on each GPU")
     for strategy, count in ways:
         table.add_column("single, ddp" if strategy == "single" else f"fsdp2 of {count}", justify="right")
-    for part in ("weights", "gradients", "moments", "average", "gathered", "loss", "activations"):
+    for part in ("weights", "gradients", "moments", "average", "gathered", "frozen", "loss", "activations"):
         values = [getattr(each, part) for each in kept]
         if any(values):
             table.add_row(part, *(_cell(value / factor) for value in values))

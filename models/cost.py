@@ -38,3 +38,7 @@ class Cost:
     """What the loss takes beside, until its backward pass has ended."""
     utilisation_share: float | None
     """Share of a GPU's peak that such a network is assumed to reach; None for one so small that no share says much."""
+    frozen_parameters: int = 0
+    """Held whole in fp32 on each device beside what is trained: references and reward models."""
+    one_device: bool = False
+    """Whether such a training runs on one device only."""

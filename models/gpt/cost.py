@@ -7,6 +7,8 @@ so the inputs of norms are fp32 under autocast, autocast keeps a copy of each ma
 all logits.
 """
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from models.cost import Cost
@@ -27,7 +29,7 @@ bound by memory and launches, and a smaller one by launches alone."""
 
 
 def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:
-    """What a recipe's training section asks for.
+    """What a recipe's training section asks for, with the networks that its objective reads beside.
 
     Args:
         network: the recipe's section of the network.
@@ -36,6 +38,50 @@ def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: 
         on_gpu: whether attention keeps no scores under dropout, and masks are truth values, as on a GPU.
         is_compiled: whether layers are compiled, as by default on a GPU.
     """
+    kind = getattr(getattr(training, "objective", None), "kind", "")
+    if kind == "ppo":
+        return _rounds_cost(network, training, encoder, on_gpu, is_compiled)
+    cost = _network_cost(network, training, encoder, on_gpu, is_compiled)
+    if kind == "dpo":
+        # The reference's forward pass is a third of a forward and backward pass.
+        return replace(cost, frozen_parameters=cost.num_parameters, step_flops=cost.step_flops * 4 / 3)
+    return cost
+
+
+def _rounds_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:
+    """Rounds of PPO: answers, their scores, and epochs of updates; each answer as long as it may be."""
+    objective, samples = training.objective, training.samples
+    longest = samples.max_tokens + objective.max_answer_tokens
+    answered = samples.batch_samples * longest
+    part = min(samples.micro_batch_samples, objective.mini_batch_samples) * longest
+    sizes = SimpleNamespace(
+        window_tokens=longest, batch_tokens=answered, micro_batch_tokens=part, isolate_documents=False
+    )
+    own = network.model_copy(update={"dropout": 0.0})  # policy and critic stay without
+    one = SimpleNamespace(samples=sizes, precision=training.precision)
+    epoch = _network_cost(own, one, encoder, on_gpu, is_compiled)
+    trunks = 2 if objective.critic == "separate" else 1
+    reference = epoch.num_parameters
+    if objective.num_trained_layers is not None:  # it shares all other layers with the policy
+        reference = objective.num_trained_layers * epoch.block_parameters + 2 * network.hidden_size
+    # Sampling, and what policy, critic, reference and reward model say of the answers: each a third of an epoch.
+    passes = 3 + trunks
+    # Keys and values of all answers of a round, which are sampled at once.
+    cache = 2 * network.num_layers * network.hidden_size * (2 if training.precision == "bf16" else 4) * answered
+    return replace(
+        epoch,
+        num_parameters=trunks * epoch.num_parameters,
+        step_flops=epoch.step_flops * (objective.num_epochs * trunks + passes / 3),
+        recomputed_flops=epoch.recomputed_flops * objective.num_epochs * trunks,
+        activation_bytes=max(trunks * epoch.activation_bytes, cache),
+        recomputing_activation_bytes=max(trunks * epoch.recomputing_activation_bytes, cache),
+        frozen_parameters=reference + epoch.num_parameters,
+        one_device=True,
+    )
+
+
+def _network_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:
+    """Of one network that reads the samples as they are."""
     samples, rows = training.samples, network.vocab_size or encoder.vocab_size
     width, layers, window = network.hidden_size, network.num_layers, samples.window_tokens
     matrices = 4 * width * width + 2 * width * network.intermediate_size

@@ -11,13 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from components import cost as planning
 from components.blocks import recompute
 from models.gpt import cost as subject
 from models.gpt import objectives
 from models.gpt.network import blocks, build
-from models.gpt.schema import GPT2, GPTNeoX
+from models.gpt.schema import GPT2, Dpo, GPTNeoX, Ppo, Prompts
 
 ROWS = 1000
+HELD = {"precision": "fp32", "ema_decay": None, "activation_checkpointing": False}
 FACTS = {"vocab_size": ROWS, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
 ENCODER = SimpleNamespace(vocab_size=ROWS)
 SHAPE = {"num_layers": 3, "hidden_size": 64, "num_heads": 4, "intermediate_size": 256, "max_positions": 128}
@@ -169,3 +171,32 @@ def test_a_share_of_a_gpus_peak_is_assumed_of_no_very_small_network() -> None:
         section = GPT2(architecture="gpt2", **SHAPE | {"hidden_size": width})
         shares.append(subject.training_cost(section, training_of(), ENCODER, True, True).utilisation_share)
     assert shares == [0.4, 0.25, None]
+
+
+def test_dpo_holds_a_reference_whose_forward_pass_is_counted() -> None:
+    plain, training = cost_of("gpt2", training_of()), training_of()
+    training.objective = Dpo(kind="dpo")
+    found = cost_of("gpt2", training)
+    assert found.frozen_parameters == found.num_parameters == plain.num_parameters
+    assert found.step_flops == pytest.approx(plain.step_flops * 4 / 3)
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_a_round_of_ppo_is_worked_out_by_hand(critic: str) -> None:
+    samples = Prompts(form="prompts", batch_samples=8, micro_batch_samples=4, max_tokens=30)
+    keys = {"reward": "judge", "critic": critic, "num_epochs": 2, "mini_batch_samples": 2, "max_answer_tokens": 10}
+    training = SimpleNamespace(samples=samples, precision="fp32", objective=Ppo(kind="ppo", **keys))
+    found, tokens = cost_of("gpt2-dropout", training), 8 * 40
+    one, trunks = cost_of("gpt2", training_of()).num_parameters, 2 if critic == "separate" else 1
+    assert (found.batch_items, found.micro_batch_items) == (tokens, 2 * 40)
+    assert (found.num_parameters, found.frozen_parameters) == (trunks * one, 2 * one)
+    # 3 layers of 4 + 8 matrices of 64 x 64, and the head; attention's square. Forward passes: sampling, policy (and
+    # critic), reference and reward model.
+    forward = tokens * (2 * (3 * 12 * 64 * 64 + ROWS * 64) + 4 * 3 * 64 * 40)
+    assert found.step_flops == pytest.approx(forward * (2 * 3 * trunks + 3 + trunks))
+    # Keys and values in fp32 of all answers at once are the least that is there.
+    assert found.activation_bytes >= 2 * 3 * 64 * 4 * tokens
+    assert planning.devices_needed(found, SimpleNamespace(**HELD), 1e12) == 1
+    assert planning.devices_needed(found, SimpleNamespace(**HELD), 1e3) is None
+    held = planning.held(found, SimpleNamespace(**HELD), "single", 1, recompute=False)
+    assert (held.weights, held.moments, held.frozen) == (4 * trunks * one, 8 * trunks * one, 4 * 2 * one)
