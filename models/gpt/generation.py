@@ -59,5 +59,5 @@ def sample(
 
 def _drawn(logits: Tensor) -> Tensor:
     """An id of each row, [samples], by the exponential race (Gumbel's trick without its logarithms)."""
-    noise = torch.empty_like(logits).exponential_()
+    noise = torch.rand_like(logits).log_().neg_()  # torch's exponential_ takes five times as long on a CPU
     return (logits.softmax(dim=1) / noise).argmax(dim=1)

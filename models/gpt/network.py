@@ -118,10 +118,10 @@ def build(section: GPT2 | GPTNeoX, facts: dict[str, Any]) -> PreTrainedModel:
         Mismatch: see `vocab_size`.
     """
     config = configuration(section, facts)
-    return _quick(GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config))
+    return quickened(GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config))
 
 
-def _quick(network: Any) -> PreTrainedModel:
+def quickened(network: Any) -> PreTrainedModel:
     """The same network with GELU's tanh form in one kernel.
 
     transformers writes it out in eight operations and keeps what each of them needs.
@@ -173,7 +173,7 @@ def with_scalar_head(network: PreTrainedModel) -> PreTrainedModel:
     head = made.score
     # Small enough that all rewards begin near 0 (Stiennon et al. 2020, "Learning to summarize", appendix B.1).
     nn.init.normal_(head.weight, std=1 / math.sqrt(config.hidden_size + 1))
-    return _quick(made)
+    return quickened(made)
 
 
 def take_weights(network: PreTrainedModel, folder: Path) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from models.conversation import CHOSEN, PADDING, PROMPT
 from models.gpt import advantages as arithmetic
 from models.gpt.generation import sample
-from models.gpt.network import blocks, hidden_states, num_matrix_parameters
-from models.gpt.preferences import rewards, token_log_likelihoods
+from models.gpt.likelihoods import token_log_likelihoods
+from models.gpt.network import blocks, hidden_states, num_matrix_parameters, quickened
+from models.gpt.preferences import rewards
 from models.gpt.schema import Ppo
 from models.objective import Collapsed, Loss, Mismatch, Setting
 
@@ -58,7 +59,7 @@ def begin_actor(section: Ppo, policy: "PreTrainedModel", setting: Setting) -> Ac
     """The policy with its critic; a separate one begins as the reward model (Ouyang et al. 2022, appendix C.4)."""
     from models.gpt.convert import load
 
-    critic = load(setting.parents[section.reward]) if section.critic == "separate" else None
+    critic = quickened(load(setting.parents[section.reward])) if section.critic == "separate" else None
     if section.num_trained_layers is not None:
         policy.requires_grad_(False)
         for block in blocks(policy)[-section.num_trained_layers :]:
@@ -385,4 +386,4 @@ def ppo_objective(section: Ppo, actor: Actor, setting: Setting) -> PpoRounds:
     """The objective of a recipe's section; the reward model is that of another recipe."""
     from models.gpt.convert import load
 
-    return PpoRounds(section, actor, load(setting.parents[section.reward]), setting)
+    return PpoRounds(section, actor, quickened(load(setting.parents[section.reward])), setting)

@@ -5,19 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from models.conversation import PADDING, PROMPT
-from models.gpt.network import hidden_states, num_matrix_parameters
+from models.gpt.likelihoods import token_log_likelihoods
+from models.gpt.network import hidden_states, num_matrix_parameters, quickened
 from models.gpt.schema import Dpo, Reward
 from models.objective import Loss, Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-CHUNK_ROWS = 1024
-"""Rows of logits that live at a time; they are computed again in the backward pass."""
-
 
 def last_places(parts: Tensor) -> Tensor:
     """Where each sequence ends: parts [samples, tokens], padded at the right -> int64 [samples]."""
@@ -41,33 +37,6 @@ def rewards(network: "PreTrainedModel", ids: Tensor, parts: Tensor, positions: T
     chosen = hidden[torch.arange(len(ids), device=ids.device), last_places(parts)]
     head: Any = network.score
     return head(chosen).squeeze(-1).float()
-
-
-def token_log_likelihoods(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-likelihood of each target under a linear head, in nats; logits of a few rows live at a time.
-
-    Args:
-        hidden: [rows, width].
-        weight: [vocabulary, width].
-        targets: int64 [rows].
-        temperature: logits are divided by it.
-
-    Returns:
-        [rows], in fp32 or better.
-    """
-
-    def of_rows(hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = nn.functional.linear(hidden, weight).float() / temperature
-        return logits.gather(1, targets.unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=1)
-
-    found = []
-    for start in range(0, len(targets), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        if torch.is_grad_enabled():
-            found.append(checkpoint(of_rows, hidden[rows], targets[rows], use_reentrant=False))
-        else:
-            found.append(of_rows(hidden[rows], targets[rows]))
-    return torch.cat(found) if found else hidden.new_zeros(0, dtype=torch.float32)
 
 
 def answer_log_likelihoods(network: "PreTrainedModel", ids: Tensor, parts: Tensor) -> Tensor:
@@ -200,4 +169,4 @@ def dpo_objective(section: Dpo, network: "PreTrainedModel", setting: Setting) ->
     from models.gpt.convert import load
 
     assert setting.start is not None  # noqa: S101 - a recipe with 'align' has 'starts_from'
-    return DpoLoss(network, load(setting.start), section.beta, section.label_smoothing)
+    return DpoLoss(network, quickened(load(setting.start)), section.beta, section.label_smoothing)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from models.conversation import CHOSEN, PADDING, PROMPT
-from models.gpt import convert, network, preferences
+from models.gpt import convert, likelihoods, network, preferences
 from models.gpt.generation import sample
 from models.gpt.schema import Dpo, Reward
 from models.objective import Mismatch, Setting
@@ -74,8 +74,12 @@ def test_an_answer_is_as_likely_as_transformers_says(architecture: str) -> None:
         torch.testing.assert_close(found[row], -loss * (length - 4), atol=1e-4, rtol=1e-5)
 
 
-def test_the_gradient_of_likelihoods_is_that_of_whole_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preferences, "CHUNK_ROWS", 4)
+@pytest.mark.parametrize("kept_bytes", [likelihoods.KEPT_BYTES, 0])
+def test_the_gradient_of_likelihoods_is_that_of_whole_logits(
+    monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(likelihoods, "CHUNK_BYTES", 4 * 4 * 512)
+    monkeypatch.setattr(likelihoods, "KEPT_BYTES", kept_bytes)
     policy, batch = network_of("gpt2").eval(), pairs()
     ids, parts = preferences.both(batch)
     preferences.answer_log_likelihoods(policy, ids, parts).sum().backward()

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from models.gpt import advantages as arithmetic
-from models.gpt.preferences import DpoLoss, token_log_likelihoods
+from models.gpt.likelihoods import token_log_likelihoods
+from models.gpt.preferences import DpoLoss
 from tests.conftest import ROOT
 from tests.models.test_gpt_objectives import network_of
 
