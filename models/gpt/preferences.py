@@ -15,6 +15,7 @@ from models.objective import Loss, Setting
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
 def last_places(parts: Tensor) -> Tensor:
     """Where each sequence ends: parts [samples, tokens], padded at the right -> int64 [samples]."""
     places = torch.arange(parts.shape[1], device=parts.device)

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from models.schema import RecipeRef, Strict
 
 MODALITY = "text"
-# What the Hugging Face Hub calls what these models do.
-PIPELINE_TAG = "text-generation"
+# Layout -> the library that loads it and what it does, as the Hugging Face Hub calls them.
+HUB_NAMES = {"transformers": ("transformers", "text-generation"), "reward": ("transformers", "text-classification")}
 
 # Files of each layout that decide what a released model computes; a card is not among them.
 LAYOUTS = {

@@ -75,9 +75,7 @@ def test_an_answer_is_as_likely_as_transformers_says(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("kept_bytes", [likelihoods.KEPT_BYTES, 0])
-def test_the_gradient_of_likelihoods_is_that_of_whole_logits(
-    monkeypatch: pytest.MonkeyPatch, kept_bytes: int
-) -> None:
+def test_the_gradient_of_likelihoods_is_that_of_whole_logits(monkeypatch: pytest.MonkeyPatch, kept_bytes: int) -> None:
     monkeypatch.setattr(likelihoods, "CHUNK_BYTES", 4 * 4 * 512)
     monkeypatch.setattr(likelihoods, "KEPT_BYTES", kept_bytes)
     policy, batch = network_of("gpt2").eval(), pairs()
