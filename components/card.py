@@ -66,10 +66,10 @@ class Release:
     training_flops: float | None = None
     """Of forward and backward passes; None where the family has no such arithmetic."""
 
-    @property
-    def tag(self) -> str:
-        """The Hub's name of what the model does."""
-        return str(part_of(self.recipe.family, "schema").PIPELINE_TAG)
+    def hub_names(self, layout: str) -> tuple[str, str]:
+        """The Hub's names of the library that loads a layout, and of what the model does."""
+        library, tag = part_of(self.recipe.family, "schema").HUB_NAMES[layout]
+        return library, tag
 
     @property
     def architecture(self) -> str:

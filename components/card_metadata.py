@@ -47,6 +47,7 @@ def metadata(release: "Release", layout: str) -> str:
     from huggingface_hub import ModelCardData
 
     codes = languages(release)
+    library, tag = release.hub_names(layout)
     licence = release.recipe.licence.lower().replace(" ", "-")
     is_known = licence in HUB_LICENCES
     data = ModelCardData(
@@ -54,23 +55,23 @@ def metadata(release: "Release", layout: str) -> str:
         license=licence if is_known else "other",
         license_name=None if is_known else licence,
         license_link=None if is_known else release.recipe.package.licence_link,
-        library_name=layout,
-        pipeline_tag=release.tag,
+        library_name=library,
+        pipeline_tag=tag,
         base_model=release.recipe.package.base_model,
         tags=sorted({release.recipe.family, release.architecture, "hiraku"}),
         model_name=release.name,
-        eval_results=_results(release) or None,
+        eval_results=_results(release, tag) or None,
     )
     return f"---\n{data.to_yaml().strip()}\n---"
 
 
-def _results(release: "Release") -> list[Any]:
+def _results(release: "Release", tag: str) -> list[Any]:
     from huggingface_hub import EvalResult
 
     data = {state.name: state.payload_hash for state in release.lineage.of("ingest")}
     return [
         EvalResult(
-            task_type=release.tag,
+            task_type=tag,
             dataset_type=section.get("corpus", task),
             dataset_name=f"{section.get('corpus', task)} ({task})",
             dataset_split=section.get("split"),

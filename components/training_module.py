@@ -105,6 +105,7 @@ class TrainingModule(pl.LightningModule):
         self._restore_objective({})
         self.journal.rewrite([])
         self._go_on_from(0)
+        self._preview_start()
 
     def _restore_objective(self, state: dict[str, Any]) -> None:
         if hasattr(self.objective, "restore"):
@@ -173,6 +174,7 @@ class TrainingModule(pl.LightningModule):
             self.found = None
         else:
             self._go_on_from(0)
+            self._preview_start()
         self.compiled = Compiled(self.job.blocks, self.device)
         self.network.train()
 
@@ -354,13 +356,23 @@ class TrainingModule(pl.LightningModule):
         with self.ema.in_place() if self.ema else nullcontext():
             found = self._held_out()
             measures = {**found, **self.objective.measures(found["loss"], self.units)}
-            # Of a network in shares no rank alone can draw.
-            text = self.job.preview() if ranks.is_main() and not is_sharded(self.objective) else ""
+            self._keep_preview(self._preview())
         self.network.train()
         seen = {f"{self.objective.item}_seen": self.num_items}  # so that this curve too can be drawn over them
         self.journal.metrics(self.step, **{f"valid_{key}": value for key, value in measures.items()}, **seen)
         told = "  ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in measures.items())
         self.progress.say(f"step {self.step:,}: valid {told}")
+
+    def _preview(self) -> str:
+        """What the network says now; of a network in shares no rank alone can draw."""
+        return self.job.preview() if ranks.is_main() and not is_sharded(self.objective) else ""
+
+    def _preview_start(self) -> None:
+        """Keep what a network that others have trained says before its first step, to be compared with the last."""
+        if self.job.starts_trained:
+            self._keep_preview(self._preview())
+
+    def _keep_preview(self, text: str) -> None:
         if text:
             self.previews.append(f"## Step {self.step:,}\n\n{text}\n")
             self.journal.note("previews.md", "\n".join(reversed(self.previews)))

@@ -176,6 +176,7 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
         valid_samples=valid_samples,
         encoder=encoder,
         preview=lambda: str(part_of(recipe.family, "convert").preview(network, encoder, section.preview)),
+        starts_trained=recipe.starts_from is not None,
     )
 
 

@@ -16,6 +16,8 @@ from flows.summary import Summary
 CURVE_NAME = "curve.svg"
 SCORES, ITEMS, PREVIEWS = "tables/scores.json", "tables/items.json", "tables/previews.json"
 """Tables that a run keeps, as MLflow's page shows and compares them."""
+RESPONSES = "tables/responses.json"
+"""Of an alignment: what the network answered before and after."""
 MOST_ITEMS = 1000
 """Rows of a task in the table of its items; all of them stand in the state, in items.parquet."""
 MOST_FIGURES = 12
@@ -35,6 +37,8 @@ def tables(verb: str, name: str) -> dict[str, Columns]:
         found = {SCORES: _scores(name), ITEMS: _items(name)}
     elif verb in TRAINED:
         found = {PREVIEWS: _previews(paths.state(verb, name) / "previews.md")}
+        if verb == "align":
+            found[RESPONSES] = _responses(found[PREVIEWS])
     else:
         found = {}
     return {path: columns for path, columns in found.items() if any(columns.values())}
@@ -82,6 +86,14 @@ def _previews(path: Path) -> Columns:
     _, *parts = re.split(r"^## Step ([\d,]+)\n", text, flags=re.MULTILINE)
     steps = [int(step.replace(",", "")) for step in parts[::2]]
     return {"step": steps, "preview": [part.strip() for part in parts[1::2]]}
+
+
+def _responses(previews: Columns) -> Columns:
+    """A row for each prompt: what the network said with it before the first step, and after the last."""
+    if len(previews["step"]) < 2 or previews["step"][0]:
+        return {}
+    before, after = (re.findall(r"^> (.*)$", previews["preview"][place], re.MULTILINE) for place in (0, -1))
+    return {"before": before, "after": after} if len(before) == len(after) else {}
 
 
 def read_points(verb: str, name: str) -> list[dict[str, Any]]:

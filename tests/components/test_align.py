@@ -1,7 +1,11 @@
 """Every kind of alignment, from raw questions to a package that is loaded back in a fresh process."""
 
+import multiprocessing
+import os
 import shutil
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +21,8 @@ from components.outcomes import Refused
 from components.recipes import Library
 from components.training_stage import _require_same_pieces
 from components.trial import one_step
+from flows import exhibits
+from tests.components.small_pretraining import kill_at_save
 from tests.smoke import write_smoke_project
 
 KINDS = ("sft", "reward", "dpo", "ppo")
@@ -51,7 +57,95 @@ def test_an_aligned_model_is_made_from_its_parents_packaged_and_loaded(project: 
     folder = paths.layout(name, "reward" if kind == "reward" else "transformers")
     loader = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
     assert loader.from_pretrained(folder).config.vocab_size == 1200
-    assert "apply_chat_template" in (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "apply_chat_template" in card
+    tag = "text-classification" if kind == "reward" else "text-generation"
+    assert f"\npipeline_tag: {tag}\n" in card
+    assert "\nlibrary_name: transformers\n" in card
+
+
+@pytest.mark.slow
+def test_what_a_network_answers_before_and_after_stands_in_a_table(project: Path) -> None:
+    make("smoke-gpt2-sft")
+    found = exhibits.tables("align", "smoke-gpt2-sft")
+    steps = found[exhibits.PREVIEWS]["step"]
+    assert steps == [0, 5, 10]
+    table = found[exhibits.RESPONSES]
+    assert list(table) == ["before", "after"]
+    assert len(table["before"]) == len(table["after"]) == 1
+    assert table["before"][0].startswith("町の")
+    assert table["before"] != table["after"]
+
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.components.test_align", "components.align", "components.training"])
+
+
+def kill_in_forward(number: int) -> None:
+    """Die at the forward pass of this number, validation's among them: within a step, or a round of PPO."""
+    from models.gpt.objectives import NextTokenLoss
+    from models.gpt.ppo import PpoRounds
+
+    count = [0]
+    for kind in (NextTokenLoss, PpoRounds):
+        original = kind.forward
+
+        def counted(self: object, batch: object, original: Callable[..., object] = original) -> object:
+            count[0] += 1
+            if count[0] == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, batch)
+
+        kind.forward = counted  # type: ignore[method-assign,assignment]
+
+
+def run_align(root: str, name: str, arm: Callable[[int], None] | None, at: int) -> None:
+    """The body of a process: one run of the verb, which may be killed on the way. Its lines go to `said.log`."""
+    os.chdir(root)
+    sys.stderr = Path("said.log").open("a", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    os.environ |= {
+        "HIRAKU_CHECKPOINT_ROOT": "checkpoints",
+        "HIRAKU_CHECKPOINT_EVERY_SECONDS": "0",
+        "HIRAKU_NUM_THREADS": "1",
+        "HIRAKU_PROGRESS": "lines",
+    }
+    from components.align import align
+    from components.settings import settings
+
+    settings.cache_clear()
+    if arm is not None:
+        arm(at)
+    align(name)
+
+
+def exit_code_of(*given: object) -> int | None:
+    process = PROCESSES.Process(target=run_align, args=given)
+    process.start()
+    process.join(300)
+    return process.exitcode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "in_pass"), [("sft", 9), ("ppo", 11)])
+def test_killed_and_started_again_it_ends_with_the_bits_of_a_run_never_stopped(
+    project: Path, tmp_path: Path, kind: str, in_pass: int
+) -> None:
+    name = f"smoke-gpt2-{kind}"
+    make(name)
+    for clone in ("whole", "killed"):
+        shutil.copytree(project, tmp_path / clone, ignore=shutil.ignore_patterns("data", ".hiraku", "packaged"))
+        shutil.rmtree(tmp_path / clone / "artifacts" / "aligned" / name)
+    whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+    assert exit_code_of(whole, name, None, 0) == 0
+    assert exit_code_of(killed, name, kill_in_forward, in_pass) == -signal.SIGKILL
+    assert exit_code_of(killed, name, kill_at_save, 2) == -signal.SIGKILL
+    assert not (Path(killed) / "artifacts" / "aligned" / name).exists()
+    assert exit_code_of(killed, name, None, 0) == 0
+    said = (Path(killed) / "said.log").read_text(encoding="utf-8")
+    assert said.count("going on after step") == 2
+    for file in ("weights/model.safetensors", "curve.json", "previews.md", "manifest.json"):
+        states = [Path(root) / "artifacts" / "aligned" / name / file for root in (whole, killed)]
+        assert states[0].read_bytes() == states[1].read_bytes(), file
 
 
 @pytest.mark.parametrize("kind", KINDS)

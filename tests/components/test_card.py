@@ -66,6 +66,12 @@ def test_the_hub_reads_language_licence_task_and_results(release) -> None:
     assert results["perplexity"].dataset_revision == "1" * 64
 
 
+def test_a_reward_model_is_a_classifier_of_transformers(release) -> None:
+    data = ModelCard(render(release, "reward", "print()", "")).data
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
+    assert {result.task_type for result in data.eval_results} == {"text-classification"}
+
+
 def test_a_licence_the_hub_does_not_know_is_other_with_a_name(release) -> None:
     object.__setattr__(release.recipe, "licence", "Town Licence 1.0")
     data = ModelCard(metadata(release, "transformers")).data
@@ -95,7 +101,7 @@ def test_a_hub_takes_the_metadata_of_every_shipped_recipe(release, name: str) ->
         pytest.skip("its makers publish it")
     card = metadata(replace(release, name=name, recipe=recipe), recipe.package.layouts[0])
     assert problems_of(card) == []
-    assert problems_of(card.replace("text-generation", "text-gen")) != []
+    assert problems_of(card.replace("pipeline_tag: text-", "pipeline_tag: speech-")) != []
     assert _check_published(recipe) == []
 
 

@@ -10,7 +10,9 @@ LICENCES = frozenset(
     | {"cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "openrail"}
     | {"creativeml-openrail-m", "unknown", "other"}
 )
-TASKS = frozenset({"text-generation", "automatic-speech-recognition", "feature-extraction", "text-to-image"})
+TASKS = frozenset(
+    {"text-generation", "text-classification", "automatic-speech-recognition", "feature-extraction", "text-to-image"}
+)
 
 
 def problems_of(card: str) -> list[str]:
