@@ -7,7 +7,7 @@ from typing import Any
 
 import cyclopts
 
-from benchmarks import alignment, cross_entropy_memory, ngram, training_speed, translation
+from benchmarks import alignment, alignment_speed, cross_entropy_memory, ngram, training_speed, translation
 from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
 from components.settings import set_quiet_environment
@@ -29,6 +29,8 @@ def saved(measure: Callable[..., Result]) -> Callable[..., None]:
 
 
 app.command(saved(training_speed.measure), name=training_speed.NAME)
+app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
+app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(translation.measure), name=translation.NAME)
@@ -41,6 +43,8 @@ def everything() -> None:
     ngram.main("demo-text", order=[5, 8], recipe="gpt-demo", save_as="demo-ngram")
     saved(cross_entropy_memory.measure)()
     saved(training_speed.measure)()
+    saved(alignment_speed.measure_sft)()
+    saved(alignment_speed.measure_ppo)()
 
 
 if __name__ == "__main__":

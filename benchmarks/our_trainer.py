@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -45,6 +46,8 @@ class Watch:
     """By step."""
     validations: list[tuple[Reading, float]] = field(default_factory=list)
     checkpoints: list[Reading] = field(default_factory=list)
+    told: dict[int, dict[str, float]] = field(default_factory=dict)
+    """All that was written of training, by step."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -54,6 +57,7 @@ class Watch:
         def metrics(journal: Journal, step: int, **values: float) -> None:
             if "loss" in values:
                 self.losses[step] = (_now(), values["loss"])
+                self.told[step] = values
             if "valid_loss" in values:
                 self.validations.append((_now(), values["valid_loss"]))
             write(journal, step, **values)
@@ -80,10 +84,8 @@ class Watch:
         }
 
 
-def run(folder: Path, precision: str, device: str, outcome: Path) -> None:
-    """Train once in this process and write what was measured; the current folder becomes the project's."""
-    work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    outcome = outcome.absolute()
+def align_or_pretrain(folder: Path, verb: str, recipe: str, device: str) -> Watch:
+    """Run a training verb in this process and read along; the current folder becomes the project's."""
     os.chdir(folder)
     watch = Watch()
     # A root of its own for each run, since a finished training is not made twice. The only checkpoint is the last
@@ -96,10 +98,16 @@ def run(folder: Path, precision: str, device: str, outcome: Path) -> None:
             "HIRAKU_NUM_THREADS": "1" if device == "cpu" else "0",
             "HIRAKU_PROGRESS": "lines",
         }
-        from components.pretrain import pretrain
-
         with watch.watching():
-            pretrain(precision)
+            getattr(import_module(f"components.{verb}"), verb)(recipe)
+    return watch
+
+
+def run(folder: Path, precision: str, device: str, outcome: Path) -> None:
+    """Train once in this process and write what was measured."""
+    work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
+    outcome = outcome.absolute()
+    watch = align_or_pretrain(folder, "pretrain", precision, device)
     found = watch.found(work["warmup_steps"], work["num_steps"])
     found |= {"peak_memory_bytes": peak_process_memory(), "name": "Hiraku"}
     outcome.write_text(json.dumps(found), encoding="utf-8")

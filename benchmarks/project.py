@@ -91,7 +91,7 @@ def write_project(folder: Path, shape: Shape, schedule: Schedule) -> None:
         recipe = json.dumps(recipe_of(shape, schedule, precision), indent=1)  # every JSON is YAML
         (folder / "recipes" / f"{precision}.yaml").write_text(recipe + "\n", encoding="utf-8")
     with inside(folder):
-        _write_encoder(shape.num_ids)
+        write_encoder(shape.num_ids)
         _write_shards(shape, schedule)
         _write_for_peer(shape, schedule)
 
@@ -136,7 +136,7 @@ def recipe_of(shape: Shape, schedule: Schedule, precision: str) -> dict[str, Any
     }
 
 
-def _write_encoder(num_ids: int) -> None:
+def write_encoder(num_ids: int) -> None:
     """A SentencePiece model whose pieces are single characters."""
     import sentencepiece
 

@@ -8,22 +8,19 @@ checkpoint are measured at the end of each run, and a second row adds their shar
 Both sides must report the same losses at the first and the last step and in validation, or nothing is reported.
 """
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cyclopts
 
 from benchmarks.figures import Row, Spread
 from benchmarks.machine import describe, measured_peak, one_core
-from benchmarks.peers import PEERS, python_of
+from benchmarks.peers import python_of
 from benchmarks.project import PRECISIONS, Schedule, Shape, write_project
 from benchmarks.report import Result, require_repeats
+from benchmarks.sides import our_command, peer_command, run_side
 from components.devices import bf16_instructions
 from components.markdown import number
 from components.outcomes import Refused
@@ -192,8 +189,8 @@ def compare(
         write_project(folder, shape, schedule)
         for count in range(1, repeats + 1):
             peaks.append(measured_peak(precision, device))
-            ours.append(_run([sys.executable, "-m", OUR_TRAINER], folder, precision, device))
-            theirs.append(_run([str(peer), str(PEERS / THEIR_TRAINER)], folder, precision, device))
+            ours.append(_run(our_command(OUR_TRAINER), folder, precision, device))
+            theirs.append(_run(peer_command(peer, THEIR_TRAINER), folder, precision, device))
             check_same_work(ours[-1], theirs[-1], precision)
             seconds = [f"{run.name} {run.steady[0 if device == 'cpu' else 1]:.1f} s" for run in (ours[-1], theirs[-1])]
             print(f"{title}, pair {count} of {repeats}: {', '.join(seconds)}", flush=True)
@@ -202,14 +199,7 @@ def compare(
 
 def _run(command: list[str], folder: Path, precision: str, device: str) -> Run:
     """One training in a fresh process."""
-    outcome = folder / "outcome.json"
-    outcome.unlink(missing_ok=True)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    words = [*command, str(folder), precision, device, str(outcome)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode or not outcome.is_file():
-        raise Refused(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
+    found = run_side(command, [str(folder), precision, device], folder / "outcome.json")
     times = {key: tuple(value) for key, value in found.items() if isinstance(value, list)}
     return Run(**{**found, **times})
 

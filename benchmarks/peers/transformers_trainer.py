@@ -8,17 +8,16 @@ OUTCOME is the JSON file to write. Imports nothing of ours.
 """
 
 import json
-import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from readings import Clock, peak_memory
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, __version__
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, __version__
 
 
 class Windows(torch.utils.data.Dataset):
@@ -34,39 +33,6 @@ class Windows(torch.utils.data.Dataset):
         window = self.windows[number].astype(np.int64)
         # Without labels that are shifted already, the last position of each window would predict nothing.
         return {"input_ids": window[:-1], "labels": window[1:], "shift_labels": window[1:]}
-
-
-class Clock(TrainerCallback):
-    """The process's CPU time and the wall clock, in seconds, at the ends of steps, validation and checkpoint."""
-
-    def __init__(self, warmup_steps: int) -> None:
-        self.warmup_steps = warmup_steps
-        self.readings: dict[str, tuple[float, float]] = {}
-
-    def read(self, name: str) -> None:
-        """Remember when something ended."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.readings[name] = (time.process_time(), time.perf_counter())
-
-    def between(self, begin: str, end: str) -> list[float]:
-        """Seconds of CPU time and of the wall clock."""
-        return [after - before for before, after in zip(self.readings[begin], self.readings[end], strict=True)]
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - Trainer's
-        """The end of an optimiser step."""
-        if state.global_step == self.warmup_steps:
-            self.read("warm")
-        if state.global_step == state.max_steps:
-            self.read("done")
-
-    def on_evaluate(self, *_: Any, **__: Any) -> None:
-        """The end of a validation."""
-        self.read("validated")
-
-    def on_save(self, *_: Any, **__: Any) -> None:
-        """The end of a checkpoint."""
-        self.read("saved")
 
 
 class FollowingTrainer(Trainer):
@@ -117,15 +83,6 @@ def arguments(work: dict[str, Any], precision: str, device: str, folder: str) ->
         disable_tqdm=True,
         report_to="none",
     )
-
-
-def peak_memory() -> int:
-    """Bytes; on Linux its own figure for this process, since getrusage begins with that of the one which started it."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    lines = status.read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def main(folder: Path, precision: str, device: str, outcome: Path) -> None:
