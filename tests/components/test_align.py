@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ from components.graph import plan
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Refused
 from components.recipes import Library
+from components.settings import settings
 from components.training_stage import _require_same_pieces
 from components.trial import one_step
 from flows import exhibits
@@ -232,3 +234,29 @@ def test_somebody_elses_model_must_have_the_encoders_pieces(project: Path) -> No
         for path in files:
             path.unlink()
         shutil.rmtree(folder.parent)
+
+
+@pytest.mark.slow
+def test_a_policy_that_collapses_is_refused_and_keeps_its_last_checkpoint(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("smoke-gpt2-reward")
+    text = Path("recipes/smoke-gpt2-ppo.yaml").read_text(encoding="utf-8")
+    assert "learning_rate: 0.001" in text
+    # Such steps leave a policy that says one id whatever it is asked, on which its reward model has no hold.
+    wild = text.replace("learning_rate: 0.001", "learning_rate: 3").replace("num_steps: 6", "num_steps: 40")
+    other = Path("recipes/smoke-wild.yaml")
+    other.write_text(wild, encoding="utf-8")
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", "wild-checkpoints")
+    settings.cache_clear()
+    try:
+        with pytest.raises(Refused, match=r"has collapsed: .*align\.objective\.kl_coefficient") as refused:
+            make("smoke-wild")
+        (found,) = re.findall(r"The checkpoint of step (\d+) is kept\.", str(refused.value))
+        kept = [path.name for path in Path("wild-checkpoints").rglob("*.ckpt")]
+        assert any(name.startswith(f"step-{int(found):010d}-") for name in kept)
+        assert not paths.state("align", "smoke-wild").exists()
+    finally:
+        settings.cache_clear()
+        other.unlink()
