@@ -33,12 +33,12 @@ MODEL, ENGLISH, JAPANESE = "translator", "pairs-en", "pairs-ja"
 NUM_SHOWN = 8
 
 
-def measure(pairs: Path, minutes: float = 8.0, num_records: int = 1200, shape: Shape | None = None) -> Result:
+def measure(pairs: Path, num_steps: int = 4000, num_records: int = 1200, shape: Shape | None = None) -> Result:
     """Train on nearly all pairs of a file, translate sentences of the others in `ingest`, and score them.
 
     Args:
         pairs: JSON lines whose `text` has English and Japanese sentences by turns.
-        minutes: how long the translator trains.
+        num_steps: that the translator trains.
         num_records: sentences to translate; the records that they stand in are held out.
         shape: of the translator.
 
@@ -47,7 +47,7 @@ def measure(pairs: Path, minutes: float = 8.0, num_records: int = 1200, shape: S
     """
     seen, held_out = _split(read_pairs(pairs), num_records)
     with tempfile.TemporaryDirectory() as temporary, inside(Path(temporary)):
-        trained = train(seen, shape or Shape(), minutes, Path(MODEL))
+        trained = train(seen, shape or Shape(), num_steps, Path(MODEL))
         _write_corpora(held_out)
         ingest(ENGLISH)
         validate(ENGLISH)
@@ -70,7 +70,7 @@ def measure(pairs: Path, minutes: float = 8.0, num_records: int = 1200, shape: S
         )
         for name, value in reached.items()
     ]
-    command = f"python -m benchmarks {NAME} {pairs.name} --minutes {minutes:g} --num-records {num_records}"
+    command = f"python -m benchmarks {NAME} {pairs.name} --num-steps {num_steps} --num-records {num_records}"
     measured: dict[str, Any] = {
         "trained": trained,
         "scores": reached,
@@ -100,14 +100,18 @@ def _split(
 
 def _write_corpora(held_out: list[tuple[str, str]]) -> None:
     common: dict[str, Any] = {"description": "Held-out sentences.", "licence": "CC-BY-SA-4.0"}
-    common |= {"columns": {"text": {"modality": "text"}}, "max_reject_share": 1.0}
+    common |= {
+        "columns": {"text": {"modality": "text"}},
+        "max_reject_share": 1.0,
+        "splits": {"valid": 0.3, "test": 0.3},
+    }
     engine: dict[str, Any] = {
         "kind": "transformers",
         "model": f"path:{MODEL}",
         "licence": "CC-BY-SA-4.0",
         "unit": "line",
     }
-    engine |= {"num_beams": 4, "max_new_tokens": 64}
+    engine |= {"max_new_tokens": 64}
     sections: dict[str, dict[str, Any]] = {
         ENGLISH: common | {"language": "en", "source": {"kind": "files", "paths": [ENGLISH]}},
         JAPANESE: common | {"language": "ja", "source": {"kind": "translated", "corpus": ENGLISH, "engine": engine}},
@@ -148,8 +152,9 @@ def _notes(
     doubts = ", ".join(f"{count:,} because {reason}" for reason, count in made["suspicious"].items()) or "none"
     size = (
         f"The translator has {trained['parameters']:,.0f} parameters and trained {trained['steps']:,.0f} steps, "
-        f"{trained['epochs']:.1f} epochs, to {trained['loss']:.2f} nats a token (smoothed). It is far too small, and "
-        "its sentences are too few, for translations of use; no large model could be run where this was measured."
+        f"{trained['epochs']:.1f} epochs, {trained['cpu_seconds']:,.0f} CPU seconds, to {trained['loss']:.2f} nats a "
+        "token (smoothed). It is far too small, and its sentences are too few, for translations of use; no large model "
+        "could be run where this was measured."
     )
     work = (
         f"`ingest` made {told.counts['num_records']:,} records of {told.counts['num_rows']:,} in {seconds:.0f} s, "

@@ -43,13 +43,13 @@ def test_a_translator_trained_in_seconds_translates_held_out_sentences_in_ingest
     write_pairs(tmp_path / "pairs.jsonl")
     monkeypatch.chdir(tmp_path)
     shape = Shape(num_layers=1, hidden_size=32, vocab_size=400)
-    result = measure(tmp_path / "pairs.jsonl", minutes=0.05, num_records=12, shape=shape)
+    result = measure(tmp_path / "pairs.jsonl", num_steps=20, num_records=40, shape=shape)
     measured = result.measured
-    assert measured["trained"]["steps"] > 0
-    assert measured["manifest"]["pairs"] == measured["counts"]["num_rows"] == 12
+    assert measured["trained"]["steps"] == 20
+    assert measured["manifest"]["pairs"] == measured["counts"]["num_rows"] == 40
     assert [row.figure for row in result.rows] == [
-        "chrF on 12 held-out sentences",
-        "BLEU over characters on 12 held-out sentences",
+        "chrF on 40 held-out sentences",
+        "BLEU over characters on 40 held-out sentences",
     ]
     with pytest.raises(Refused, match="expected more than --num-records, which is 700"):
         measure(tmp_path / "pairs.jsonl", num_records=700)
