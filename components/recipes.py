@@ -18,6 +18,7 @@ from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
+from components.source_schema import Files
 from components.training_schema import Training
 from components.translators.schema import Translated
 from components.wording import nearest_name, one_line, unknown_name
@@ -30,26 +31,6 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # ---- corpora ---------------------------------------------------------------------------------------------------------
-
-
-class Files(Strict):
-    """Raw files under `data/`."""
-
-    kind: Literal["files"]
-    paths: list[str] = Field(min_length=1)
-    """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
-    format: Literal["auto", "txt", "jsonl", "parquet"] = "auto"
-    """`auto` goes by the ending: .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet."""
-    only: dict[str, str | int | bool] = {}
-    """Raw keys and the values that a row must have there; other rows become rejects."""
-    generator: str | None = None
-    """What writes the files if they are missing: the demo data. None means that a person brings them."""
-    licence_field: str | None = None
-    """The key of a raw row that names its licence; rows without it have the corpus's."""
-    source_field: str | None = None
-    """The key of a raw row that says where it comes from; rows without it name their file."""
-    id_field: str | None = None
-    """The key of a raw row that names it; rows without it are numbered within their file."""
 
 
 # The one table of where a corpus comes from.

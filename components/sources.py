@@ -62,7 +62,7 @@ def locate(corpus: str, source: Any) -> list[Path]:
 
     Args:
         corpus: its name, for messages.
-        source: `components.recipes.Files`.
+        source: `components.source_schema.Files`.
 
     Raises:
         Refused: a path is missing, leads out of `data/`, or holds no file of a known format.

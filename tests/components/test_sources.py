@@ -10,7 +10,7 @@ import zstandard
 
 from components import lines, sources
 from components.outcomes import Refused
-from components.recipes import Files
+from components.source_schema import Files
 
 JAPANESE = "吾輩は猫である。名前はまだ無い。"
 DOCUMENTS = [{"text": f"{JAPANESE}その{number}。", "id": f"n{number}"} for number in range(20)]
