@@ -42,7 +42,7 @@ FORMS = {
 
 
 def write_corpora(form: str, engine: dict[str, Any], **source: Any) -> None:
-    common = {"description": "Talks.", "licence": "CC0-1.0", "splits": {"valid": 0.2, "test": 0.2}}
+    common = {"description": "Talks.", "licence": "CC0-1.0", "splits": {"valid": 0.3, "test": 0.3}}
     common["allowed_licences"] = ["MIT", "CC-BY-4.0"]
     files = {"kind": "files", "paths": ["talks"], "licence_field": "license", "id_field": "id"}
     made = {"kind": "translated", "corpus": "talks", "engine": engine, **source}
