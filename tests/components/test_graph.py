@@ -44,8 +44,8 @@ FILES = {
         """,
     "encoders/spm.yaml": "{kind: sentencepiece, corpora: [{corpus: text}], vocab_size: 400}",
     "base.yaml": "chat pretrain text+spm spm nothing",
-    "sft.yaml": "chat align:base:base text+spm spm nothing",
-    "reward.yaml": "chat align:sft:sft text+spm spm nothing",
+    "sft.yaml": "chat align:base text+spm spm nothing",
+    "reward.yaml": "chat align:sft:=reward text+spm spm nothing",
     "ppo.yaml": "chat align:sft:reward text+spm spm nothing",
     # Images: CLIP and CLOOB; a corpus filtered by the packaged CLOOB; Stable Diffusion from somebody else's model,
     # judged by the packaged CLIP
@@ -85,10 +85,12 @@ class Filtered(Strict):
 
 
 def recipe_text(short: str) -> str:
-    """A whole recipe from `family how shards encoder task`, where how is pretrain or align:parent[:reward]."""
+    """A whole recipe from `family how shards encoder task`, where how is pretrain or align:parent[:reward or =kind]."""
     family, how, shards, encoder, task = short.split()
     verb, *parents = how.split(":")
     objective = {"kind": "ppo", "reward": parents[1]} if len(parents) > 1 else {"kind": "loss"}
+    if parents[1:] and parents[1].startswith("="):
+        objective = {"kind": parents[1].removeprefix("=")}
     recipe = {
         "family": family,
         "description": "a link of a chain",

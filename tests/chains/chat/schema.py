@@ -1,6 +1,8 @@
 """The chat family as the graph sees it."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from models.schema import RecipeRef, Strict
 
@@ -32,7 +34,11 @@ class Ppo(Strict):
     reward: RecipeRef
 
 
-AlignObjective = Ppo
+class Tuned(Strict):
+    kind: Literal["loss", "reward"]
+
+
+AlignObjective = Annotated[Tuned | Ppo, Field(discriminator="kind")]
 
 
 def check(recipe: object, encoder: object, tasks: object) -> list[str]:
