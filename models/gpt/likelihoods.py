@@ -64,7 +64,9 @@ class _LogLikelihoods(torch.autograd.Function):
             gradient = gradient.to(matrix.dtype)
             if for_hidden is not None:
                 for_hidden[rows] = linear(gradient, matrix.t())
-            if for_weight is not None:
+            if for_weight is not None and for_weight.dtype == gradient.dtype:
+                torch.addmm(for_weight, gradient.t(), inputs[rows], out=for_weight)
+            elif for_weight is not None:
                 for_weight += linear(gradient.t(), inputs[rows].t())
         dtypes = ctx.dtypes
         return (

@@ -261,7 +261,9 @@ class PpoRounds(nn.Module):
         """Log-likelihood of each answer's token, [samples, tokens - 1], 0 elsewhere; and where answers are."""
         mask = parts[:, 1:] == CHOSEN
         rows, places = mask.nonzero(as_tuple=True)
-        weight = network.get_output_embeddings().weight[: self.num_ids]
+        weight = network.get_output_embeddings().weight
+        if len(weight) > self.num_ids:  # a slice of all would copy its whole gradient
+            weight = weight[: self.num_ids]
         each = token_log_likelihoods(hidden[rows, places], weight, ids[:, 1:][rows, places], self.section.temperature)
         return each.new_zeros(mask.shape).index_put((rows, places), each), mask
 
