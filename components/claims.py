@@ -82,7 +82,12 @@ def taken(model: str, flow_run: str, is_over: Callable[[str], bool], may_wait: b
             if asked and asked.flow_run == flow_run
             else Claim(flow_run, processes.mark())
         )
-        write(model, ours)
+        try:
+            write(model, ours)
+        except tracking.troubles():  # of two that write a model's first claim at once, the store refuses one
+            if (other := read(model)) in (None, before):
+                raise
+            raise Refused(_in_the_way(model, other)) from None
         time.sleep(SETTLE_SECONDS)
         after = read(model)
         if after != ours:

@@ -58,14 +58,23 @@ def last(number: str) -> decisions.Decision:
     return found
 
 
+def newest_flow_run(client):
+    """The flow run that began last; one that a clock has planned has no beginning, and would come first."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    begun = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
+    (run,) = client.read_flow_runs(flow_run_filter=begun, limit=1, sort=FlowRunSort.START_TIME_DESC)
+    return run
+
+
 def everything_said() -> str:
     """What Prefect keeps of the newest flow run: the logs, and the words of its state and of its tasks'."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
-    from prefect.client.schemas.sorting import FlowRunSort
 
     with get_client(sync_client=True) as client:
-        (run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+        run = newest_flow_run(client)
         tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
         logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
     lines = [each.message for each in logs] + [each.state.message or "" for each in (run, *tasks)]

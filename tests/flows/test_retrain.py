@@ -16,7 +16,7 @@ from flows import follow, history, raw_data, workspace
 from flows.server import free_port
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
-from tests.flows.test_promote import everything_said
+from tests.flows.test_promote import everything_said, newest_flow_run
 
 CORPUS = Path("recipes/corpora/smoke-text.yaml")
 
@@ -62,14 +62,33 @@ def ask_for_promotions() -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
 
 
+def deployed_promotion(client) -> list:
+    """The promotion's deployment, if it is there."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
+
+    return client.read_deployments(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["promote"])),
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[RECIPE])),
+    )
+
+
 def promotions() -> list:
     """The runs of the promotion's deployment."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["promote"])))
-    return [run for run in found if run.deployment_id and run.parameters.get("recipe") == RECIPE]
+        ids = [each.id for each in deployed_promotion(client)]
+        return client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)))
+
+
+def remove_promotion() -> None:
+    """Delete the promotion's deployment, which another test of the session may have left on the server."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for each in deployed_promotion(client):
+            client.delete_deployment(each.id)
 
 
 def recorded() -> list[str]:
@@ -86,6 +105,7 @@ def test_a_new_file_goes_the_whole_way_and_the_next_run_has_nothing_to_do(projec
     (inbox / ".c.jsonl").write_text("hidden")
     (inbox / "d.jsonl.part").write_text("half")
     ask_for_promotions()
+    remove_promotion()
 
     def bring_more(line: str) -> None:
         """Another recipe's flow follows the same folder, and brings a file before this one's stage reads them."""
@@ -139,7 +159,6 @@ def test_a_tracking_server_that_falls_silent_may_be_asked_again_and_its_password
     project: Project, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.sorting import FlowRunSort
 
     from flows.launch import StageFailed
 
@@ -156,7 +175,7 @@ def test_a_tracking_server_that_falls_silent_may_be_asked_again_and_its_password
     assert said.count("does not answer as a tracking server") >= 3  # of the task, of the flow, in the log
     assert "secret" not in said
     with get_client(sync_client=True) as client:
-        (run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+        run = newest_flow_run(client)
     assert (run.run_count, run.empirical_policy.retries) == (2, 1)
 
 

