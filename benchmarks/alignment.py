@@ -70,8 +70,6 @@ def _run(verb: str, name: str) -> None:
 
 def _totals(name: str) -> dict[str, dict[str, float]]:
     path = paths.payload("evaluate", name) / "scores.json"
-    if not path.is_file():
-        raise Refused(f"{path} is not there, so there is nothing to compare with. Run: hiraku release {PPO}")
     tasks: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
     return tasks
 
@@ -83,7 +81,14 @@ def _qualities(name: str) -> dict[str, dict[str, float]]:
 
 
 def _minutes(*recipes: str) -> float:
-    """What training them took."""
+    """What training them took.
+
+    Raises:
+        Refused: one was not trained here.
+    """
+    for name in recipes:
+        if not paths.outcome("align", name).is_file():
+            raise Refused(f"'{name}' was not trained in this project. Run: hiraku release {PPO}")
     found = [json.loads(paths.outcome("align", name).read_text(encoding="utf-8")) for name in recipes]
     return sum(sum(each["seconds"].values()) for each in found) / 60
 
@@ -98,7 +103,7 @@ def _copy_project(into: Path) -> None:
         place = into / source
         place.mkdir(parents=True)
         for state in source.iterdir():
-            if not (state.name == PPO or (verb == "evaluate" and state.name in (BASE, SFT))):
+            if not (state.name == PPO or (verb == "evaluate" and state.name in (BASE, SFT, REWARD))):
                 (place / state.name).symlink_to(state.resolve())
 
 
@@ -137,8 +142,6 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
     Args:
         seeds: of PPO's trainings.
     """
-    _totals(SFT)
-    reward = _totals(REWARD)
     minutes = _minutes(SFT, REWARD)
     with tempfile.TemporaryDirectory() as folder:
         _copy_project(Path(folder))
@@ -146,6 +149,7 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
             base = _scored(BASE, EXACT)[EXACT]
             sft = _scored(SFT, EXACT, QUALITY, GREEDY)
             fine_tuned = _qualities(SFT)
+            reward = _scored(REWARD, ONE_FACT)
             runs = [_with_seed(seed, fine_tuned) for seed in seeds]
     exact = sft[EXACT]["exact_match"]
     accuracy = reward[ONE_FACT]["accuracy_equal_length"]

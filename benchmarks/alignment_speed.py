@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.alignment_project import CRITICS, PPO_STEM, SFT_STEM, Rounds, write_alignment
-from benchmarks.figures import Row, Spread
+from benchmarks.figures import Row, Spread, rows_of
 from benchmarks.machine import describe, one_core
 from benchmarks.peers import python_of
 from benchmarks.project import PRECISIONS, Schedule
@@ -68,20 +68,11 @@ class Comparison:
 
     def rows(self) -> list[Row]:
         """Lines of the table."""
-        figures: list[tuple[str, Callable[[Run], float], float | None]] = [
-            (f"{self.figure} per CPU second", lambda run: self.items / run.steady[0], self.at_least),
-            ("peak memory, MB", lambda run: run.peak_memory_bytes / 1e6, None),
-        ]
-        return [
-            Row.compare(
-                f"{self.title}: {figure}",
-                self.theirs[0].name,
-                [of(run) for run in self.ours],
-                [of(run) for run in self.theirs],
-                at_least=wanted,
-            )
-            for figure, of, wanted in figures
-        ]
+        figures: dict[str, tuple[Callable[[Run], float], float | None]] = {
+            f"{self.figure} per CPU second": (lambda run: self.items / run.steady[0], self.at_least),
+            "peak memory, MB": (lambda run: run.peak_memory_bytes / 1e6, None),
+        }
+        return rows_of(self.title, self.ours, self.theirs, figures)
 
     def notes(self, keys: tuple[str, ...]) -> list[str]:
         """What each side said of its first and last measured step."""

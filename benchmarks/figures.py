@@ -1,8 +1,9 @@
 """What benchmarks say: medians with their spread, ratios of two sides, and rows of one table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from components.markdown import number
 
@@ -85,3 +86,25 @@ class Row:
             assert self.at_most is not None
             told, is_met = f"at most {number(self.at_most)}", self.ratio.median <= self.at_most
         return f"{told}: {number(is_met)}"
+
+
+def rows_of(
+    title: str,
+    ours: Sequence[Any],
+    theirs: Sequence[Any],
+    figures: Mapping[str, tuple[Callable[[Any], float], float | None]],
+) -> list[Row]:
+    """A row for each figure of repeated pairs of runs.
+
+    Args:
+        title: begins each row.
+        ours: runs.
+        theirs: as many, which have a `name`.
+        figures: what was measured -> what a run has of it, and what the ratio must reach.
+    """
+    return [
+        Row.compare(
+            f"{title}: {figure}", theirs[0].name, [of(run) for run in ours], [of(run) for run in theirs], wanted
+        )
+        for figure, (of, wanted) in figures.items()
+    ]

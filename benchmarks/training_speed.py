@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import cyclopts
 
-from benchmarks.figures import Row, Spread
+from benchmarks.figures import Row, Spread, rows_of
 from benchmarks.machine import describe, measured_peak, one_core
 from benchmarks.peers import python_of
 from benchmarks.project import PRECISIONS, Schedule, Shape, write_project
@@ -114,16 +114,7 @@ class Comparison:
         }
         if self.device == "cpu":
             figures["peak memory, MB"] = (lambda run: run.peak_memory_bytes / 1e6, None)
-        return [
-            Row.compare(
-                f"{self.title}: {figure}",
-                self.theirs[0].name,
-                [of(run) for run in self.ours],
-                [of(run) for run in self.theirs],
-                at_least=wanted,
-            )
-            for figure, (of, wanted) in figures.items()
-        ]
+        return rows_of(self.title, self.ours, self.theirs, figures)
 
     def notes(self) -> list[str]:
         """What a person should know of it."""

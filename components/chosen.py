@@ -12,7 +12,7 @@ from components.licences import require_releasable
 from components.loadback import gap_between
 from components.manifest import MANIFEST_NAME, read_manifest, tree_hash
 from components.outcomes import Refused
-from components.wording import one_line, shown
+from components.wording import one_line
 from models import part_of
 
 Result = TypeVar("Result")
@@ -133,14 +133,12 @@ def _version_here(name: str) -> registry.Version:
 
 def _asked(name: str, question: Callable[[], Result]) -> Result:
     """What the registry answers."""
-    silence: tuple[type[Exception], ...] = (Refused, *tracking.troubles())
     try:
         tracking.require_server()
-        return question()
-    except silence as error:
-        if not isinstance(error, Refused) and not tracking.is_of_server(error):
-            raise  # an error of this machine's files
+        with tracking.silence_told(Refused, "registry"):
+            return question()
+    except Refused as error:
         raise Refused(
             f"Only versions of the registry are published, and it does not answer for '{name}': "
-            f"{one_line(shown(error), 400).rstrip('.')}. Nothing was sent. Start it (mlflow/README.md) and run again."
-        ) from None  # the library's own words may hold a password
+            f"{one_line(error, 400).rstrip('.')}. Nothing was sent. Start it (mlflow/README.md) and run again."
+        ) from None  # its cause may hold a password

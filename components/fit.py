@@ -12,7 +12,7 @@ from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
 from components.recipes import Library, references
-from components.records import check_column, iterate_records
+from components.records import column_of, iterate_records
 
 REVISION = 1
 REPORT_NAME = "report.json"
@@ -35,8 +35,7 @@ def fit(name: str) -> None:
     section = library.read("encoder", name)
     corpora = [found for kind, found in references(section) if kind == "corpus"]
     encoders = [found for kind, found in references(section) if kind == "encoder"]
-    for corpus in corpora:
-        check_column(library, corpus, name)
+    columns = {corpus: column_of(library, corpus, name) for corpus in corpora}
     own = modality(section.modality)
     manifest = Manifest(
         verb="fit",
@@ -51,8 +50,8 @@ def fit(name: str) -> None:
         with _log_to(journal):
             report = own.fit(
                 section,
-                _values(section, "train"),
-                _values(section, "valid"),
+                _values(section, columns, "train"),
+                _values(section, columns, "valid"),
                 {encoder: paths.payload("fit", encoder) for encoder in encoders},
                 folder / paths.PAYLOAD["fit"],
             )
@@ -76,12 +75,13 @@ def _is_in_share(record_id: str, share: float) -> bool:
     return place < share * 2**64
 
 
-def _values(section: Any, split: str) -> Iterator[Any]:
+def _values(section: Any, columns: dict[str, str], split: str) -> Iterator[Any]:
     """The encoder's column of accepted records; the share applies to training only."""
     for part in getattr(section, "corpora", []):
-        for record in iterate_records(part.corpus, columns=[section.column], splits={split}):
+        column = columns[part.corpus]
+        for record in iterate_records(part.corpus, columns=[column], splits={split}):
             if split != "train" or _is_in_share(record["id"], part.share):
-                yield record[section.column]
+                yield record[column]
 
 
 def _numbers(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:

@@ -17,7 +17,7 @@ from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Corpus, Foreign, Library, Recipe, references
-from components.records import check_column
+from components.records import column_of
 from models import FAMILIES, part_of
 
 GRAPH_NAME = "dvc.yaml"
@@ -219,7 +219,7 @@ class _Builder:
 
     def _shard(self, name: str) -> Stage:
         corpus_name, encoder_name = name.split("+")
-        check_column(self.library, corpus_name, encoder_name)
+        column_of(self.library, corpus_name, encoder_name)  # refuses what has none
         encoder = self.library.read("encoder", encoder_name)
         nodes, deps = self._payloads([("ingest", corpus_name), ("validate", corpus_name), ("fit", encoder_name)])
         params = [self._verb("shard"), self._modality(encoder.modality)]

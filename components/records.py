@@ -178,23 +178,36 @@ def _record_rows(corpus: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         yield from _table_rows(part, columns)
 
 
-def check_column(library: Library, corpus: str, encoder: str) -> None:
-    """Refuse an encoder whose column a corpus lacks, or has of another modality, before anything is read.
+def column_of(library: Library, corpus: str, encoder: str) -> str:
+    """The column of a corpus that an encoder reads, known before anything is read.
 
     Args:
         library: the recipes.
         corpus: its name.
-        encoder: its name; its section says `column` and `modality`.
+        encoder: its name; its section says `modality`, and `column` or the `FORMS` of which a corpus has one column.
+
+    Raises:
+        Refused: the corpus has no such column, or has it of another modality.
     """
     section = library.read("encoder", encoder)
     columns = library.read("corpus", corpus).columns
     suitable = sorted(key for key, column in columns.items() if column.modality == section.modality)
+    if forms := getattr(section, "FORMS", ()):
+        found = [key for key in suitable if columns[key].form in forms]
+        if len(found) == 1:
+            return found[0]
+        raise Refused(
+            f"Encoder '{encoder}' reads the one column of form {' or '.join(forms)}, but corpus '{corpus}' has "
+            f"{', '.join(found) or 'none'} among {suitable or 'none'} of modality '{section.modality}'. "
+            f"Name another encoder, or change the key 'columns' in {library.path('corpus', corpus)}."
+        )
     if section.column not in suitable:
         raise Refused(
             f"Encoder '{encoder}' reads the column '{section.column}', but corpus '{corpus}' has "
             f"{suitable or 'none'} of modality '{section.modality}'. "
             f"Change the key 'column' in {library.path('encoder', encoder)}."
         )
+    return str(section.column)
 
 
 def _check_accepted(corpus: str) -> None:

@@ -13,7 +13,7 @@ from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, Encoder, modality
 from components.outcomes import Refused
 from components.recipes import Corpus, Library
-from components.records import check_column, iterate_records
+from components.records import column_of, iterate_records
 
 REVISION = 1
 
@@ -39,24 +39,24 @@ def shard(name: str) -> None:
     corpus, encoder_name = _parts(name)
     section = library.read("encoder", encoder_name)
     corpus_section = library.read("corpus", corpus)
-    check_column(library, corpus, encoder_name)
+    column = column_of(library, corpus, encoder_name)
     parents = [("ingest", corpus), ("validate", corpus), ("fit", encoder_name)]
     manifest = Manifest(
         verb="shard",
         name=name,
         revisions={"components.shard": REVISION, MODALITIES[section.modality]: modality(section.modality).REVISION},
         parents={paths.payload(*parent).as_posix(): read_manifest(*parent).payload_hash for parent in parents},
-        details={"column": section.column},
+        details={"column": column},
     )
     _check_splits(corpus, corpus_section)
     own = modality(section.modality)
     encoder = own.open_encoder(paths.payload("fit", encoder_name))
     manifest.details["facts"] = encoder.facts
     journal = Journal("shard", name)
-    journal.parameters({"corpus": corpus, "encoder": encoder_name, "column": section.column})
+    journal.parameters({"corpus": corpus, "encoder": encoder_name, "column": column})
     started = time.monotonic()
     with writing(manifest) as folder:
-        encoded = _encoded(corpus, section.column, encoder)
+        encoded = _encoded(corpus, column, encoder)
         manifest.counts = dict(own.write_shards(encoded, encoder, folder / paths.PAYLOAD["shard"]))
     journal.metrics(0, work_seconds=time.monotonic() - started, **manifest.counts)
 

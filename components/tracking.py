@@ -24,7 +24,7 @@ from components import processes
 from components.corpora import UsedCorpus
 from components.outcomes import Refused
 from components.settings import STATE
-from components.wording import DISK, shown
+from components.wording import DISK, one_line, shown
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,6 +35,8 @@ BATCH_METRICS = 1000
 BATCH_PARAMETERS = 100
 MAX_VALUE_CHARS = 6000
 """Limits of MLflow's batch request."""
+MOST_CHARS = 300
+"""Of an error's words in a message."""
 
 
 # ---- where ----------------------------------------------------------------------------------------------------------
@@ -100,6 +102,23 @@ def is_of_server(error: BaseException) -> bool:
     from requests.exceptions import RequestException
 
     return isinstance(error, MlflowException | RequestException | ConnectionError | TimeoutError | socket.gaierror)
+
+
+def silence(error: BaseException, what: str = "tracking server") -> str:
+    """`<address> does not answer as a <what> should (<error>)`, without the passwords of addresses."""
+    words = one_line(shown(error), MOST_CHARS)
+    return f"{shown(tracking_uri())} does not answer as a {what} should ({words})"
+
+
+@contextlib.contextmanager
+def silence_told(refusal: Callable[[str], Exception], what: str = "tracking server") -> Iterator[None]:
+    """Raise what `refusal` makes of the words of `silence` when the server fails; all else passes as it is."""
+    try:
+        yield
+    except troubles() as error:
+        if not is_of_server(error):
+            raise
+        raise refusal(silence(error, what)) from None  # MLflow's own words hold addresses in full
 
 
 def names_disk(error: BaseException) -> bool:

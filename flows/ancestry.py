@@ -15,7 +15,7 @@ from components.lineage import Input, Lineage, Node, lineage_of, nearest_parents
 from components.manifest import MANIFEST_NAME, Manifest, read_manifest, tree_hash
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
-from components.wording import one_line, shown, unknown_name
+from components.wording import unknown_name
 
 REGISTRY = "registry:"
 SHORT = 12
@@ -77,15 +77,8 @@ def _asked(question: Callable[[], Answer]) -> Answer:
         Refused: it does not.
     """
     tracking.require_server()
-    try:
+    with tracking.silence_told(lambda silence: Refused(f"{silence}. Start it again: mlflow/README.md.")):
         return question()
-    except tracking.troubles() as error:
-        if not tracking.is_of_server(error):
-            raise
-        raise Refused(
-            f"{shown(tracking.tracking_uri())} does not answer as a tracking server should: {one_line(shown(error))}. "
-            "Start it again: mlflow/README.md."
-        ) from None
 
 
 def origin_of(model: str) -> Origin:

@@ -70,14 +70,9 @@ def compare(recipe: str, count: int) -> Comparison:
     if count < 1:
         raise Refused(f"--last is {count}, expected 1 or more runs to compare.")
     tracking.require_server()
-    try:
+    with tracking.silence_told(lambda silence: Refused(f"{silence}. Start it again: mlflow/README.md.")):
         runs = remembered.runs_of(recipe, VERBS, count)
         versions = _versions(recipe) if runs else {}
-    except tracking.troubles() as error:
-        raise Refused(
-            f"{shown(tracking.tracking_uri())} does not answer as a tracking server should: {one_line(shown(error))}. "
-            "Start it again: mlflow/README.md."
-        ) from None
     return _compared(library, recipe, runs, versions)
 
 

@@ -83,17 +83,15 @@ def published(version: Version, place: str, *ways: str) -> Iterator[None]:
         yield
         return
     state = f"{place} has version {version.version} of {version.model} already. Run {either(list(ways))}"
+
+    def failure(silence: str) -> StageFailed:
+        return StageFailed(f"{silence}, so the champion is what it says when it is back, while {state}")
+
     try:
-        yield
+        with tracking.silence_told(failure, "registry"):
+            yield
     except Refused as error:
         raise Refused(f"{str(error).rstrip('.')}. {state}") from None
-    except tracking.troubles() as error:
-        if not tracking.is_of_server(error):
-            raise
-        raise StageFailed(
-            f"{shown(tracking.tracking_uri())} does not answer as a registry should ({one_line(shown(error), 300)}), "
-            f"so the champion is what it says when it is back, while {state}"
-        ) from None
 
 
 @contextlib.contextmanager

@@ -10,8 +10,6 @@ from components import hub, tracking
 from components.wording import one_line, shown
 from flows.launch import StageFailed
 
-MOST_CHARS = 300
-
 
 @contextlib.contextmanager
 def told(way_out: str, what: str = "tracking server", doing: str = "") -> Iterator[None]:
@@ -31,9 +29,9 @@ def told(way_out: str, what: str = "tracking server", doing: str = "") -> Iterat
     except tracking.troubles() as error:
         if isinstance(error, hub.Unfinished) or not tracking.is_of_server(error):
             raise
-        words = one_line(shown(error), MOST_CHARS)
         if tracking.names_disk(error):
+            words = one_line(shown(error), tracking.MOST_CHARS)
             raise StageFailed(f"This machine's disk did not take what was sent: {words}. Free some room.") from None
         raise StageFailed(
-            f"{doing}{shown(tracking.tracking_uri())} does not answer as a {what} should ({words}). {way_out}"
+            f"{doing}{tracking.silence(error, what)}. {way_out}"
         ) from None  # MLflow's own words hold addresses in full

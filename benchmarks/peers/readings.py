@@ -1,4 +1,4 @@
-"""What the peers' scripts measure themselves with, and the tokenizer that they ask for. Imports nothing of ours."""
+"""What the peers' scripts share: readings, arguments, given learning rates, a tokenizer. Imports nothing of ours."""
 
 import resource
 import time
@@ -8,7 +8,50 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
+
+ALIGNMENT_ARGUMENTS = {"logging_steps": 1, "save_strategy": "no", "gradient_checkpointing": False, "use_cpu": True}
+"""What all of TRL's trainers are given."""
+
+
+def shared_arguments(work: dict[str, Any], precision: str, folder: str) -> dict[str, Any]:
+    """What every trainer is given."""
+    optimizer = work["optimizer"]
+    return {
+        "output_dir": folder,
+        "adam_beta1": optimizer["beta1"],
+        "adam_beta2": optimizer["beta2"],
+        "adam_epsilon": optimizer["epsilon"],
+        "bf16": precision == "bf16",
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+
+
+def following_arguments(work: dict[str, Any], precision: str, folder: str) -> dict[str, Any]:
+    """What a `FollowingTrainer` is given."""
+    optimizer = work["optimizer"]
+    return {
+        **shared_arguments(work, precision, folder),
+        "max_steps": work["num_steps"],
+        "learning_rate": optimizer["learning_rate"],
+        "weight_decay": optimizer["weight_decay"],
+        "max_grad_norm": optimizer["clip_norm"],
+    }
+
+
+class FollowingTrainer(Trainer):
+    """transformers' Trainer with given learning rates."""
+
+    rates: list[float]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # noqa: ARG002 - Trainer's
+        """The rates of the file, step by step."""
+        rates, peak, followed = self.rates, self.args.learning_rate, optimizer or self.optimizer
+        assert followed is not None
+        self.lr_scheduler = LambdaLR(followed, lambda step: rates[min(step, len(rates) - 1)] / peak)
+        return self.lr_scheduler
 
 
 class Clock(TrainerCallback):

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from readings import Clock, peak_memory
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, __version__
+from readings import Clock, FollowingTrainer, following_arguments, peak_memory
+from transformers import AutoModelForCausalLM, TrainingArguments, __version__
 
 
 class Windows(torch.utils.data.Dataset):
@@ -35,18 +34,10 @@ class Windows(torch.utils.data.Dataset):
         return {"input_ids": window[:-1], "labels": window[1:], "shift_labels": window[1:]}
 
 
-class FollowingTrainer(Trainer):
-    """transformers' Trainer with given learning rates, which keeps the first and the last step's loss."""
+class KeepingTrainer(FollowingTrainer):
+    """One that keeps the first and the last step's loss."""
 
-    rates: list[float]
     losses: list[torch.Tensor]
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # noqa: ARG002 - Trainer's
-        """The rates of the file, step by step."""
-        rates, peak, followed = self.rates, self.args.learning_rate, optimizer or self.optimizer
-        assert followed is not None
-        self.lr_scheduler = LambdaLR(followed, lambda step: rates[min(step, len(rates) - 1)] / peak)
-        return self.lr_scheduler
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Trainer's own step."""
@@ -57,31 +48,20 @@ class FollowingTrainer(Trainer):
 
 def arguments(work: dict[str, Any], precision: str, device: str, folder: str) -> TrainingArguments:
     """Trainer's own defaults, but for what both sides share."""
-    optimizer = work["optimizer"]
     return TrainingArguments(
-        output_dir=folder,
-        max_steps=work["num_steps"],
+        **following_arguments(work, precision, folder),
         per_device_train_batch_size=work["batch_windows"],
         per_device_eval_batch_size=work["batch_windows"],
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
-        learning_rate=optimizer["learning_rate"],
-        adam_beta1=optimizer["beta1"],
-        adam_beta2=optimizer["beta2"],
-        adam_epsilon=optimizer["epsilon"],
-        weight_decay=optimizer["weight_decay"],
-        max_grad_norm=optimizer["clip_norm"],
         logging_steps=work["log_every_steps"],
         logging_first_step=True,
         eval_strategy="steps",
         eval_steps=work["num_steps"],
         save_strategy="steps",
         save_steps=work["num_steps"],
-        bf16=precision == "bf16",
         use_cpu=device == "cpu",
         torch_compile=device != "cpu",  # as Hiraku's default
-        disable_tqdm=True,
-        report_to="none",
     )
 
 
@@ -90,7 +70,7 @@ def main(folder: Path, precision: str, device: str, outcome: Path) -> None:
     work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
     clock = Clock(work["warmup_steps"])
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
-        trainer = FollowingTrainer(
+        trainer = KeepingTrainer(
             model=AutoModelForCausalLM.from_pretrained(folder / "initial"),
             args=arguments(work, precision, device, checkpoints),
             train_dataset=Windows(folder / "train.npy"),

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 import trl
 from datasets import Dataset
-from readings import Clock, peak_memory, tokenizer
+from readings import ALIGNMENT_ARGUMENTS, Clock, peak_memory, shared_arguments, tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 
 def arguments(work: dict[str, Any], precision: str, folder: str) -> PPOConfig:
     """TRL's own defaults, but for what both sides share, without checkpointing of activations and without samples."""
-    rounds, optimizer = work["rounds"], work["optimizer"]
+    rounds = work["rounds"]
     return PPOConfig(
-        output_dir=folder,
+        **shared_arguments(work, precision, folder),
+        **ALIGNMENT_ARGUMENTS,
         total_episodes=work["num_steps"] * rounds["num_prompts"],
         per_device_train_batch_size=rounds["mini_batch_samples"],
         gradient_accumulation_steps=rounds["num_prompts"] // rounds["mini_batch_samples"],
@@ -40,18 +41,8 @@ def arguments(work: dict[str, Any], precision: str, folder: str) -> PPOConfig:
         vf_coef=rounds["value_weight"],
         learning_rate=rounds["learning_rate"],
         lr_scheduler_type="constant",
-        adam_beta1=optimizer["beta1"],
-        adam_beta2=optimizer["beta2"],
-        adam_epsilon=optimizer["epsilon"],
         weight_decay=0.0,
         num_sample_generations=0,
-        logging_steps=1,
-        save_strategy="no",
-        gradient_checkpointing=False,
-        bf16=precision == "bf16",
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to="none",
     )
 
 

@@ -15,47 +15,24 @@ from typing import Any
 import torch
 import trl
 from datasets import Dataset
-from readings import Clock, peak_memory, tokenizer
-from torch.optim.lr_scheduler import LambdaLR
+from readings import ALIGNMENT_ARGUMENTS, Clock, FollowingTrainer, following_arguments, peak_memory, tokenizer
 from transformers import AutoModelForCausalLM
 
 
-class FollowingTrainer(trl.SFTTrainer):
+class FollowingSft(FollowingTrainer, trl.SFTTrainer):
     """TRL's SFTTrainer with given learning rates."""
-
-    rates: list[float]
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # noqa: ARG002 - Trainer's
-        """The rates of the file, step by step."""
-        rates, peak = self.rates, self.args.learning_rate
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: rates[min(step, len(rates) - 1)] / peak)
-        return self.lr_scheduler
 
 
 def arguments(work: dict[str, Any], precision: str, folder: str) -> trl.SFTConfig:
     """TRL's own defaults, but for what both sides share, and without checkpointing of activations."""
-    optimizer = work["optimizer"]
     return trl.SFTConfig(
-        output_dir=folder,
-        max_steps=work["num_steps"],
+        **following_arguments(work, precision, folder),
+        **ALIGNMENT_ARGUMENTS,
         packing=True,
         max_length=work["window_tokens"] + 1,
         completion_only_loss=True,
         per_device_train_batch_size=work["micro_windows"],
         gradient_accumulation_steps=work["batch_windows"] // work["micro_windows"],
-        learning_rate=optimizer["learning_rate"],
-        adam_beta1=optimizer["beta1"],
-        adam_beta2=optimizer["beta2"],
-        adam_epsilon=optimizer["epsilon"],
-        weight_decay=optimizer["weight_decay"],
-        max_grad_norm=optimizer["clip_norm"],
-        logging_steps=1,
-        save_strategy="no",
-        gradient_checkpointing=False,
-        bf16=precision == "bf16",
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to="none",
     )
 
 
@@ -78,7 +55,7 @@ def main(folder: Path, precision: str, outcome: Path) -> None:
     rows = json.loads((folder / "conversations.json").read_text(encoding="utf-8"))
     clock = Losses(work["warmup_steps"])
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
-        trainer = FollowingTrainer(
+        trainer = FollowingSft(
             AutoModelForCausalLM.from_pretrained(folder / work["start"], dtype=torch.float32),
             args=arguments(work, precision, checkpoints),
             train_dataset=Dataset.from_list(rows),

@@ -168,24 +168,16 @@ def test_what_an_alignment_takes_is_known_beforehand(project: Path, kind: str) -
         ("dpo", "starts_from: smoke-gpt2-sft", "starts_from: smoke-gpt2-reward", "a reward model without an output"),
         ("ppo", "reward: smoke-gpt2-reward", "reward: smoke-gpt2-sft", "'smoke-gpt2-sft', which is no reward model"),
         ("ppo", "reward: smoke-gpt2-reward", "reward: smoke-foreign", "'smoke-foreign', which is no reward model"),
-        (
-            "dpo",
-            "encoder: smoke-preference-format",
-            "encoder: smoke-other-format",
-            "user_prefix is '客: ' here and 'ユーザー: ' there",
-        ),
+        ("dpo", "smoke-chat-format", "smoke-other-format", "user_prefix is '客: ' here and 'ユーザー: ' there"),
     ],
 )
 def test_a_parent_that_does_not_fit_is_refused(project: Path, kind: str, key: str, value: str, words: str) -> None:
     recipe = Path(f"recipes/smoke-gpt2-{kind}.yaml").read_text(encoding="utf-8")
     assert key in recipe
-    other_format = "kind: chat\ncolumn: preference\ntokenizer: smoke-spm\nuser_prefix: '客: '\n"
     files = {
-        "smoke-other.yaml": recipe.replace(key, value).replace(
-            "+smoke-preference-format", "+" + ("smoke-other-format" if "other" in value else "smoke-preference-format")
-        ),
+        "smoke-other.yaml": recipe.replace(key, value),
         "smoke-foreign.yaml": foreign(),
-        "encoders/smoke-other-format.yaml": other_format,
+        "encoders/smoke-other-format.yaml": "kind: chat\ntokenizer: smoke-spm\nuser_prefix: '客: '\n",
     }
     try:
         for name, text in files.items():

@@ -41,12 +41,7 @@ RELEASED = (
     "ユーザー: 日本のおすすめの観光地を教えてください。<NL>システム: どの地域の観光地が知りたいですか？<NL>"
     "ユーザー: 渋谷の観光地を教えてください。<NL>システム: "
 )
-FORMATS = {
-    "web-ja-chat": "<NL>",
-    "web-ja-chat-preferences": "<NL>",
-    "web-ja-en-chat": "\n",
-    "web-ja-en-chat-preferences": "\n",
-}
+FORMATS = {"web-ja-chat": "<NL>", "web-ja-en-chat": "\n"}
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.modalities.text import tokenizers
 from components.modalities.text.schema import SentencePiece
 from components.outcomes import Refused
-from components.records import ACCEPTED_NAME, RecordWriter, TableWriter, text_schema
+from components.recipes import Library
+from components.records import ACCEPTED_NAME, RecordWriter, TableWriter, column_of, text_schema
 
 CORPUS = {
     "description": "A town.",
@@ -163,3 +164,29 @@ def test_an_encoder_of_another_column_is_refused(records):
     write_yaml(paths.RECIPES / "encoders" / "town-spm.yaml", ENCODER | {"column": "caption"})
     with pytest.raises(Refused, match=r"column 'caption', but corpus 'town' has \['text'\]"):
         shard.shard(NAME)
+
+
+def write_forms(**forms: str) -> None:
+    """A corpus of columns of these forms, and a prompt format."""
+    columns = {name: {"modality": "text", "form": form} for name, form in forms.items()}
+    write_yaml(paths.RECIPES / "corpora" / "town.yaml", CORPUS | {"columns": columns})
+    write_yaml(paths.RECIPES / "encoders" / "town-chat.yaml", {"kind": "chat", "tokenizer": "town-spm"})
+
+
+@pytest.mark.parametrize("form", ["conversation", "preference"])
+def test_a_prompt_format_encodes_conversations_and_preferences_alike(records, form):
+    write_forms(text="document", said=form)
+    assert column_of(Library(), "town", "town-chat") == "said"
+
+
+@pytest.mark.parametrize(
+    ("forms", "found"),
+    [
+        ({"text": "document"}, r"none among \['text'\]"),
+        ({"pairs": "preference", "said": "conversation"}, "pairs, said among"),
+    ],
+)
+def test_a_prompt_format_needs_one_column_of_its_forms(records, forms, found):
+    write_forms(**forms)
+    with pytest.raises(Refused, match=rf"column of form conversation or preference, but corpus 'town' has {found}"):
+        shard.shard("town+town-chat")

@@ -161,3 +161,13 @@ def test_nothing_is_registered_without_a_package(place: Path) -> None:
     with pytest.raises(Refused, match="hiraku package r"):
         register("r", tracking.Release("r", "language"))
     assert not paths.receipt("register", "r").exists()
+
+
+def test_a_silent_server_is_told_without_its_password_and_this_machines_errors_pass(monkeypatch) -> None:
+    address = "http://anna:secret@example.test"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    told = r"^http://example\.test does not answer as a registry should \(no route to http://example\.test\)$"
+    with pytest.raises(Refused, match=told), tracking.silence_told(Refused, "registry"):
+        raise ConnectionError(f"no route to {address}")
+    with pytest.raises(PermissionError), tracking.silence_told(Refused):
+        raise PermissionError("of a file")

@@ -42,6 +42,16 @@ def published(promotion, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield hub
 
 
+@pytest.fixture
+def first(promotion, package, published) -> bytes:
+    """The card of a champion on the Hub, beside which a better version waits."""
+    add_version(package, SAME)
+    promotion.promote(RECIPE, say=say_nothing)
+    card = card_on(published)
+    add_version(package, BETTER)
+    return card
+
+
 def test_without_a_token_that_may_write_nobody_is_asked(promotion, package, published, monkeypatch) -> None:
     set_recipe(promote={"approval": True})
     add_version(package, SAME)
@@ -58,14 +68,10 @@ def test_without_a_token_that_may_write_nobody_is_asked(promotion, package, publ
 
 
 def test_a_champion_is_published_first_and_taken_back_there_and_here_and_again_changes_nothing(
-    promotion, package, published, monkeypatch
+    promotion, published, first, monkeypatch
 ) -> None:
     from flows import rollback
 
-    add_version(package, SAME)
-    promotion.promote(RECIPE, say=say_nothing)
-    first = card_on(published)
-    add_version(package, BETTER)
     asked: list[str] = []
     fetching = registry.fetched
     with monkeypatch.context() as patch:
@@ -93,14 +99,10 @@ def test_a_champion_is_published_first_and_taken_back_there_and_here_and_again_c
 
 
 def test_a_version_that_a_silent_registry_leaves_on_the_hub_is_told_and_taken_back(
-    promotion, package, published, monkeypatch
+    promotion, published, first, monkeypatch
 ) -> None:
     from flows import rollback
 
-    add_version(package, SAME)
-    promotion.promote(RECIPE, say=say_nothing)
-    first = card_on(published)
-    add_version(package, BETTER)
     sending = promotion.publish
 
     def sends_last_words(*words: Any, **keys: Any) -> None:

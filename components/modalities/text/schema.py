@@ -135,9 +135,10 @@ class Chat(Strict):
     japanese-gpt-neox-3.6b-instruction-sft on the Hugging Face Hub.
     """
 
+    FORMS: ClassVar = ("conversation", "preference")
+    """Of the columns that it encodes: of a corpus, whichever it has."""
     kind: Literal["chat"]
     modality: Literal["text"] = "text"
-    column: str = "conversation"
     tokenizer: EncoderRef
     """Whose pieces it has."""
     user_prefix: str = "ユーザー: "
