@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes | str:
     try:
         if not path.is_file():
             return "its file is not there (source.files_field)"
-        if os.stat(path).st_size > MAX_FILE_BYTES:
+        if path.stat().st_size > MAX_FILE_BYTES:
             return f"its file is larger than {MAX_FILE_BYTES >> 20} MiB"
         return path.read_bytes()
     except OSError as error:

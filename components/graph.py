@@ -192,7 +192,7 @@ class _Builder:
     def _ingest(self, name: str) -> Stage:
         corpus: Corpus = self.library.read("corpus", name)
         nodes, deps, params = self._follow(corpus)
-        raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "paths", [])]
+        raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "raw_paths", [])]
         raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]

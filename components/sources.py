@@ -40,8 +40,8 @@ ENDINGS = {
     ".tsv": "tsv",
     ".tsv.gz": "tsv",
     ".tsv.zst": "tsv",
-    ".parquet": "parquet",
     "wav.scp": "kaldi",
+    ".parquet": "parquet",
 }
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 ANY = "any"

@@ -139,7 +139,7 @@ def kaldi_rows(recordings: Path) -> Iterator[Row]:
 def _segment(rest: str, places: dict[str, str]) -> dict[str, Any] | str:
     """The fields of a line of `segments`, or what is wrong with it."""
     words = rest.split()
-    if len(words) != 3:  # noqa: PLR2004
+    if len(words) != 3:
         return "a line of segments without recording, begin and end"
     if words[0] not in places:
         return "a segment of a recording that wav.scp does not name"
