@@ -26,12 +26,14 @@ def texts_of(_value: Any, _column: schema.Column) -> list[str]:
         Refused: always.
     """
     raise Refused(
-        "A column of speech cannot be translated. Translate a corpus with a column of modality 'text', and let a corpus "
-        "whose source is of kind 'spoken' speak it."
+        "A column of speech cannot be translated. Translate a corpus with a column of modality 'text', and name it in "
+        "a corpus whose source is of kind 'spoken'."
     )
 
 
-with_texts = texts_of
+def with_texts(_value: Any, column: schema.Column, _texts: list[str]) -> dict[str, Any]:
+    """As `texts_of`."""
+    return {"texts": texts_of(_value, column)}
 
 
 def prompt_of(value: Any, column: schema.Column) -> str | None:
