@@ -23,6 +23,8 @@ from components.raw_files import RawFiles
 from components.recipes import Corpus, Library
 from components.records import SPLITS, RecordWriter, TableWriter, content_digest, split_of, text_schema
 from components.rows import Row
+from components.source_schema import Files
+from components.speaking import Speech
 from components.translating import ORIGINAL, Translation
 from components.translators.schema import Translated
 from components.wording import one_line
@@ -48,7 +50,7 @@ def ingest(name: str) -> None:
     corpus: Corpus = Library().read("corpus", name)
     shutil.rmtree(paths.outcome_folder("ingest", name), ignore_errors=True)
     started = time.monotonic()
-    origin = Translation(name, corpus) if isinstance(corpus.source, Translated) else RawFiles(name, corpus)
+    origin = _open(name, corpus)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
         verb="ingest",
@@ -80,7 +82,14 @@ def ingest(name: str) -> None:
 # ---- one pass over the rows ------------------------------------------------------------------------------------------
 
 
-Origin = RawFiles | Translation
+Origin = RawFiles | Translation | Speech
+
+
+def _open(name: str, corpus: Corpus) -> Origin:
+    """Where the rows of a corpus come from, by the kind of its source."""
+    if isinstance(corpus.source, Files):
+        return RawFiles(name, corpus)
+    return Translation(name, corpus) if isinstance(corpus.source, Translated) else Speech(name, corpus)
 
 
 @dataclass
@@ -168,9 +177,9 @@ class _Cleaner:
     readers: dict[str, Callable[[Any], Any]]
 
     @property
-    def is_translated(self) -> bool:
-        """Whether rows hold parts by column, as the records of another corpus have them."""
-        return isinstance(self.corpus.source, Translated)
+    def is_made(self) -> bool:
+        """Whether rows hold parts by column, since they are made from the records of another corpus."""
+        return not isinstance(self.corpus.source, Files)
 
     def record(self, row: Row, file: Path) -> dict[str, Any]:
         """A record.
@@ -191,14 +200,14 @@ class _Cleaner:
             "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
             "source": _word(row.fields, source.source_field) or file.relative_to(paths.DATA).as_posix(),
             **values,
-            **{key: value for key, value in row.fields.items() if self.is_translated and key.endswith(ORIGINAL)},
+            **{key: value for key, value in row.fields.items() if self.is_made and key.endswith(ORIGINAL)},
         }
         self.tally.digests.add(digest)
         return record
 
     def _value(self, column: str, fields: dict[str, Any]) -> Any:
         """A clean value, made of one raw field, or of several by the names of their parts."""
-        if self.is_translated:
+        if self.is_made:
             return self._read(column, fields[column])
         for key, wanted in self.corpus.source.only.items():
             if fields.get(key) != wanted:
@@ -222,7 +231,7 @@ class _Cleaner:
         Raw data that name the split are believed; `validate` then looks whether prompts stay together. What is made
         from another corpus stays in the split of its source, so that nothing is trained on and held out.
         """
-        if self.is_translated:
+        if self.is_made:
             return str(fields["split"])
         shares = self.corpus.splits
         if shares.only:

@@ -21,6 +21,7 @@ from components.release_schema import Follow, Package, Promote, Publish, Schedul
 from components.source_schema import Files, Split
 from components.training_schema import Training
 from components.translators.schema import Translated
+from components.voices.schema import Spoken
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict, TaskRef
@@ -34,7 +35,7 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated}
+SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated, "spoken": Spoken}
 
 
 class Splits(Strict):
