@@ -219,8 +219,8 @@ def _check(encoder: KMeans, counts: np.ndarray, report: dict[str, Any]) -> None:
     if num_empty > encoder.gates.max_empty:
         raise Refused(
             f"{num_empty} of {len(counts)} clusters hold no frame, at most {encoder.gates.max_empty} may: the "
-            f"{report['num_frames']:,} frames do not differ enough. Lower 'num_clusters', raise 'frame_budget', look at "
-            "the corpus's report for silent or repeated recordings, or change 'gates.max_empty'."
+            f"{report['num_frames']:,} frames do not differ enough. Lower 'num_clusters', raise 'frame_budget', look "
+            "at the corpus's report for silent or repeated recordings, or change 'gates.max_empty'."
         )
     if report["largest_share"] > encoder.gates.max_share:
         raise Refused(
