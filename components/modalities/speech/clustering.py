@@ -54,7 +54,7 @@ def _improved(frames: np.ndarray, centroids: np.ndarray, num_passes: int) -> tup
         # One pass each: faiss has no end but a number of passes. It fills empty clusters by splitting large ones.
         step = faiss.Kmeans(size, num_clusters, niter=1, **bounds)
         step.train(frames, init_centroids=centroids)
-        centroids, inertia = np.asarray(step.centroids), float(step.obj[-1])
+        centroids, inertia = np.array(step.centroids), float(np.asarray(step.obj)[-1])
         if before - inertia <= LEAST_GAIN * inertia:
             return centroids, inertia
         before = inertia

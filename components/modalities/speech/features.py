@@ -1,8 +1,8 @@
 """What units are clusters of: a row of numbers for every 20 ms of a recording.
 
 MFCC are those of Kaldi, as fairseq's HuBERT takes them: 13 coefficients of 23 mel bands over 25 ms, every 10 ms,
-without dither, with two differences over five frames each. Every second row is kept: it begins at the sample where a frame of
-HuBERT begins.
+without dither, with two differences over five frames each. Every second row is kept: it begins at the sample where a
+frame of HuBERT begins.
 """
 
 import math

@@ -233,9 +233,10 @@ def paired(folder: Path, heard: str, split: str, kind: str) -> tuple[Arrays, Arr
         Refused: they are not of the same records.
     """
     name = folder.parent.name
-    states = [read_manifest("shard", each) for each in (name, heard)]
-    records = [_records_behind(each.parents) for each in states]
-    if records[0] != records[1]:
+    corpus = name.partition("+")[0]
+    records = [paths.payload(verb, corpus).as_posix() for verb in ("ingest", "validate")]
+    ours, theirs = (read_manifest("shard", each).parents for each in (name, heard))
+    if any(ours[each] != theirs.get(each) for each in records):
         raise Refused(
             f"The shards '{heard}' and '{name}' were not made from the same accepted records. Run: hiraku shard "
             f"{heard}, then hiraku shard {name}"
@@ -253,12 +254,6 @@ def paired(folder: Path, heard: str, split: str, kind: str) -> tuple[Arrays, Arr
             f"Run: hiraku shard {heard}, then hiraku shard {name}"
         )
     return waveforms, targets
-
-
-def _records_behind(parents: dict[str, str]) -> dict[str, str]:
-    """What shards were made from besides their encoder."""
-    made = {paths.payload(verb, "x").parts[1] for verb in ("ingest", "validate")}
-    return {path: content for path, content in parents.items() if Path(path).parts[1] in made}
 
 
 # ---- for a person ----------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Shards of speech: arrays of one split one after another in a file that training maps into memory.
 
 `write_shards` leaves, per split, `<split>/values.bin` (little-endian: 16-bit samples, units or phonemes) and
-`<split>/offsets.npy` (int64 [records + 1], where each record begins), and one `index.json` for all. Records stand in the
-order in which they were accepted, so the shards of one corpus under two encoders pair up by number.
+`<split>/offsets.npy` (int64 [records + 1], where each record begins), and one `index.json` for all. Records stand in
+the order in which they were accepted, so the shards of one corpus under two encoders pair up by number.
 """
 
 import hashlib
