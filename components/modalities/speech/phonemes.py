@@ -106,11 +106,11 @@ def phonemes_of_kana(kana: str) -> list[str]:
 
 
 def _lengthened(phonemes: list[str]) -> list[str]:
-    """With a long vowel at the end; one that is long already is followed by a short one."""
-    last = phonemes[-1] if phonemes else ""
-    if last in VOWELS and last:
+    """With a long vowel at the end; what is long already, and `N`, is followed by a short one."""
+    last = phonemes[-1] if phonemes else "q"
+    if last in VOWELS:
         return [*phonemes[:-1], f"{last}:"]
-    return [*phonemes, last[0]] if last[:1] in VOWELS and last else phonemes
+    return phonemes if last == "q" else [*phonemes, last[0]]
 
 
 def _read_by_openjtalk(text: str) -> list[list[str]]:

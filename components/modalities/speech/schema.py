@@ -272,8 +272,8 @@ class MaskedUnitAccuracy(Recordings):
 
     MEASURES: ClassVar = (Measure("num_right", "higher", per="num_masked", total="accuracy"),)
     kind: Literal["masked-unit-accuracy"]
-    seed: int = 0
-    """Of the frames that are masked."""
+    family: str = "hubert"
+    """Whose objective masks frames, and counts; which frames, a recording's units alone decide."""
 
 
 TASKS = {"phoneme-error-rate": PhonemeErrorRate, "masked-unit-accuracy": MaskedUnitAccuracy}

@@ -50,7 +50,7 @@ def _phones(raw: Any) -> str:
     """JSON of [phone, begin, end] in seconds, in the order of time."""
     try:
         rows = json.loads(raw) if isinstance(raw, str | bytes) else raw
-        clean = [[str(phone), float(begin), float(end)] for phone, begin, end in rows]
+        clean = [(str(phone), float(begin), float(end)) for phone, begin, end in rows]
     except (TypeError, ValueError):
         raise Rejected("no list of [phone, begin, end]") from None
     times = [time for _, begin, end in clean for time in (begin, end)]
