@@ -181,7 +181,7 @@ def _write_tokenizer(symbols: list[str], folder: Path) -> None:
         eos_token=None,
         unk_token=None,
         pad_token=symbols[0],
-        phone_delimiter_token=" ",
+        phone_delimiter_token=" ",  # noqa: S106 - no password
         word_delimiter_token=BOUNDARY,
         do_phonemize=False,
     )

@@ -4,7 +4,6 @@ Probes are recordings, told by what they are made of. Answers are named tensors:
 recogniser logits [frames, symbols], and the ids of its phonemes.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +38,11 @@ def check_package(package: Any) -> list[str]:
         for layout in package.layouts
         if layout not in LAYOUTS
     ]
-    for key in ("generation", "example_prompt"):
-        if getattr(package, key, None):
-            problems.append(f"package.{key} is set, but a model of speech takes recordings, no text. Remove the key.")
+    problems += [
+        f"package.{key} is set, but a model of speech takes recordings, no text. Remove the key."
+        for key in ("generation", "example_prompt")
+        if getattr(package, key, None)
+    ]
     return problems
 
 
@@ -163,8 +164,8 @@ def _recognising(name: str) -> list[str]:
         "extractor, tokenizer = AutoFeatureExtractor.from_pretrained(name), AutoTokenizer.from_pretrained(name)",
         "model = AutoModelForCTC.from_pretrained(name)",
         f'wave, rate = soundfile.read("{name}/example.wav")  # 16 kHz, mono; or a recording of yours',
-        'ids = model(**extractor(wave, sampling_rate=rate, return_tensors="pt")).logits[0].argmax(1)',
-        "print(*tokenizer.convert_ids_to_tokens(ids.unique_consecutive()[ids.unique_consecutive() > 0].tolist()))",
+        'ids = model(**extractor(wave, sampling_rate=rate, return_tensors="pt")).logits[0].argmax(1).unique_consecutive()',
+        "print(*tokenizer.convert_ids_to_tokens(ids[ids > 0].tolist()))  # id 0 is the blank",
     ]
 
 
