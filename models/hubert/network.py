@@ -67,7 +67,9 @@ def configuration(section: Network, num_outputs: int | None) -> HubertConfig:
         section: sizes and dropouts.
         num_outputs: of a recogniser, its blank (id 0) and symbols; None for a network without such a head.
     """
+    here: dict[str, Any] = {"attn_implementation": "sdpa"}  # of this process; transformers does not save it
     return HubertConfig(
+        **here,
         architectures=["HubertModel" if num_outputs is None else "HubertForCTC"],
         # Belongs to HubertForCTC alone; else transformers' value.
         vocab_size=32 if num_outputs is None else num_outputs,
@@ -110,7 +112,6 @@ def configuration(section: Network, num_outputs: int | None) -> HubertConfig:
         pad_token_id=0,
         bos_token_id=None,
         eos_token_id=None,
-        attn_implementation="sdpa",  # of this process; transformers does not save it
     )
 
 
@@ -170,7 +171,8 @@ def take_weights(network: Any, folder: Path) -> None:
     """
     from models.hubert.convert import load
 
-    given, own = load(folder).hubert.state_dict(), network.hubert.state_dict()
+    found: Any = load(folder)
+    given, own = found.hubert.state_dict(), network.hubert.state_dict()
     wrong = [
         f"{name} {tuple(tensor.shape)}"
         for name, tensor in own.items()
@@ -250,7 +252,8 @@ def front_end(hubert: HubertModel, waveforms: Tensor, lengths: Tensor | None) ->
         Shape [recordings, channels, frames]; what stands in frames of padding means nothing.
     """
     found = waveforms[:, None]
-    for number, layer in enumerate(hubert.feature_extractor.conv_layers):
+    layers: Any = hubert.feature_extractor.conv_layers
+    for number, layer in enumerate(layers):
         norm = getattr(layer, "layer_norm", None)
         if number == 0 and lengths is not None and isinstance(norm, nn.GroupNorm):
             places = torch.div(lengths - layer.conv.kernel_size[0], layer.conv.stride[0], rounding_mode="floor") + 1

@@ -164,7 +164,8 @@ def _recognising(name: str) -> list[str]:
         "extractor, tokenizer = AutoFeatureExtractor.from_pretrained(name), AutoTokenizer.from_pretrained(name)",
         "model = AutoModelForCTC.from_pretrained(name)",
         f'wave, rate = soundfile.read("{name}/example.wav")  # 16 kHz, mono; or a recording of yours',
-        'ids = model(**extractor(wave, sampling_rate=rate, return_tensors="pt")).logits[0].argmax(1).unique_consecutive()',
+        'logits = model(**extractor(wave, sampling_rate=rate, return_tensors="pt")).logits[0]',
+        "ids = logits.argmax(1).unique_consecutive()",
         "print(*tokenizer.convert_ids_to_tokens(ids[ids > 0].tolist()))  # id 0 is the blank",
     ]
 
