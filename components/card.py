@@ -149,6 +149,12 @@ def _corpus(state: Manifest) -> list[str]:
             f"It is `{made['corpus']}` translated by a machine ({engine}): {number(made['pairs'])} texts, "
             f"{number(doubtful)} marks of doubt in them (too long, too short, copied or repeated)."
         )
+    if said := state.details.get("speech"):
+        engine = ", ".join(f"{key} {value}" for key, value in said["engine"].items())
+        parts.append(
+            f"It is `{said['corpus']}` read aloud by a machine ({engine}): {number(said['seconds'] / 60)} minutes by "
+            f"{number(said['speakers'])} speakers. {said['attribution']}"
+        )
     licences, rejects = merged(state.details.get("licences", {})), state.details.get("rejects", {})
     if licences:
         parts.append(table(("Licence of records", "Records"), _ranked(licences)))

@@ -1,9 +1,15 @@
-"""Encoders that take their pieces from other encoders."""
+"""Encoders that take their pieces from other encoders, and those that compute with the weights of a recipe."""
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from components import paths
+from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Library, references
+from components.training_stage import weights_folder, weights_of
+from models import FAMILIES
 
 
 def encoder_lineage(library: Library, name: str) -> list[str]:
@@ -23,3 +29,33 @@ def encoder_lineage(library: Library, name: str) -> list[str]:
 def tokenizer_of(library: Library, name: str) -> Any:
     """The section of the encoder that an encoder takes its pieces from, which knows how many there are."""
     return library.read("encoder", encoder_lineage(library, name)[-1])
+
+
+# ---- the weights that an encoder computes with -----------------------------------------------------------------------
+
+
+def models_behind(library: Library, name: str) -> list[str]:
+    """The recipes whose weights an encoder needs to encode: units of a layer are made by the network they come from."""
+    found = references(library.read("encoder", name))
+    return list(dict.fromkeys(each for kind, each in found if kind in ("weights", "package")))
+
+
+def weights_behind(library: Library, name: str) -> dict[str, Path]:
+    """Where these weights lie, by recipe."""
+    return {each: weights_folder(library, each) for each in models_behind(library, name)}
+
+
+def parents_behind(library: Library, name: str) -> dict[str, str]:
+    """The hashes of these weights, by path.
+
+    Raises:
+        Refused: a recipe's weights are not made yet.
+    """
+    nodes = [weights_of(library, each) for each in models_behind(library, name)]
+    return {paths.payload(*node).as_posix(): read_manifest(*node).payload_hash for node in nodes}
+
+
+def revisions_behind(library: Library, name: str) -> dict[str, int]:
+    """REVISION of the families that compute with them."""
+    families = {FAMILIES[library.read("recipe", each).family] for each in models_behind(library, name)}
+    return {module: import_module(module).REVISION for module in sorted(families)}

@@ -5,12 +5,14 @@ from typing import Any
 
 from components import paths
 from components.devices import gpu_held
+from components.encoders import models_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe, references
 from components.scoring import open_model, write_scores
+from components.training_stage import weights_of
 from models import FAMILIES
 from models.objective import Mismatch
 
@@ -37,6 +39,7 @@ def evaluate(name: str) -> None:
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
     corpora = sorted({found for task in tasks.values() for kind, found in references(task) if kind == "corpus"})
     nodes = [trained, ("fit", recipe.encoder)]
+    nodes += [weights_of(library, each) for each in models_behind(library, recipe.encoder)]
     nodes += [(verb, corpus) for corpus in corpora for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
     journal = Journal("evaluate", name)

@@ -4,10 +4,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from components import paths
+from components.devices import gpu_held
+from components.encoders import parents_behind, revisions_behind, weights_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
@@ -35,26 +37,32 @@ def fit(name: str) -> None:
     section = library.read("encoder", name)
     corpora = [found for kind, found in references(section) if kind == "corpus"]
     encoders = [found for kind, found in references(section) if kind == "encoder"]
+    weights = weights_behind(library, name)
     columns = {corpus: column_of(library, corpus, name) for corpus in corpora}
     own = modality(section.modality)
     manifest = Manifest(
         verb="fit",
         name=name,
-        revisions={"components.fit": REVISION, MODALITIES[section.modality]: own.REVISION},
-        parents=_parents(corpora, encoders),
+        revisions={"components.fit": REVISION, MODALITIES[section.modality]: own.REVISION}
+        | revisions_behind(library, name),
+        parents=_parents(corpora, encoders) | parents_behind(library, name),
         details={"encoder": section.model_dump(mode="json")},
     )
     journal = Journal("fit", name)
     journal.parameters(section.model_dump(mode="json"))
-    with writing(manifest) as folder:
+    folders = {encoder: paths.payload("fit", encoder) for encoder in encoders} | weights
+    with gpu_held() if weights else nullcontext(), writing(manifest) as folder:
         with _log_to(journal):
             report = own.fit(
                 section,
                 _values(section, columns, "train"),
                 _values(section, columns, "valid"),
-                {encoder: paths.payload("fit", encoder) for encoder in encoders},
+                folders,
                 folder / paths.PAYLOAD["fit"],
             )
+        for file_name, picture in report.pop("pictures", {}).items():
+            (folder / file_name).write_text(picture, encoding="utf-8")
+            journal.note(file_name, picture)
         text = json.dumps(report, ensure_ascii=False, indent=1)
         (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
         manifest.counts = dict(_numbers(report))
@@ -76,12 +84,13 @@ def _is_in_share(record_id: str, share: float) -> bool:
 
 
 def _values(section: Any, columns: dict[str, str], split: str) -> Iterator[Any]:
-    """The encoder's column of accepted records; the share applies to training only."""
+    """The encoder's column of accepted records, or of several columns a mapping; the share is of training only."""
+    more = getattr(section, "more_columns", [])
     for part in getattr(section, "corpora", []):
         column = columns[part.corpus]
-        for record in iterate_records(part.corpus, columns=[column], splits={split}):
+        for record in iterate_records(part.corpus, columns=[column, *more], splits={split}):
             if split != "train" or _is_in_share(record["id"], part.share):
-                yield record[column]
+                yield {each: record[each] for each in (column, *more)} if more else record[column]
 
 
 def _numbers(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:

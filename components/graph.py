@@ -13,6 +13,7 @@ import yaml
 
 from components import PURE_VERBS, paths
 from components.agreement import require_agreement
+from components.encoders import models_behind
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
@@ -187,12 +188,24 @@ class _Builder:
         own = self._revision(f"{FAMILIES[family].replace('.', '/')}/__init__.py")
         return [own, self._modality(part_of(family, "schema").MODALITY)]
 
+    def _behind(self, encoder: str) -> tuple[list[Node], list[str], list[tuple[str, tuple[str, ...]]]]:
+        """What an encoder computes with: the weights of recipes, and the code of their families."""
+        nodes: list[Node] = []
+        deps: list[str] = []
+        params: list[tuple[str, tuple[str, ...]]] = []
+        for name in models_behind(self.library, encoder):
+            more_nodes, more_deps = self._resolve("weights", name)
+            nodes += more_nodes
+            deps += more_deps
+            params += self._code_of(self.library.read("recipe", name).family)
+        return nodes, deps, params
+
     # ---- one method per verb ----
 
     def _ingest(self, name: str) -> Stage:
         corpus: Corpus = self.library.read("corpus", name)
         nodes, deps, params = self._follow(corpus)
-        raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "paths", [])]
+        raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "raw_paths", [])]
         raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
@@ -215,6 +228,7 @@ class _Builder:
         encoder = self.library.read("encoder", name)
         nodes, deps, params = self._follow(encoder)
         params += [self._verb("fit"), self._modality(encoder.modality), self._file("encoder", name)]
+        params += self._behind(name)[2]
         return self._stage("fit", name, deps, params, nodes, self.library.is_mine("encoder", name))
 
     def _shard(self, name: str) -> Stage:
@@ -224,6 +238,8 @@ class _Builder:
         nodes, deps = self._payloads([("ingest", corpus_name), ("validate", corpus_name), ("fit", encoder_name)])
         params = [self._verb("shard"), self._modality(encoder.modality)]
         params.append(self._file("encoder", encoder_name))
+        more_nodes, more_deps, more_params = self._behind(encoder_name)
+        nodes, deps, params = nodes + more_nodes, deps + more_deps, params + more_params
         mine = self.library.is_mine("corpus", corpus_name) or self.library.is_mine("encoder", encoder_name)
         return self._stage("shard", name, deps, params, nodes, mine)
 
@@ -244,6 +260,8 @@ class _Builder:
         recipe: Recipe = self.library.read("recipe", name)
         weights, weights_deps = self._resolve("weights", name)
         nodes, deps, params = self._follow(recipe, ("encoder", "evaluate"))
+        more_nodes, more_deps, more_params = self._behind(recipe.encoder)
+        nodes, deps, params = nodes + more_nodes, deps + more_deps, params + more_params
         params += [self._verb("evaluate"), *self._code_of(recipe.family), self._file("recipe", name, READS["evaluate"])]
         mine = self.library.is_mine("recipe", name)
         return self._stage("evaluate", name, weights_deps + deps, params, weights + nodes, mine)

@@ -8,19 +8,23 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components import paths, sources
+from components import paths
 from components.journal import Journal
-from components.manifest import Manifest, tree_hash, writing
+from components.manifest import Manifest, writing
 from components.modalities import Rejected, modality
 from components.outcomes import Refused
 from components.progress import Progress
+from components.raw_files import RawFiles
 from components.recipes import Corpus, Library
 from components.records import SPLITS, RecordWriter, TableWriter, content_digest, split_of, text_schema
+from components.rows import Row
+from components.source_schema import Files
+from components.speaking import Speech
 from components.translating import ORIGINAL, Translation
 from components.translators.schema import Translated
 from components.wording import one_line
@@ -46,7 +50,7 @@ def ingest(name: str) -> None:
     corpus: Corpus = Library().read("corpus", name)
     shutil.rmtree(paths.outcome_folder("ingest", name), ignore_errors=True)
     started = time.monotonic()
-    origin = Translation(name, corpus) if isinstance(corpus.source, Translated) else RawFiles(name, corpus)
+    origin = _open(name, corpus)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
         verb="ingest",
@@ -75,52 +79,17 @@ def ingest(name: str) -> None:
     journal.metrics(0, seconds=seconds, rows_per_second=tally.num_rows / max(seconds, 1e-9), **tally.counts())
 
 
-# ---- where rows come from --------------------------------------------------------------------------------------------
-
-
-class RawFiles:
-    """The rows of files below `data/`.
-
-    Args:
-        name: the corpus.
-        corpus: its section.
-
-    Raises:
-        Refused: a file is missing or of the wrong kind, or the disk has no room for the records.
-    """
-
-    unit = "files read"
-
-    def __init__(self, name: str, corpus: Corpus) -> None:
-        self.corpus = corpus
-        self.files = sources.locate(name, corpus.source)
-        _check_room(name, self.files)
-        keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
-        sources.check_heads(name, self.files, corpus.source.format, keys)
-        self.num_steps = len(self.files)
-
-    @property
-    def parents(self) -> dict[str, str]:
-        """The raw files, by path as the corpus names them."""
-        return {(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in self.corpus.source.paths}
-
-    def rows(self, _tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, sources.Row]]:
-        """Every row, with its file and how many files are done."""
-        for num_files, file in enumerate(self.files):
-            for row in sources.read(file, self.corpus.source.format):
-                yield num_files, file, row
-
-    def details(self) -> dict[str, Any]:
-        """Nothing besides what is counted."""
-        return {}
-
-    report = details
-
-
 # ---- one pass over the rows ------------------------------------------------------------------------------------------
 
 
-Origin = RawFiles | Translation
+Origin = RawFiles | Translation | Speech
+
+
+def _open(name: str, corpus: Corpus) -> Origin:
+    """Where the rows of a corpus come from, by the kind of its source."""
+    if isinstance(corpus.source, Files):
+        return RawFiles(name, corpus)
+    return Translation(name, corpus) if isinstance(corpus.source, Translated) else Speech(name, corpus)
 
 
 @dataclass
@@ -136,6 +105,8 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     num_ids_from_place: int = 0
+    repeated_ids: list[str] = field(default_factory=list)
+    """The first ids that came a second time, and what the record is named instead."""
     digests: set[bytes] = field(default_factory=set)
     ids: set[bytes] = field(default_factory=set)
 
@@ -147,13 +118,13 @@ class Tally:
         if len(self.origins) <= MAX_SOURCES:
             self.origins[record["source"]] += 1
 
-    def reject(self, reason: str, file: Path, row: sources.Row) -> str:
+    def reject(self, reason: str, file: Path, row: Row) -> str:
         """Count a row that did not; the reason comes back."""
         self._count(file)
         self.rejects[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < NUM_EXAMPLES:
-            examples.append(row.where)
+            examples.append(row.place)
         return reason
 
     def _count(self, file: Path) -> dict[str, int]:
@@ -192,6 +163,7 @@ class Tally:
             "duplicates": self.rejects[DUPLICATE],
             "licences": dict(self.licences.most_common()),
             "ids_from_place": self.num_ids_from_place,
+            "repeated_ids": self.repeated_ids,
             "files": self.files,
         }
 
@@ -205,11 +177,11 @@ class _Cleaner:
     readers: dict[str, Callable[[Any], Any]]
 
     @property
-    def is_translated(self) -> bool:
-        """Whether rows hold parts by column, as the records of another corpus have them."""
-        return isinstance(self.corpus.source, Translated)
+    def is_made(self) -> bool:
+        """Whether rows hold parts by column, since they are made from the records of another corpus."""
+        return not isinstance(self.corpus.source, Files)
 
-    def record(self, row: sources.Row, file: Path) -> dict[str, Any]:
+    def record(self, row: Row, file: Path) -> dict[str, Any]:
         """A record.
 
         Raises:
@@ -228,14 +200,14 @@ class _Cleaner:
             "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
             "source": _word(row.fields, source.source_field) or file.relative_to(paths.DATA).as_posix(),
             **values,
-            **{key: value for key, value in row.fields.items() if self.is_translated and key.endswith(ORIGINAL)},
+            **{key: value for key, value in row.fields.items() if self.is_made and key.endswith(ORIGINAL)},
         }
         self.tally.digests.add(digest)
         return record
 
     def _value(self, column: str, fields: dict[str, Any]) -> Any:
         """A clean value, made of one raw field, or of several by the names of their parts."""
-        if self.is_translated:
+        if self.is_made:
             return self._read(column, fields[column])
         for key, wanted in self.corpus.source.only.items():
             if fields.get(key) != wanted:
@@ -256,18 +228,38 @@ class _Cleaner:
     def _split(self, fields: dict[str, Any], values: dict[str, Any], digest: bytes) -> str:
         """What answers one prompt stays together, in every corpus alike; other content goes by itself.
 
-        A translation stays in the split of its source, so that no text is trained on and held out.
+        Raw data that name the split are believed; `validate` then looks whether prompts stay together. What is made
+        from another corpus stays in the split of its source, so that nothing is trained on and held out.
         """
-        if self.is_translated:
+        if self.is_made:
             return str(fields["split"])
+        shares = self.corpus.splits
+        if shares.only:
+            return shares.only
+        if (key := self.corpus.source.split_field) is not None:
+            return self._given_split(fields, key, digest)
         for name, column in self.corpus.columns.items():
+            if getattr(column, "may_share_splits", False):
+                continue
             prompt = modality(column.modality).prompt_of(values[name], column)
             if prompt is not None:
                 digest = content_digest({"prompt": prompt})
                 break
-        return split_of(digest, self.corpus.splits.valid, self.corpus.splits.test)
+        return split_of(digest, shares.valid, shares.test)
 
-    def _id(self, row: sources.Row) -> str:
+    def _given_split(self, fields: dict[str, Any], key: str, digest: bytes) -> str:
+        """The split that the raw data name."""
+        names = self.corpus.source.split_names or {split: split for split in SPLITS}
+        word = _word(fields, key)
+        if word not in names:
+            raise Rejected(
+                f"'{key}' is {one_line(repr(fields.get(key)), 40)}, none of {', '.join(names)} (source.split_names)"
+            )
+        split: str = names[word]
+        is_divided = split == "train" and self.corpus.source.valid_from_train
+        return split_of(digest, self.corpus.splits.valid, 0.0) if is_divided else split
+
+    def _id(self, row: Row) -> str:
         """The id a row brings if no earlier record has it, else its place."""
         place = row.where.removeprefix(f"{paths.DATA.as_posix()}/")
         given = _word(row.fields or {}, self.corpus.source.id_field)
@@ -276,6 +268,8 @@ class _Cleaner:
             if candidate and key not in self.tally.ids:
                 self.tally.ids.add(key)
                 self.tally.num_ids_from_place += candidate != given
+                if given and candidate != given and len(self.tally.repeated_ids) < NUM_EXAMPLES:
+                    self.tally.repeated_ids.append(f"'{given}' again at {row.place}, named '{candidate}'")
                 return candidate
         raise Rejected("its id and its place are ids of earlier records (source.id_field)")
 
@@ -301,7 +295,7 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
                 record = cleaner.record(row, file)
             except Rejected as rejected:
                 reason = tally.reject(str(rejected), file, row)
-                rejects.add({"where": row.where, "reason": reason, "excerpt": _excerpt(row, corpus)})
+                rejects.add({"where": row.place, "reason": reason, "excerpt": _excerpt(row, corpus)})
             else:
                 records.add(record)
                 tally.accept(record, file)
@@ -313,30 +307,26 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
     return tally
 
 
-def _excerpt(row: sources.Row, corpus: Corpus) -> str:
+def _excerpt(row: Row, corpus: Corpus) -> str:
     """What a person needs to see of a reject: the beginning of its columns, or the keys it has instead."""
     if row.fields is None:
         return row.excerpt
     keys = dict.fromkeys(key for name, column in corpus.columns.items() for key in (name, *column.raw_keys.values()))
-    there = [str(row.fields[key])[:1000] for key in keys if key in row.fields]
+    there = [_shown(row.fields[key]) for key in keys if key in row.fields]
     text = " | ".join(there) if there else f"keys: {', '.join(map(str, row.fields))}"
     return one_line(text.encode("utf-8", "replace").decode())
 
 
+def _shown(value: Any) -> str:
+    """The beginning of a raw field; of bytes, how many there are."""
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_shown(each)}" for key, each in value.items())[:1000] + "}"
+    return str(value)[:1000]
+
+
 # ---- what refuses a corpus -------------------------------------------------------------------------------------------
-
-
-def _check_room(name: str, files: list[Path]) -> None:
-    """Records compress about as well as gzip, so plain text needs a third of its size and packed files their own."""
-    packed = (".gz", ".zst", ".parquet")
-    needed = int(sum(file.stat().st_size * (1.2 if file.suffix in packed else 0.4) for file in files))
-    paths.ARTIFACTS.mkdir(exist_ok=True)
-    free = shutil.disk_usage(paths.ARTIFACTS).free
-    if free < needed:
-        raise Refused(
-            f"{paths.state('ingest', name)} needs about {needed:,} bytes, and {free:,} are free on the disk of "
-            f"{paths.ARTIFACTS}/. Free some, or move the project to a larger disk."
-        )
 
 
 def _judge(name: str, corpus: Corpus, origin: Origin, tally: Tally) -> None:

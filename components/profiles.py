@@ -31,7 +31,9 @@ def profile_of(frame: "pd.DataFrame") -> dict[str, Any]:
     """
     facts: dict[str, Any] = {}
     categories: dict[str, Any] = {}
-    for name in frame.columns.drop(["id", "split", "licence", "source", "digest", "num_splits"]):
+    for name in frame.columns.drop(["id", "split", "licence", "source", "digest"]):
+        if name.startswith("num_splits"):
+            continue
         column = frame[name]
         if column.dtype.kind == "b" or column.dtype.kind not in "iuf":
             categories[name] = _counts(column)

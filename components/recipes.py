@@ -18,9 +18,10 @@ from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
-from components.source_schema import Files
+from components.source_schema import Files, Split
 from components.training_schema import Training
 from components.translators.schema import Translated
+from components.voices.schema import Spoken
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict, TaskRef
@@ -34,7 +35,7 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated}
+SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated, "spoken": Spoken}
 
 
 class Splits(Strict):
@@ -45,6 +46,20 @@ class Splits(Strict):
 
     valid: float = Field(default=0.02, ge=0, lt=0.5)
     test: float = Field(default=0.02, ge=0, lt=0.5)
+    only: Split | None = None
+    """Everything belongs to this one: a corpus that is only scored on, or only trained on."""
+
+    @property
+    def expected(self) -> list[str]:
+        """The splits that must not be empty; where the raw data name the splits, a share of 0 expects none."""
+        return [self.only] if self.only else ["train", *(each for each in ("valid", "test") if getattr(self, each) > 0)]
+
+    @model_validator(mode="after")
+    def has_shares_or_one_split(self) -> "Splits":
+        """A key that would do nothing is a mistake."""
+        if self.only is not None and self.model_fields_set & {"valid", "test"}:
+            raise ValueError("'only' leaves no shares for 'valid' and 'test': take them out")
+        return self
 
 
 class Corpus(Strict):
@@ -180,7 +195,7 @@ def _recipe_type(family: str) -> type[Recipe]:
     sections: dict[str, Any] = {"family": (Literal[family], ...), "network": (schema.Network, ...)}
     for section in ("pretrain", "align"):
         objective = getattr(schema, f"{section.capitalize()}Objective", None)
-        samples = getattr(schema, f"{section.capitalize()}Samples", schema.Samples)
+        samples = getattr(schema, f"{section.capitalize()}Samples", None) or schema.Samples
         sections[section] = (training(objective, samples) | None if objective else None, None)
     return create_model("Recipe", __base__=Recipe, **sections)
 

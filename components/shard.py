@@ -3,11 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from components import paths
+from components.devices import gpu_held
+from components.encoders import models_behind, parents_behind, revisions_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, Encoder, modality
@@ -44,8 +47,10 @@ def shard(name: str) -> None:
     manifest = Manifest(
         verb="shard",
         name=name,
-        revisions={"components.shard": REVISION, MODALITIES[section.modality]: modality(section.modality).REVISION},
-        parents={paths.payload(*parent).as_posix(): read_manifest(*parent).payload_hash for parent in parents},
+        revisions={"components.shard": REVISION, MODALITIES[section.modality]: modality(section.modality).REVISION}
+        | revisions_behind(library, encoder_name),
+        parents={paths.payload(*parent).as_posix(): read_manifest(*parent).payload_hash for parent in parents}
+        | parents_behind(library, encoder_name),
         details={"column": column},
     )
     _check_splits(corpus, corpus_section)
@@ -55,7 +60,7 @@ def shard(name: str) -> None:
     journal = Journal("shard", name)
     journal.parameters({"corpus": corpus, "encoder": encoder_name, "column": column})
     started = time.monotonic()
-    with writing(manifest) as folder:
+    with gpu_held() if models_behind(library, encoder_name) else nullcontext(), writing(manifest) as folder:
         encoded = _encoded(corpus, column, encoder)
         manifest.counts = dict(own.write_shards(encoded, encoder, folder / paths.PAYLOAD["shard"]))
     journal.metrics(0, work_seconds=time.monotonic() - started, **manifest.counts)

@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.schema import Strict
+
+Split = Literal["train", "valid", "test"]
 
 
 class Files(Strict):
@@ -13,8 +15,14 @@ class Files(Strict):
     kind: Literal["files"]
     paths: list[str] = Field(min_length=1)
     """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
-    format: Literal["auto", "txt", "jsonl", "parquet"] = "auto"
-    """`auto` goes by the ending: .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet."""
+    format: Literal["auto", "txt", "jsonl", "parquet", "csv", "tsv", "kaldi"] = "auto"
+    """`auto` goes by the ending: .txt, .jsonl, .csv, .tsv, these with .gz or .zst, .parquet; and `wav.scp` makes its
+    folder a Kaldi list."""
+    files_field: str | None = None
+    """The key of a raw row that holds the path of a file, which ingest reads in its place: its bytes are what columns
+    see. All that lies in the folders of `paths` is then raw data. A Kaldi list has its paths under `audio`."""
+    files_folder: str | None = None
+    """The folder below `data/` where those paths start; without it, the folder of their table."""
     only: dict[str, str | int | bool] = {}
     """Raw keys and the values that a row must have there; other rows become rejects."""
     generator: str | None = None
@@ -25,3 +33,25 @@ class Files(Strict):
     """The key of a raw row that says where it comes from; rows without it name their file."""
     id_field: str | None = None
     """The key of a raw row that names it; rows without it are numbered within their file."""
+    split_field: str | None = None
+    """The key of a raw row that says its split; rows without it become rejects. None: the corpus's `splits` decide."""
+    split_names: dict[str, Split] = {}
+    """What stands under `split_field` -> the split meant; empty if train, valid and test stand there."""
+    valid_from_train: bool = False
+    """Hold out `splits.valid` of the train rows for validation, where the raw data name no rows for it."""
+
+    @model_validator(mode="after")
+    def keys_belong_together(self) -> "Files":
+        """A key that would do nothing is a mistake."""
+        if self.split_field is None and (self.split_names or self.valid_from_train):
+            raise ValueError("'split_names' and 'valid_from_train' belong to 'split_field', which is not there")
+        if self.files_field is None and self.files_folder is not None:
+            raise ValueError("'files_folder' belongs to 'files_field', which is not there")
+        if self.files_field is None and self.format == "kaldi":
+            raise ValueError("a Kaldi list names files: write files_field: audio")
+        return self
+
+    @property
+    def raw_paths(self) -> list[str]:
+        """All below `data/` that the records are made from."""
+        return [*self.paths, *([self.files_folder] if self.files_folder else [])]

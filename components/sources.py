@@ -4,8 +4,10 @@ A row is a mapping of keys to raw fields together with the place it came from. F
 
     .txt      documents are separated by blank lines, since one file of a dump holds many; the one key is `text`
     .jsonl    one JSON object a line; blank lines count for nothing
+    .csv .tsv one row a line, keys in the first one; see `components.tables`
     .parquet  one row a row
-    .gz .zst  behind .txt and .jsonl: the same, compressed
+    .gz .zst  behind all but .parquet: the same, compressed
+    wav.scp   the lists of a Kaldi folder; see `components.tables`
 
 A row that cannot be read is handed on with its problem, so that it becomes a reject. A file that cannot be read is
 refused with the command that mends it. Memory holds one row, or for Parquet one batch of rows.
@@ -14,7 +16,6 @@ refused with the command that mends it. Memory holds one row, or for Parquet one
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 from components import paths
 from components.lines import MAX_LINE_BYTES, TOO_LONG, Unreadable, decoded_lines
 from components.outcomes import Refused
+from components.rows import Row
+from components.tables import kaldi_rows, table_rows
 from components.wording import one_line
 
 ENDINGS = {
@@ -31,27 +34,26 @@ ENDINGS = {
     ".jsonl": "jsonl",
     ".jsonl.gz": "jsonl",
     ".jsonl.zst": "jsonl",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".csv.zst": "csv",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+    ".tsv.zst": "tsv",
+    "wav.scp": "kaldi",
     ".parquet": "parquet",
 }
+SEPARATORS = {"csv": ",", "tsv": "\t"}
+ANY = "any"
+"""In place of a format: files of all endings."""
 BATCH_ROWS = 256
+BATCH_ROWS_OF_BYTES = 16
+"""Where rows hold whole files."""
 HEAD_ROWS = 200
 """Rows of every file that are read before the pass over all."""
 
 TEXT_KEY = "text"
 """The one key of a row of a txt file."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One raw row, or why there is none."""
-
-    where: str
-    """`path:line` of its first line; for Parquet the number of the row. Both count from 1."""
-    fields: dict[str, Any] | None
-    problem: str = ""
-    """Why `fields` is None, in words that are equal for equal reasons."""
-    excerpt: str = ""
-    """The beginning of what could not be read."""
 
 
 # ---- finding files ---------------------------------------------------------------------------------------------------
@@ -68,15 +70,26 @@ def locate(corpus: str, source: Any) -> list[Path]:
         Refused: a path is missing, leads out of `data/`, or holds no file of a known format.
     """
     found: dict[Path, None] = {}
+    if source.files_folder:
+        _check_inside(corpus, source.files_folder, "source.files_folder")
+        if not (paths.DATA / source.files_folder).is_dir():
+            raise Refused(
+                f"corpus '{corpus}': {paths.DATA / source.files_folder} is not a folder, and source.files_folder names "
+                f"it. {_how_to_bring(corpus, source)}"
+            )
     for name in source.paths:
         path = paths.DATA / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise Refused(f"corpus '{corpus}': '{name}' leads out of data/. Give paths below it in source.paths.")
+        _check_inside(corpus, name, "source.paths")
         if not path.exists():
             raise Refused(
                 f"corpus '{corpus}': {path} is not there, and source.paths names it. {_how_to_bring(corpus, source)}"
             )
         if path.is_file():
+            if source.files_field and not source.files_folder:
+                raise Refused(
+                    f"corpus '{corpus}': {path} brings files along (source.files_field), which count as raw data too. "
+                    f"Name its folder in source.paths."
+                )
             format_of(path, source.format)
             found[path] = None
             continue
@@ -90,15 +103,34 @@ def locate(corpus: str, source: Any) -> list[Path]:
     return list(found)
 
 
+def raw_files(source: Any) -> Iterator[Path]:
+    """All files that the records are made from: those that are read, and with `files_field` all that lie beside them.
+
+    Args:
+        source: `components.source_schema.Files`; nothing is asked of its paths.
+    """
+    for name in source.raw_paths:
+        path = paths.DATA / name
+        if path.is_file():
+            yield path
+        else:
+            yield from _files_below(path, ANY if source.files_field else source.format)
+
+
 def is_there(path: Path, file_format: str = "auto") -> bool:
     """Whether a path of a corpus is a file that this user may read, or a folder with one of a known format.
 
     Args:
         path: a file or a folder; whether it exists is asked here.
-        file_format: `source.format` of the corpus.
+        file_format: `source.format` of the corpus, or `ANY`.
     """
     files = _files_below(path, file_format) if path.is_dir() else (path,) if path.is_file() else ()
     return any(os.access(file, os.R_OK) for file in files)
+
+
+def _check_inside(corpus: str, name: str, key: str) -> None:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise Refused(f"corpus '{corpus}': '{name}' leads out of data/. Give paths below it in {key}.")
 
 
 def _how_to_bring(corpus: str, source: Any) -> str:
@@ -115,7 +147,9 @@ def _files_below(folder: Path, file_format: str) -> Iterator[Path]:
 
 
 def endings_of(file_format: str) -> list[str]:
-    """How the names of a format's files end; of `auto`, those of all."""
+    """How the names of a format's files end; of `auto`, those of all; of `ANY`, anyhow."""
+    if file_format == ANY:
+        return [""]
     return [ending for ending, known in ENDINGS.items() if file_format in ("auto", known)]
 
 
@@ -188,6 +222,10 @@ def read(path: Path, file_format: str = "auto") -> Iterator[Row]:
         yield from _parquet_rows(path)
     elif known == "jsonl":
         yield from _json_rows(path)
+    elif known in SEPARATORS:
+        yield from table_rows(path, SEPARATORS[known])
+    elif known == "kaldi":
+        yield from kaldi_rows(path)
     else:
         yield from _text_rows(path)
 
@@ -243,7 +281,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            num_rows = BATCH_ROWS_OF_BYTES if "binary" in str(file.schema_arrow) else BATCH_ROWS
+            for batch in file.iter_batches(batch_size=num_rows):
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(f"{path.as_posix()}:{number}", fields)

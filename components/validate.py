@@ -29,7 +29,7 @@ from components.reports import findings_of, validation_page
 if TYPE_CHECKING:
     import pandas as pd
 
-REVISION = 1
+REVISION = 2
 
 PAGE_NAME = "report.html"
 DOCS_NAME = "data_docs"
@@ -37,6 +37,9 @@ PROFILE_NAME = "profile.json"
 INGEST_REPORT_NAME = "report.json"
 CHUNK_ROWS = 20_000
 ROWS_BETWEEN_WORDS = 500
+PROMPT_MOSTLY = 0.98
+"""Records whose prompt stands in one split alone; the others are left out, and more of them refuse the corpus. Our
+choice: a translator gives different prompts of different splits the same words."""
 
 Expectation = tuple[str, dict[str, Any]]
 """Class name and arguments; `meta` carries the claim in plain words and the keys that decide it."""
@@ -64,7 +67,8 @@ def validate(name: str) -> None:
         licence=corpus.licence,
     )
     with writing(manifest) as folder:
-        result = _run_suite(name, _suite_of(corpus), frame, folder / DOCS_NAME)
+        suite = [*_suite_of(corpus), *_prompt_expectations(corpus, frame)]
+        result = _run_suite(name, suite, frame, folder / DOCS_NAME)
         profile = profile_of(frame)
         findings = findings_of(result)
         page = validation_page(name, corpus.description, findings, profile, _ingest_report(name))
@@ -92,6 +96,10 @@ def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
     import pandas as pd
 
     columns = list(corpus.columns)
+    prompts = {
+        column: partial(modality(section.modality).prompt_of, column=section)
+        for column, section in _kept_together(corpus).items()
+    }
     checks = {
         column: partial(modality(section.modality).check, column=section) for column, section in corpus.columns.items()
     }
@@ -104,6 +112,9 @@ def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
             row["digest"] = content_digest(values).hex()
             for column in columns:
                 row |= {f"{column}_{key}": fact for key, fact in checks[column](values[column]).items()}
+            for column, prompt_of in prompts.items():
+                prompt = prompt_of(values[column])
+                row[_prompt_splits(column)] = None if prompt is None else content_digest({"prompt": prompt}).hex()
             rows.append(row)
             if len(rows) == CHUNK_ROWS:
                 chunks.append(pd.DataFrame(rows))
@@ -115,7 +126,22 @@ def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
     if frame.empty:
         raise Refused(f"corpus '{name}' has no records to validate. Run: hiraku ingest {name}")
     frame["num_splits"] = frame.groupby("digest")["split"].transform("nunique")
+    for column in map(_prompt_splits, prompts):
+        if frame[column].isna().all():  # of this column no value answers anything
+            frame = frame.drop(columns=column)
+        else:
+            frame[column] = frame.groupby(column)["split"].transform("nunique").fillna(1).astype(int)
     return frame
+
+
+def _kept_together(corpus: Corpus) -> dict[str, Any]:
+    """The columns whose values with one prompt belong into one split."""
+    return {name: column for name, column in corpus.columns.items() if not getattr(column, "may_share_splits", False)}
+
+
+def _prompt_splits(column: str) -> str:
+    """The name of the fact in how many splits a record's prompt stands."""
+    return f"num_splits_{column}"
 
 
 def _ingest_report(name: str) -> dict[str, Any]:
@@ -151,7 +177,7 @@ def _corpus_expectations(corpus: Corpus) -> Iterator[Expectation]:
     yield "ExpectColumnValuesToBeBetween", _meant(claim, ["splits"], column="num_splits", max_value=1)
     claim = f"one of {', '.join(SPLITS)}"
     yield "ExpectColumnValuesToBeInSet", _meant(claim, ["splits"], column="split", value_set=list(SPLITS))
-    wanted = _wanted_splits(corpus)
+    wanted = corpus.splits.expected
     claim = f"none of {', '.join(wanted)} is empty"
     yield "ExpectColumnDistinctValuesToContainSet", _meant(claim, ["splits"], column="split", value_set=wanted)
     allowed = sorted({corpus.licence, *corpus.allowed_licences})
@@ -162,8 +188,16 @@ def _corpus_expectations(corpus: Corpus) -> Iterator[Expectation]:
     )
 
 
-def _wanted_splits(corpus: Corpus) -> list[str]:
-    return ["train", *(split for split in ("valid", "test") if getattr(corpus.splits, split) > 0)]
+def _prompt_expectations(corpus: Corpus, frame: "pd.DataFrame") -> Iterator[Expectation]:
+    """No prompt is trained on and held out, nor a speaker, nor whatever else keeps values together."""
+    for name in _kept_together(corpus):
+        if (column := _prompt_splits(name)) in frame.columns:
+            claim, keys = f"no {name} prompt in two splits", ["splits", "source.split_field"]
+            keys.append(f"columns.{name}.may_share_splits")
+            yield (
+                "ExpectColumnValuesToBeBetween",
+                _meant(claim, keys, column=column, max_value=1, mostly=PROMPT_MOSTLY),
+            )
 
 
 def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", docs: Path) -> dict[str, Any]:
@@ -209,7 +243,7 @@ def _losses(corpus: Corpus, accepted: "pd.DataFrame") -> Iterator[str]:
     """What no longer holds once the tolerated breaches are taken out."""
     if len(accepted) < corpus.min_records:
         yield f"records accepted: found {len(accepted):,}, expected at least {corpus.min_records:,} (min_records)"
-    for split in _wanted_splits(corpus):
+    for split in corpus.splits.expected:
         if not (accepted["split"] == split).any():
             yield f"records accepted: found none of split '{split}', expected some (splits.{split})"
 

@@ -15,7 +15,7 @@ from components.generators import GENERATORS
 from components.graph import Stage
 from components.outcomes import Busy, Refused
 from components.recipes import Corpus, Library
-from components.sources import ENDINGS, endings_of, is_there
+from components.sources import ANY, ENDINGS, endings_of, is_there
 from components.wording import one_line, unknown_name
 from flows import events, raw_data, workspace
 
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 def raw_paths(corpus: Corpus) -> list[Path]:
     """Where the raw files of a corpus are; empty if it has none of its own."""
-    return [paths.DATA / path for path in getattr(corpus.source, "paths", [])]
+    return [paths.DATA / path for path in getattr(corpus.source, "raw_paths", [])]
 
 
 def missing(library: Library, stages: Iterable[Stage]) -> list[str]:
@@ -57,7 +57,13 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
 
 def _lacking(corpus: Corpus) -> list[Path]:
     """Paths of a corpus without data: an empty folder is none."""
-    return [path for path in raw_paths(corpus) if not is_there(path, corpus.source.format)]
+    return [path for path in raw_paths(corpus) if not is_there(path, _format(corpus, path))]
+
+
+def _format(corpus: Corpus, path: Path) -> str:
+    """What a path must hold: tables, or in the folder of the files that they name, anything."""
+    is_table = any(path == paths.DATA / each for each in corpus.source.paths)
+    return corpus.source.format if is_table else ANY
 
 
 def _holds(known: set[Path], path: Path) -> bool:
@@ -112,7 +118,7 @@ def collect(name: str, source: Path | None, say: Say) -> None:
     if not targets:
         raise Refused(f"Corpus '{name}' has no raw files of its own: its source is '{corpus.source.kind}'.")
     if source is not None:
-        _copy(name, source, targets, say)
+        _copy(name, source, targets, endings_to_copy(corpus), say)
     elif generator:
         _generate(generator, name, say)
     elif still := _lacking(corpus):
@@ -134,14 +140,19 @@ def _generate(generator: str, name: str, say: Say) -> None:
 # ---- copying ---------------------------------------------------------------------------------------------------------
 
 
-def _copy(name: str, source: Path, targets: list[Path], say: Say) -> None:
+def endings_to_copy(corpus: Corpus) -> tuple[str, ...]:
+    """How the names of a corpus's raw files may end: those of tables, or where these bring files along, anyhow."""
+    return tuple(endings_of(ANY)) if corpus.source.files_field else KNOWN_ENDINGS
+
+
+def _copy(name: str, source: Path, targets: list[Path], endings: tuple[str, ...], say: Say) -> None:
     """Copy files beside their place and rename them into it, so that a stopped copy leaves no half file."""
     if not source.is_dir():
         raise Refused(f"{source} is not a folder. Give the folder that holds the files of corpus '{name}'.")
-    pairs = [pair for target in targets for pair in pairs_of(source, target, is_only=len(targets) == 1)]
+    pairs = [pair for target in targets for pair in pairs_of(source, target, endings, is_only=len(targets) == 1)]
     if not pairs:
-        expected = ", ".join(KNOWN_ENDINGS)
-        raise Refused(f"{source} holds no file for corpus '{name}': expected names that end in {expected}.")
+        expected = f": expected names that end in {', '.join(endings)}" if all(endings) else ""
+        raise Refused(f"{source} holds no file for corpus '{name}'{expected}.")
     needed = sum(origin.stat().st_size for origin, _ in pairs)
     paths.DATA.mkdir(exist_ok=True)
     free = shutil.disk_usage(paths.DATA).free
@@ -176,7 +187,7 @@ def copy_file(origin: Path, place: Path) -> bool:
     return True
 
 
-def pairs_of(source: Path, target: Path, is_only: bool) -> list[tuple[Path, Path]]:
+def pairs_of(source: Path, target: Path, endings: tuple[str, ...], is_only: bool) -> list[tuple[Path, Path]]:
     """(file of the source, its place) for one path of a corpus."""
     if target.name.endswith(KNOWN_ENDINGS):
         origin = source / target.name
@@ -186,8 +197,15 @@ def pairs_of(source: Path, target: Path, is_only: bool) -> list[tuple[Path, Path
     folder = source if is_only else source / target.name
     if not folder.is_dir():
         raise Refused(f"{source} has no folder {target.name}, which the corpus reads as {target}.")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.endswith(KNOWN_ENDINGS)]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.endswith(endings)]
+    if not all(endings):  # of what may be called anything, hidden files are an editor's or a synchroniser's
+        files = [path for path in files if not is_hidden(path, folder)]
     return [(path, target / path.relative_to(folder)) for path in files]
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a path below a folder, or a folder on the way, begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 # ---- recording -------------------------------------------------------------------------------------------------------

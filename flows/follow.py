@@ -20,7 +20,7 @@ from components import locks
 from components.outcomes import Refused
 from components.recipes import Corpus, Library
 from components.settings import STATE
-from components.sources import endings_of
+from components.sources import ANY, endings_of
 from flows import collect, raw_data, workspace
 
 LOCK = STATE / "data.lock"
@@ -84,15 +84,17 @@ def _new_files(
     follow = corpus.follow
     assert follow is not None  # noqa: S101 (asked by the caller)
     known = raw_data.listing(repo) if workspace.DATA_FILE.is_file() else {}
-    endings = tuple(endings_of(corpus.source.format))
+    brings_files = bool(corpus.source.files_field)
+    endings = tuple(endings_of(ANY if brings_files else corpus.source.format))
+    copied = collect.endings_to_copy(corpus)
     found: list[tuple[Path, Path]] = []
     for target in targets:
         if target.name.endswith(collect.KNOWN_ENDINGS) and not (folder / target.name).is_file():
             continue  # a single file that has not come yet
         if len(targets) > 1 and not target.name.endswith(collect.KNOWN_ENDINGS) and not (folder / target.name).is_dir():
             continue
-        for origin, place in collect.pairs_of(folder, target, is_only=len(targets) == 1):
-            if _is_hidden(origin, folder) or not origin.name.endswith(endings):
+        for origin, place in collect.pairs_of(folder, target, copied, is_only=len(targets) == 1):
+            if collect.is_hidden(origin, folder) or not origin.name.endswith(endings):
                 continue
             if _is_same(origin, place) and (known is None or place in known):
                 continue
@@ -101,10 +103,6 @@ def _new_files(
                 continue
             found.append((origin, place))
     return found
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _is_same(origin: Path, place: Path) -> bool:

@@ -30,7 +30,7 @@ HASHES = {
         "82a69e70b0a565dffa9ef443f9f5e8ac4eb1a1c70f50917a47f9e4c69269a571",
     ),
     ("validate", "smoke-text"): (
-        {"components.validate": 1, TEXT: 1},
+        {"components.validate": 2, TEXT: 1},
         "df9c136c7785683881d0b75ed4ce4b40d41b70dc10c5d93256944ade79386ef5",
     ),
     ("fit", "smoke-spm"): (

@@ -8,9 +8,14 @@ from pathlib import Path
 
 from components.generators.instructions import write_instructions
 from components.generators.judging import quality
+from components.generators.transcripts import write_transcripts
 from components.generators.world import write_world
 
-GENERATORS: dict[str, Callable[[Path], None]] = {"world": write_world, "instructions": write_instructions}
+GENERATORS: dict[str, Callable[[Path], None]] = {
+    "world": write_world,
+    "instructions": write_instructions,
+    "transcripts": write_transcripts,
+}
 """Name in a corpus YAML -> function that writes all its files below the folder of raw data it is given."""
 
 JUDGES: dict[str, Callable[[str, str], float]] = {"world": quality}

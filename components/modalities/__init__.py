@@ -20,7 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 
 # The one table of modalities.
-MODALITIES: dict[str, str] = {"text": "components.modalities.text"}
+MODALITIES: dict[str, str] = {
+    "text": "components.modalities.text",
+    "speech": "components.modalities.speech",
+}
 
 
 class Rejected(Exception):

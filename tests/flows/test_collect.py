@@ -195,3 +195,43 @@ def test_all_raw_data_that_nobody_can_bring_are_named_at_once(project: Project, 
         f"from. Bring it: hiraku collect {name} --from FOLDER"
         for name in ("second", "third")
     ]
+
+
+SOUNDS = """
+description: sounds
+language: und
+licence: CC0-1.0
+source: {kind: files, paths: [PATHS], files_field: audio, FOLDER}
+columns: {audio: {modality: speech, form: recording}}
+"""
+
+
+def write_sounds(project: Project, paths: str, folder: str) -> None:
+    text = SOUNDS.replace("PATHS", paths).replace("FOLDER", folder)
+    (project.folder / "recipes" / "corpora" / "sounds.yaml").write_text(text)
+
+
+def test_a_table_comes_together_with_the_files_that_it_names(project: Project, tmp_path: Path) -> None:
+    write_sounds(project, "sounds", "format: tsv")
+    folder = tmp_path / "brought"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "table.tsv").write_text("audio\ndeep/1.wav\n")
+    (folder / "deep" / "1.wav").write_bytes(b"sound")
+    (folder / ".hidden").write_text("an editor's")
+    assert "sounds" in missing(Library(), [Stage("ingest", "sounds", (), (), ())])
+    collect("sounds", folder, quiet)
+    assert not missing(Library(), [Stage("ingest", "sounds", (), (), ())])
+    assert recorded() == ["sounds/deep/1.wav", "sounds/table.tsv"]
+
+
+def test_lists_and_the_folder_where_their_paths_start_come_together(project: Project, tmp_path: Path) -> None:
+    write_sounds(project, "lists/core", "format: kaldi, files_folder: lists/wav")
+    folder = tmp_path / "brought"
+    for name, content in {"core/wav.scp": "u 1.wav\n", "core/utt2spk": "u s\n", "wav/1.wav": "sound"}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    collect("sounds", folder, quiet)
+    assert recorded() == ["lists/core/utt2spk", "lists/core/wav.scp", "lists/wav/1.wav"]
+    assert not missing(Library(), [Stage("ingest", "sounds", (), (), ())])
+    shutil.rmtree("data/lists/wav")
+    assert missing(Library(), [Stage("ingest", "sounds", (), (), ())]) == ["sounds"]

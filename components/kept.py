@@ -1,0 +1,90 @@
+"""What costs time or money to make: kept by content, so that none is made twice.
+
+It lies under the checkpoint root, in one SQLite file for each maker with its settings: a kill loses at most the batch
+on its way, and another corpus that needs the same takes it from there.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from components.outcomes import Refused
+from components.settings import settings
+
+HASH_LENGTH = 16
+
+Made = TypeVar("Made", str, bytes)
+
+
+class Kept(Generic[Made]):
+    """Text -> what was made of it, by one maker.
+
+    Args:
+        what: what is made, such as `translations`: a folder under the checkpoint root, and a word of messages.
+        facts: all that decides what comes out; other facts have another memory.
+    """
+
+    def __init__(self, what: str, facts: dict[str, Any]) -> None:
+        text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+        self.what = what
+        self.path = kept_folder(what) / f"{hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]}.sqlite"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with closing(self._open()) as file, file:
+                file.execute("CREATE TABLE IF NOT EXISTS facts (text TEXT PRIMARY KEY)")
+                # Named when only translations were kept; a column of SQLite takes bytes as they are, whatever its type.
+                file.execute("CREATE TABLE IF NOT EXISTS done (digest BLOB PRIMARY KEY, translation TEXT NOT NULL)")
+                file.execute("INSERT OR IGNORE INTO facts VALUES (?)", (text,))
+        except sqlite3.DatabaseError as error:
+            raise Refused(
+                f"{self.path} holds the {what} made so far and cannot be read: {error}. Bring a copy of it back, "
+                "or move it away to begin again."
+            ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=60.0)
+
+    def keep(self, made: dict[str, Made]) -> None:
+        """Keep what was made; it is on the disk when this returns.
+
+        Raises:
+            Refused: the disk is full; what was kept before is still there.
+        """
+        rows = [(_digest(text), each) for text, each in made.items()]
+        try:
+            with closing(self._open()) as file, file:
+                file.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            raise Refused(
+                f"The disk is full: {self.path} keeps the {self.what} made so far, and no more goes in. Free some and "
+                "run the same command again; it goes on from there."
+            ) from error
+
+    def recall(self, texts: Iterable[str]) -> dict[str, Made]:
+        """Those of some texts that are known, with what was made of them."""
+        found: dict[str, Made] = {}
+        with closing(self._open()) as file:
+            for text in texts:
+                row = file.execute("SELECT translation FROM done WHERE digest = ?", (_digest(text),)).fetchone()
+                if row is not None:
+                    found[text] = row[0]
+        return found
+
+    def __len__(self) -> int:
+        with closing(self._open()) as file:
+            return int(file.execute("SELECT count(*) FROM done").fetchone()[0])
+
+
+def kept_folder(what: str) -> Path:
+    """Where it lies; it is worth keeping, since it costs time or money to make again."""
+    return settings().checkpoint_root / what
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()

@@ -1,0 +1,66 @@
+"""A corpus of raw files: its rows, and with them the files that they bring along."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from components import paths, sources
+from components.attached import Attached
+from components.manifest import tree_hash
+from components.outcomes import Refused
+from components.recipes import Corpus
+from components.rows import Row
+
+
+class RawFiles:
+    """The rows of files below `data/`.
+
+    Args:
+        name: the corpus.
+        corpus: its section.
+
+    Raises:
+        Refused: a file is missing or of the wrong kind, or the disk has no room for the records.
+    """
+
+    unit = "files read"
+
+    def __init__(self, name: str, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.files = sources.locate(name, corpus.source)
+        self.attached = Attached(name, corpus.source) if corpus.source.files_field else None
+        _check_room(name, list(sources.raw_files(corpus.source)) if self.attached else self.files)
+        keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
+        sources.check_heads(name, self.files, corpus.source.format, keys)
+        self.num_steps = len(self.files)
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """The raw files, by path as the corpus names them."""
+        return {(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in self.corpus.source.raw_paths}
+
+    def rows(self, _tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, Row]]:
+        """Every row, with its file and how many files are done."""
+        for num_files, file in enumerate(self.files):
+            for row in sources.read(file, self.corpus.source.format):
+                yield num_files, file, self.attached.bring(row, file) if self.attached else row
+
+    def details(self) -> dict[str, Any]:
+        """Nothing besides what is counted."""
+        return {}
+
+    report = details
+
+
+def _check_room(name: str, files: list[Path]) -> None:
+    """Records compress about as well as gzip, so plain text needs a third of its size and other files their own."""
+    plain = (".txt", ".jsonl", ".csv", ".tsv")
+    needed = int(sum(file.stat().st_size * (0.4 if file.suffix in plain else 1.2) for file in files))
+    paths.ARTIFACTS.mkdir(exist_ok=True)
+    free = shutil.disk_usage(paths.ARTIFACTS).free
+    if free < needed:
+        raise Refused(
+            f"{paths.state('ingest', name)} needs about {needed:,} bytes, and {free:,} are free on the disk of "
+            f"{paths.ARTIFACTS}/. Free some, or move the project to a larger disk."
+        )
