@@ -38,7 +38,7 @@ def _require_a_fitting_parent(library: Library, recipe: Recipe, name: str, paren
             "the same. Change the key 'starts_from' or the section 'align'."
         )
     _require_its_kind(recipe, name, parent, other)
-    if isinstance(other, Foreign):
+    if isinstance(other, Foreign) or not part_of(recipe.family, "schema").READS_IDS:
         return
     ours, theirs = encoder_lineage(library, recipe.encoder)[-1], encoder_lineage(library, other.encoder)[-1]
     if ours != theirs:

@@ -17,7 +17,7 @@ def batch_texts(name: str, number: int) -> list[str]:
     Raises:
         Refused: there is no such recipe or batch, or its shards are not made.
     """
-    from components.batches import BatchPlan
+    from components.batches import BatchPlan, collated, micro_batches
 
     recipe = Library().read("recipe", name)
     section = getattr(recipe, "pretrain", None) or getattr(recipe, "align", None)
@@ -30,4 +30,6 @@ def batch_texts(name: str, number: int) -> list[str]:
     folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
     samples = own.open_samples(folders, "train", section.samples)
     epoch, indices = BatchPlan(len(samples), section.samples.batch_samples, section.seed).indices(number)
-    return own.describe(samples.batch(indices, epoch), encoder)
+    batch = collated(samples, indices, epoch, getattr(section.samples, "stand_alone", False))
+    parts = micro_batches(batch, section.samples.batch_samples)
+    return [text for part in parts for text in own.describe(part, encoder)]

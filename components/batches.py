@@ -70,6 +70,8 @@ class BatchPlan:
     num_samples: int
     batch_samples: int
     seed: int
+    apart: bool = False
+    """Whether samples cannot be stacked."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_samples <= self.num_samples:
@@ -87,11 +89,35 @@ class BatchPlan:
         return epoch, Permutation(self.num_samples, f"{self.seed}/{epoch}")(positions)
 
 
-def micro_batches(batch: dict[str, Tensor], num_samples: int) -> Iterator[dict[str, Tensor]]:
-    """A batch in parts of so many samples, the last one with what is left."""
+Batch = dict[str, Tensor] | list[dict[str, Tensor]]
+"""Samples collated into tensors; or each in tensors of its own, where they differ in shape."""
+
+
+def collated(samples: Samples, indices: np.ndarray, epoch: int, apart: bool) -> Batch:
+    """The samples of these numbers as one batch, or, where they stand apart, one by one."""
+    if apart:
+        return [samples.batch(indices[place : place + 1], epoch) for place in range(len(indices))]
+    return samples.batch(indices, epoch)
+
+
+def micro_batches(batch: Batch, num_samples: int) -> Iterator[dict[str, Tensor]]:
+    """A batch in parts of so many samples, the last one with what is left; samples that stand apart one by one."""
+    if isinstance(batch, list):
+        yield from batch
+        return
     total = len(next(iter(batch.values())))
     for start in range(0, total, num_samples):
         yield {key: value[start : start + num_samples] for key, value in batch.items()}
+
+
+def prepared(objective: Any, parts: Iterable[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Micro-batches with what chance decides of them, where an objective leaves anything to chance."""
+    return [objective.prepared(part) if hasattr(objective, "prepared") else part for part in parts]
+
+
+def counted(objective: Any, parts: list[dict[str, Tensor]]) -> tuple[int, int]:
+    """Items and FLOPs of a batch."""
+    return sum(map(objective.num_items, parts)), sum(map(objective.num_flops, parts))
 
 
 def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]]:
@@ -105,7 +131,7 @@ def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]
         yield samples.batch(numbers[start : start + size], 0)
 
 
-class BatchStream(IterableDataset[tuple[int, dict[str, Any]]]):
+class BatchStream(IterableDataset[tuple[int, Batch]]):
     """Numbered batches from a given number on, without end, or one rank's share of each.
 
     Worker w of n yields every n-th, and the loader takes turns.
@@ -115,13 +141,13 @@ class BatchStream(IterableDataset[tuple[int, dict[str, Any]]]):
         self.samples, self.plan, self.start, self.skipped = samples, plan, start, skipped
         self.share = slice(ranks.rank(), None, ranks.num_ranks())
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
         numbers: Iterator[int] = itertools.filterfalse(self.skipped.__contains__, itertools.count(self.start))
         if worker := get_worker_info():
             numbers = itertools.islice(numbers, worker.id, None, worker.num_workers)
         for number in numbers:
             epoch, indices = self.plan.indices(number)
-            yield number, self.samples.batch(indices[self.share], epoch)
+            yield number, collated(self.samples, indices[self.share], epoch, self.plan.apart)
 
 
 def _start_worker(_: int) -> None:
@@ -133,7 +159,7 @@ class Feed:
 
     def __init__(self, samples: Samples, plan: BatchPlan, num_workers: int, pin_memory: bool) -> None:
         self.samples, self.plan, self.num_workers, self.pin_memory = samples, plan, num_workers, pin_memory
-        self.batches: Iterator[tuple[int, dict[str, Any]]] = iter(())
+        self.batches: Iterator[tuple[int, Batch]] = iter(())
 
     def go_to(self, number: int, skipped: Iterable[int]) -> None:
         """Let the next batch be this number, or the first after it that is not skipped; for any number of workers."""
@@ -148,6 +174,6 @@ class Feed:
         )
         self.batches = iter(loader)
 
-    def next(self) -> tuple[int, dict[str, Any]]:
+    def next(self) -> tuple[int, Batch]:
         """The next batch, behind its number; of several ranks each gets its share."""
         return next(self.batches)

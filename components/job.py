@@ -35,4 +35,6 @@ class Job:
 
 def batch_plan(job: Job) -> BatchPlan:
     """Which samples stand in which batch."""
-    return BatchPlan(len(job.train_samples), job.training.samples.batch_samples, job.training.seed)
+    section = job.training.samples
+    apart = getattr(section, "stand_alone", False)
+    return BatchPlan(len(job.train_samples), section.batch_samples, job.training.seed, apart)

@@ -14,6 +14,8 @@ from components.strategies import local
 def learning_rate(training: Any, step: int) -> float:
     """The rate of optimiser step `step`, counted from 1: the peak at the end of warm-up, its share at the last step."""
     section, peak = training.learning_rate, training.optimizer.learning_rate
+    if section.kind == "tri-stage":
+        return peak * _tri_stage_share(section, training.num_steps, step)
     if step <= section.warmup_steps:
         return peak * step / section.warmup_steps
     if section.kind == "constant":
@@ -22,6 +24,16 @@ def learning_rate(training: Any, step: int) -> float:
     way = max(0.0, 1 - (training.num_steps - step) / max(1, fall_steps))
     share = 0.5 * (1 + math.cos(math.pi * way)) if section.kind == "cosine" else 1 - way
     return peak * (share + section.final_share * (1 - share))
+
+
+def _tri_stage_share(section: Any, num_steps: int, step: int) -> float:
+    """Share of the peak: a straight way up, a level one, and an exponential down to the last step."""
+    if step <= section.warmup_steps:
+        first = 0.01 if section.initial_share is None else section.initial_share
+        return float(first + (1 - first) * step / section.warmup_steps)
+    fall_begins = section.warmup_steps + (section.hold_steps or 0)
+    way = max(0.0, (step - fall_begins) / max(1, num_steps - fall_begins))
+    return float(section.final_share**way)
 
 
 def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:

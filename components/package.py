@@ -72,7 +72,9 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
     lineage = _judged(library, recipe, replace(lineage_from(manifest), sections=section_hashes(library, name)))
     manifest.details |= {"releasable": not lineage.obstacles, "obstacles": list(lineage.obstacles or ())}
     weights, encoder_folder = paths.payload(*trained), paths.payload("fit", recipe.encoder)
-    network = part_of(recipe.family, "convert").load(weights)
+    convert = part_of(recipe.family, "convert")
+    network = convert.load(weights)
+    released = convert.released_part(network)
     encoder = modality(part_of(recipe.family, "schema").MODALITY).open_encoder(encoder_folder)
     scores = json.loads((paths.payload("evaluate", name) / "scores.json").read_text(encoding="utf-8"))
     cost = cost_of(library, name, on_gpu=False, is_compiled=False)
@@ -84,8 +86,8 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         scores=scores["tasks"],
         errors=_errors(name, lineage),
         training_flops=None if cost is None else total_flops(cost, training_of(recipe)),
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
-        class_name=type(network).__name__,
+        num_parameters=sum(parameter.numel() for parameter in released.parameters()),
+        class_name=type(released).__name__,
         curve=curve,
         curve_unit=unit,
         target=_target(library, name),
@@ -97,8 +99,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
     with writing(manifest) as folder:
         for layout in recipe.package.layouts:
             place = folder / layout
-            write = part_of(recipe.family, "convert").write_layout
-            write(layout, weights, encoder_folder, recipe.package.generation, place)
+            convert.write_layout(layout, weights, encoder_folder, recipe.package.generation, place)
             program = how.example(name, recipe.network, recipe.package, encoder.facts)
             printed = _load_back(release, layout, place, probes, expected, program)
             write_card(release, layout, program, printed, place)

@@ -37,8 +37,8 @@ class Package(Strict):
     """One or two sentences of the card."""
     limits: str
     """What the model cannot do and must not be used for."""
-    example_prompt: str
-    """The card's example starts from it; its output is what this very model answered."""
+    example_prompt: str = ""
+    """The card's example starts from it; its output is what this very model answered. Models of speech take none."""
     intended_use: str = (
         "Research, and a start for training on a task of one's own. "
         "Whoever builds on it tests it for that purpose first."

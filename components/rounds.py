@@ -1,16 +1,24 @@
-"""A step of a training whose objective makes its own data: one round of answers, and several updates on them."""
+"""The beginning of a step; and one whose objective makes its own data: a round of answers, several updates on them."""
 
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from components import randomness, ranks
 from components.checkpoints import Checkpoints, kept_in_words
 from components.outcomes import Refused
 from models.objective import Collapsed
 
 Update = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], Tensor]]
 """One optimiser update on a mini-batch -> its loss and parts, and the gradient's norm."""
+
+
+def begin_step(objective: Any, seed: int, step: int) -> None:
+    """Seed all generators for a step, counted from 0, and let the objective know of it, if it wants to."""
+    randomness.seed_step(seed, step, ranks.rank())
+    if hasattr(objective, "begin_step"):
+        objective.begin_step(step)
 
 
 def play_round(

@@ -13,12 +13,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from components import ranks
 
 
-def make_strategy(kind: str) -> Strategy | str:
-    """The strategy of a recipe's key, as far as there are several ranks to share anything."""
+def make_strategy(kind: str, leaves_out: bool = False) -> Strategy | str:
+    """The strategy of a recipe's key, as far as there are several ranks to share anything.
+
+    Args:
+        kind: the key.
+        leaves_out: whether a step may give some parameters no gradient, which the ranks must then find out.
+    """
     if ranks.num_ranks() == 1:
         return "auto"
     if kind == "ddp":
-        return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=leaves_out)
     return ModelParallelStrategy(data_parallel_size=ranks.num_ranks(), tensor_parallel_size=1)
 
 

@@ -70,8 +70,12 @@ def _refuse_what_cannot_be_shared(job: Job, count: int) -> None:
         )
 
 
-def make_trainer(training: Any) -> pl.Trainer:
+def make_trainer(training: Any, leaves_out: bool = False) -> pl.Trainer:
     """Lightning with everything off that this module does itself; its loop ends when the module says so.
+
+    Args:
+        training: the recipe's section.
+        leaves_out: whether a step may give some parameters no gradient.
 
     Raises:
         Refused: the settings ask for a GPU and there is none.
@@ -92,7 +96,7 @@ def make_trainer(training: Any) -> pl.Trainer:
         accelerator="gpu" if on_gpu else "cpu",
         devices=ranks.num_local_ranks(),
         num_nodes=ranks.num_ranks() // ranks.num_local_ranks(),
-        strategy=make_strategy(training.strategy),
+        strategy=make_strategy(training.strategy, leaves_out),
         plugins=[LightningEnvironment()],  # ours are the ranks, also within an allocation of SLURM
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
         max_steps=-1,
@@ -170,7 +174,7 @@ def _fit(module: TrainingModule) -> tuple[int, dict[str, Any]]:
         SystemExit: this is not rank 0, and has nothing to give back.
     """
     section, progress = module.section, module.progress
-    trainer = make_trainer(section)
+    trainer = make_trainer(section, getattr(module.objective, "leaves_out_parameters", False))
     on_cpu = trainer.strategy.root_device.type == "cpu"
     if on_cpu and section.precision == "bf16" and not bf16_instructions():
         progress.say("bf16 is more than ten times slower than fp32 on this CPU: set precision: fp32")

@@ -21,8 +21,8 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from components import randomness, ranks
-from components.batches import Feed, micro_batches, valid_batches
+from components import ranks
+from components.batches import Batch, Feed, counted, micro_batches, prepared, valid_batches
 from components.blocks import Compiled, CompileError
 from components.checkpoints import Checkpoints, kept_in_words
 from components.guard import Guard, listed
@@ -33,7 +33,7 @@ from components.optimizers import Ema, learning_rate, make_optimizer
 from components.outcomes import Refused
 from components.profiling import Profiler
 from components.progress import Progress
-from components.rounds import play_round
+from components.rounds import begin_step, play_round
 from components.settings import settings
 from components.stopping import StopSignal
 from components.strategies import accumulating, clip_gradients, is_sharded, load_optimizer, load_weights, shard, whole
@@ -162,8 +162,8 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Take up the checkpoint. From here on a signal waits for the end of its step."""
         self.stop.install()
-        samples, plan = self.job.train_samples, batch_plan(self.job)
-        self.feed = Feed(samples, plan, settings().num_workers, self.device.type == "cuda")
+        num_workers, on_gpu = settings().num_workers, self.device.type == "cuda"
+        self.feed = Feed(self.job.train_samples, batch_plan(self.job), num_workers, on_gpu)
         self.clock = Clock(self.device)
         self.peak = peak_flops(self.device, self.section.precision)
         self.saved_at = time.monotonic()
@@ -181,7 +181,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """One step on the next batch; Lightning's own is a turn of its loop only."""
         self.clock.mark("data")
-        randomness.seed_step(self.section.seed, self.step, ranks.rank())
+        begin_step(self.objective, self.section.seed, self.step)
         number, ours = self.feed.next()
         if hasattr(self.objective, "collect"):
             ours = self.trainer.strategy.batch_to_device(ours)
@@ -193,13 +193,12 @@ class TrainingModule(pl.LightningModule):
         self.next_batch = number + 1
         self.step += 1
 
-    def _step_on(self, ours: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def _step_on(self, ours: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """One optimiser update over all micro-batches of a batch: the means of loss and parts, the gradient's norm."""
         self.clock.mark("")
-        counts = float(self.objective.num_items(ours)), float(self.objective.num_flops(ours))
-        num_items, num_flops = map(int, ranks.add_up([*counts]))
+        parts = prepared(self.objective, micro_batches(ours, self.section.samples.micro_batch_samples))
+        num_items, num_flops = map(int, ranks.add_up([float(each) for each in counted(self.objective, parts)]))
         self.clock.mark("data")
-        parts = list(micro_batches(ours, self.section.samples.micro_batch_samples))
         sums: dict[str, Tensor] = {}
         for place, part in enumerate(parts, start=1):
             share = self.objective.num_items(part) / num_items
@@ -230,7 +229,7 @@ class TrainingModule(pl.LightningModule):
                 raise
             self.progress.say(f"torch.compile failed, going on without it: {str(error).splitlines()[0]}")
             self.compiled.undo()
-            randomness.seed_step(self.section.seed, self.step, ranks.rank())  # the attempt has drawn numbers
+            begin_step(self.objective, self.section.seed, self.step)  # the attempt has drawn numbers
             return self.objective(part)
 
     def _update(self) -> Tensor:
@@ -380,7 +379,7 @@ class TrainingModule(pl.LightningModule):
     def _held_out(self) -> dict[str, float]:
         """Loss and parts, means over the held-out samples; each rank takes its share of them."""
         totals, num_items = dict[str, float](), 0
-        batches = list(valid_batches(self.section, self.job.valid_samples))
+        batches = prepared(self.objective, valid_batches(self.section, self.job.valid_samples))
         rounds = -(-len(batches) // ranks.num_ranks())
         context: AbstractContextManager[Any] = self.trainer.precision_plugin.val_step_context()
         with torch.no_grad(), context:

@@ -31,12 +31,18 @@ class Optimizer(Strict):
 class LearningRate(Strict):
     """How the learning rate moves, counted in optimiser steps."""
 
-    kind: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    kind: Literal["cosine", "linear", "constant", "wsd", "tri-stage"] = "cosine"
     """After a linear warm-up. `wsd` (warm-up, stable, decay: Hu et al. 2024, MiniCPM) stays at the peak until the last
-    `decay_steps`, over which it falls linearly."""
+    `decay_steps`, over which it falls linearly. `tri-stage` (Park et al. 2019, SpecAugment, section 5.1) begins at
+    `initial_share` of the peak, holds the peak for `hold_steps` after the warm-up, and falls exponentially to
+    `final_share` at the last step; fairseq's of this name ends earlier or later, whatever its `max_update`."""
     warmup_steps: int = Field(default=0, ge=0)
     decay_steps: int | None = Field(default=None, ge=1)
     """Of `wsd` alone."""
+    hold_steps: int | None = Field(default=None, ge=0)
+    """Of `tri-stage` alone; None is 0."""
+    initial_share: float | None = Field(default=None, ge=0, le=1)
+    """Of `tri-stage` alone: where the warm-up begins; None is 0.01, as in fairseq."""
     final_share: float = Field(default=0.1, ge=0, le=1)
     """The last step's rate as a share of the peak; 1 for `constant`."""
 
@@ -45,6 +51,11 @@ class LearningRate(Strict):
         """A key that would do nothing is a mistake."""
         if (self.decay_steps is not None) != (self.kind == "wsd"):
             raise ValueError("'decay_steps' belongs to kind 'wsd', which needs it")
+        for key in ("hold_steps", "initial_share"):
+            if getattr(self, key) is not None and self.kind != "tri-stage":
+                raise ValueError(f"'{key}' belongs to kind 'tri-stage' alone: remove it, or choose that kind")
+        if self.kind == "tri-stage" and not self.final_share:
+            raise ValueError("'final_share' is 0, which no exponential reaches: raise it, or choose kind 'linear'")
         if self.kind == "constant" and "final_share" in self.model_fields_set:
             raise ValueError("'final_share' does nothing with kind 'constant': remove it, or choose another kind")
         return self

@@ -83,15 +83,15 @@ def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int])
     recipe = library.read("recipe", name)
     section = getattr(recipe, verb)
     parents = {paths.payload("fit", recipe.encoder).as_posix(): read_manifest("fit", recipe.encoder).payload_hash}
-    for each in section.shards:
-        shards, encoder = read_manifest("shard", each.shards), each.shards.partition("+")[2]
+    for name_of_shards in dict.fromkeys(name for kind, name in references(section) if kind == "shards"):
+        shards, encoder = read_manifest("shard", name_of_shards), name_of_shards.partition("+")[2]
         made_with, fitted = shards.parents[paths.payload("fit", encoder).as_posix()], read_manifest("fit", encoder)
         if made_with != fitted.payload_hash:
             raise Refused(
-                f"The shards '{each.shards}' were made before the encoder '{encoder}' was fitted anew. "
-                f"Run: hiraku shard {each.shards}"
+                f"The shards '{name_of_shards}' were made before the encoder '{encoder}' was fitted anew. "
+                f"Run: hiraku shard {name_of_shards}"
             )
-        parents[paths.payload("shard", each.shards).as_posix()] = shards.payload_hash
+        parents[paths.payload("shard", name_of_shards).as_posix()] = shards.payload_hash
     for parent in parent_recipes(recipe, verb):
         node = weights_of(library, parent)
         parents[paths.payload(*node).as_posix()] = read_manifest(*node).payload_hash
@@ -182,7 +182,10 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
 
 def _require_same_pieces(library: Library, recipe: Recipe, verb: str) -> None:
     """Refuse somebody else's model whose tokenizer gives the ids other meanings; of ours, the recipes tell."""
-    vocabulary = modality(part_of(recipe.family, "schema").MODALITY).vocabulary
+    schema = part_of(recipe.family, "schema")
+    if not schema.READS_IDS:
+        return
+    vocabulary = modality(schema.MODALITY).vocabulary
     for parent in parent_recipes(recipe, verb):
         if not isinstance(library.read("recipe", parent), Foreign):
             continue

@@ -107,10 +107,11 @@ def _steps(recipe: Recipe, training: Any, encoder: Any, on_gpu: bool, estimate: 
     """Take them, as `components.training` does on one device."""
     import torch
 
+    from components.batches import prepared
     from components.meters import forget_peak_memory, peak_memory
     from components.optimizers import make_optimizer
 
-    facts = {"vocab_size": encoder.vocab_size, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
+    facts = part_of(recipe.family, "cost").facts(encoder)
     with torch.device("meta"):
         _made(recipe, training, facts, torch.device("meta"))  # what it imports is no memory of the steps
     set_threads()
@@ -121,7 +122,9 @@ def _steps(recipe: Recipe, training: Any, encoder: Any, on_gpu: bool, estimate: 
     network = objective.network
     optimizer = make_optimizer(training, network)
     shapes = part_of(recipe.family, "cost").batch_shapes(recipe.network, training, encoder)
-    batch = {key: torch.randint(0, below, shape).to(device) for key, (shape, below) in shapes.items()}
+    batch = {key: torch.randint(0, below, shape) for key, (shape, below) in shapes.items()}
+    (batch,) = prepared(objective, [batch])
+    batch = {key: value.to(device) for key, value in batch.items()}
     losses = []
     for _ in range(STEPS):
         began = time.perf_counter()

@@ -41,6 +41,16 @@ class Objective(Protocol):
     """Batch -> loss: a torch.nn.Module whose forward pass holds all that is computed from the network's parameters.
 
     So a wrapper for several devices goes around the objective and gathers the parameters before they are read.
+
+    An objective may have besides:
+
+        prepared(batch)         the batch with what chance decides of it, such as masks, before its items are counted;
+                                on the CPU, from torch's generator, which each step seeds, or in evaluation from the
+                                batch alone
+        begin_step(step)        what differs between the steps of a training, by their number alone, counted from 0
+        leaves_out_parameters   True if a step may give some parameters no gradient; those stay as they are
+        state(), restore(state) what else a checkpoint must keep
+        collect(batch, size)    data that it makes itself; see `components.rounds`
     """
 
     item: str

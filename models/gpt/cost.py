@@ -142,6 +142,11 @@ def _mask_bytes(network: GPT2 | GPTNeoX, on_gpu: bool) -> int:
     return (1 if on_gpu else 4) * network.hidden_size if network.dropout else 0
 
 
+def facts(encoder: Any) -> dict[str, Any]:
+    """What such an encoder will tell a network, as far as that decides its shape."""
+    return {"vocab_size": encoder.vocab_size, "unk": 0, "bos": 1, "eos": 2, "pad": 3}
+
+
 def shortened(training: Any, num_tokens: int) -> Any:
     """A training section whose one micro-batch has about so many tokens, for a trial with random ones."""
     window = min(training.samples.window_tokens, num_tokens)

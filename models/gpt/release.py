@@ -34,7 +34,8 @@ def check_package(package: Any) -> list[str]:
     """
     if not package.layouts:
         return [f"package.layouts is empty, expected one or more of {', '.join(LAYOUTS)}. Fill the key or remove it."]
-    problems = [
+    problems = [] if getattr(package, "example_prompt", "-") else ["key 'package.example_prompt' is missing"]
+    problems += [
         f"package.layouts has '{layout}', expected one or more of {', '.join(LAYOUTS)}. Change the key."
         for layout in package.layouts
         if layout not in LAYOUTS

@@ -4,9 +4,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from models.schedules import check_schedule
 from models.schema import RecipeRef, Strict
 
 MODALITY = "text"
+READS_IDS = True
+"""The network embeds the encoder's ids, so a model that starts from another needs the same ones."""
 # Layout -> the library that loads it and what it does, as the Hugging Face Hub calls them.
 HUB_NAMES = {"transformers": ("transformers", "text-generation"), "reward": ("transformers", "text-classification")}
 
@@ -355,20 +358,7 @@ def _check_training(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[st
             f"{key}.samples.window_tokens is {window_tokens}, but network.max_positions is {network.max_positions}, "
             "so a sample does not fit into the context. Lower the first or raise the second."
         )
-    warmup_steps = training.learning_rate.warmup_steps
-    if warmup_steps > training.num_steps:
-        problems.append(
-            f"{key}.learning_rate.warmup_steps is {warmup_steps}, but {key}.num_steps is {training.num_steps}, so the "
-            f"peak is never reached. Lower the first to {training.num_steps} or less, or raise the second."
-        )
-    decay_steps = training.learning_rate.decay_steps or 0
-    if decay_steps and warmup_steps + decay_steps > training.num_steps:
-        problems.append(
-            f"{key}.learning_rate.decay_steps is {decay_steps} after {warmup_steps} warmup_steps, but {key}.num_steps "
-            f"is {training.num_steps}, so the rate would jump. Lower the first to "
-            f"{max(1, training.num_steps - warmup_steps)} or less, or raise the last."
-        )
-    return problems
+    return problems + check_schedule(key, training)
 
 
 def _check_rounds(key: str, training: Any, network: GPT2 | GPTNeoX) -> list[str]:

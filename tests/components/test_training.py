@@ -139,6 +139,12 @@ def test_the_learning_rate_follows_its_schedule_in_optimiser_steps() -> None:
     assert rates("linear") == pytest.approx([0.5, 1.0, 0.775, 0.55, 0.325, 0.1])
     assert rates("constant") == pytest.approx([0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
     assert rates("wsd", decay_steps=2, final_share=0.2) == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.6, 0.2])
+    # Up from 0.01, level for a step, and down by the same factor in each of three steps.
+    stages = rates("tri-stage", hold_steps=1, final_share=0.008)
+    assert stages == pytest.approx([0.505, 1.0, 1.0, 0.2, 0.04, 0.008])
+    assert rates("tri-stage", initial_share=0.5, final_share=0.0625) == pytest.approx(
+        [0.75, 1.0, 0.5, 0.25, 0.125, 0.0625]
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,6 +152,8 @@ def test_the_learning_rate_follows_its_schedule_in_optimiser_steps() -> None:
     [
         ({"kind": "wsd"}, "'decay_steps' belongs to kind 'wsd', which needs it"),
         ({"kind": "cosine", "decay_steps": 5}, "'decay_steps' belongs to kind 'wsd'"),
+        ({"kind": "cosine", "hold_steps": 5}, "'hold_steps' belongs to kind 'tri-stage'"),
+        ({"kind": "tri-stage", "final_share": 0.0}, "'final_share' is 0, which no exponential reaches"),
         ({"kind": "constant", "final_share": 0.1}, "'final_share' does nothing with kind 'constant'"),
     ],
 )

@@ -22,7 +22,7 @@ def recipe(
     samples = subject.Samples(
         window_tokens=window_tokens, batch_tokens=window_tokens * 2, micro_batch_tokens=window_tokens
     )
-    learning_rate = SimpleNamespace(warmup_steps=warmup_steps, decay_steps=decay_steps)
+    learning_rate = SimpleNamespace(warmup_steps=warmup_steps, decay_steps=decay_steps, hold_steps=None)
     return SimpleNamespace(
         encoder="town-spm",
         network=subject.GPT2(architecture="gpt2", **SHAPE | (network or {})),
