@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import jiwer
@@ -8,6 +9,7 @@ from transformers import HubertConfig, HubertForCTC
 
 from components.modalities import modality
 from components.modalities.speech import recordings
+from components.modalities.speech.aligning import phones_of
 from components.modalities.speech.decoding import Errors, errors_of, greedy, interval, open_decoder, stripped
 from components.modalities.speech.phonemes import PhonemeEncoder
 from components.modalities.speech.schema import MaskedUnitAccuracy, PhonemeErrorRate
@@ -59,6 +61,19 @@ def test_no_word_boundary_is_left_at_the_ends():
     assert stripped([1, 1, 2, 1, 3, 1]) == [2, 1, 3]
     assert stripped([1, 1]) == []
     assert greedy(torch.zeros(0, 5)) == []
+
+
+def test_a_transcript_is_aligned_to_the_frames_where_its_phonemes_are_heard():
+    path = [0, 2, 2, 0, 0, 1, 0, 3, 0, 2, 0]
+    log_probs = emissions([{symbol: 0.95} for symbol in path])
+    found = json.loads(phones_of(log_probs, np.array([2, 1, 3, 2]), SYMBOLS))
+    # Frames 1-2, 7 and 9, and from the middle of one gap to that of the next.
+    expected = [("a", 1.0, 4.0), ("i", 6.5, 8.5), ("a", 8.5, 10.0)]
+    assert [phone for phone, _, _ in found] == [phone for phone, _, _ in expected]
+    for (_, *times), (_, *frames) in zip(found, expected, strict=True):
+        assert times == pytest.approx([each * 0.02 for each in frames])
+    assert phones_of(log_probs[:2], np.array([2, 2]), SYMBOLS) == "[]"
+    assert phones_of(log_probs, np.array([], np.uint8), SYMBOLS) == "[]"
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
