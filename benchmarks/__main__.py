@@ -15,6 +15,7 @@ from benchmarks import (
     ngram,
     training_speed,
     translation,
+    unit_agreement,
 )
 from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
@@ -43,6 +44,7 @@ app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(translation.measure), name=translation.NAME)
 app.command(saved(clustering.measure), name=clustering.NAME)
+app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 

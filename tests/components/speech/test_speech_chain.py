@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import unit_agreement
 from components import paths
 from components.align import align
 from components.evaluate import evaluate
@@ -145,3 +146,13 @@ def test_every_link_of_the_chain_is_scored():
         scores = json.loads((paths.payload("evaluate", name) / "scores.json").read_text())["tasks"][task]
         assert scores[total] >= 0
         assert scores["num_recordings"] == 4
+
+
+def test_units_of_a_layer_are_judged_beside_those_of_mfcc_by_one_alignment():
+    result = unit_agreement.measure(units="deeper", recogniser="three", corpus="tones", seeds=2)
+    assert [row.figure for row in result.rows] == ["PNMI", "phone purity"]
+    assert all(0 <= value <= 1 for side in result.measured.values() for run in side for value in run.values())
+    alone = unit_agreement.compare(
+        Library(), "deeper", unit_agreement.aligned(Library(), "three", "tones", "test", "audio"), seeds=1
+    )
+    assert alone["theirs"] == result.measured["theirs"][:1]
