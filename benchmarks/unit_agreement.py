@@ -99,12 +99,12 @@ def measure(
     for key, words in FIGURES.items():
         ours, theirs = ([run[key] for run in found[side]] for side in ("ours", "theirs"))
         table.append(Row.compare(words, PEER, ours, theirs, at_least=1.0 if key == "pnmi" else None))
-    notes = [
+    note = (
         f"{number(section.num_clusters)} clusters, layer {section.features.layer} of {section.features.model}, "
         f"{number(len(rows))} held-out recordings of {corpus}, aligned by {recogniser}; {seeds} seeds."
-    ]
+    )
     command = (
         f"python -m benchmarks {NAME} --units {units} --recogniser {recogniser} --corpus {corpus} --split {split} "
         f"--seeds {seeds}"
     )
-    return Result(NAME, command, table, notes, describe(), found)
+    return Result(NAME, command, table, [note], describe(), found)

@@ -13,7 +13,7 @@ NUM_STARTS = 4
 START_PASSES = 10
 START_FRAMES_PER_CLUSTER = 100
 MIN_START_FRAMES = 20_000
-LEAST_GAIN = 5e-4
+LEAST_GAIN = 1e-3
 """Of the inertia, by a pass; the passes that would follow gain less than this together."""
 
 
