@@ -7,7 +7,16 @@ from typing import Any
 
 import cyclopts
 
-from benchmarks import alignment, alignment_speed, cross_entropy_memory, ngram, training_speed, translation
+from benchmarks import (
+    alignment,
+    alignment_speed,
+    clustering,
+    cross_entropy_memory,
+    ngram,
+    training_speed,
+    translation,
+    unit_agreement,
+)
 from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
 from components.settings import set_quiet_environment
@@ -34,6 +43,8 @@ app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(translation.measure), name=translation.NAME)
+app.command(saved(clustering.measure), name=clustering.NAME)
+app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 
