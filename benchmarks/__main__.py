@@ -7,7 +7,16 @@ from typing import Any
 
 import cyclopts
 
-from benchmarks import alignment, alignment_speed, cross_entropy_memory, ngram, training_speed, translation
+from benchmarks import (
+    alignment,
+    alignment_speed,
+    cross_entropy_memory,
+    ngram,
+    speech_loss,
+    speech_step,
+    training_speed,
+    translation,
+)
 from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
 from components.settings import set_quiet_environment
@@ -33,6 +42,8 @@ app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
+app.command(saved(speech_loss.measure), name=speech_loss.NAME)
+app.command(saved(speech_step.measure), name=speech_step.NAME)
 app.command(saved(translation.measure), name=translation.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
@@ -45,6 +56,8 @@ def everything() -> None:
     saved(training_speed.measure)()
     saved(alignment_speed.measure_sft)()
     saved(alignment_speed.measure_ppo)()
+    saved(speech_loss.measure)()
+    saved(speech_step.measure)()
 
 
 if __name__ == "__main__":
