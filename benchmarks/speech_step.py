@@ -188,11 +188,12 @@ def measure(
                     found.append(_in_fresh_process(side, precision, recordings, seconds, num_steps))
                 check_same_work({side: found[-1] for side, found in sides.items()})
     rows = [row for precision, sides in runs.items() for row in _rows(precision, sides, recordings * seconds)]
-    notes = [
+    work = (
         f"HuBERT base (94.4 million parameters and its head), {NUM_UNITS} units; {recordings} recordings of "
         f"{seconds:g} s a step, forward and backward pass, clipping and AdamW; {num_steps} steps of {repeats} "
         "processes for each side, the first step of each left out; LayerDrop off."
-    ]
+    )
+    notes = [work]
     for precision, sides in runs.items():
         told = ", ".join(f"{side} {found[0].first_loss:.4f}" for side, found in sides.items())
         notes.append(f"First losses in {precision}, in nats: {told}.")
@@ -218,5 +219,5 @@ def _rows(precision: str, sides: dict[str, list[Run]], audio_seconds: float) -> 
         for side, found in sides.items()
         if side != "ours"
     ]
-    memory = [[run.peak_bytes / 1e6 for run in sides[side]] for side in ("ours", first)]
-    return [*rows, Row.compare(f"{precision}: peak memory, MB", first, *memory)]
+    mine, theirs = ([run.peak_bytes / 1e6 for run in sides[side]] for side in ("ours", first))
+    return [*rows, Row.compare(f"{precision}: peak memory, MB", first, mine, theirs)]
