@@ -7,7 +7,18 @@ from typing import Any
 
 import cyclopts
 
-from benchmarks import alignment, alignment_speed, cross_entropy_memory, ngram, training_speed, translation
+from benchmarks import (
+    alignment,
+    alignment_speed,
+    clustering,
+    cross_entropy_memory,
+    ngram,
+    speech_loss,
+    speech_step,
+    training_speed,
+    translation,
+    unit_agreement,
+)
 from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
 from components.settings import set_quiet_environment
@@ -33,7 +44,11 @@ app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
+app.command(saved(speech_loss.measure), name=speech_loss.NAME)
+app.command(saved(speech_step.measure), name=speech_step.NAME)
 app.command(saved(translation.measure), name=translation.NAME)
+app.command(saved(clustering.measure), name=clustering.NAME)
+app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 
@@ -45,6 +60,8 @@ def everything() -> None:
     saved(training_speed.measure)()
     saved(alignment_speed.measure_sft)()
     saved(alignment_speed.measure_ppo)()
+    saved(speech_loss.measure)()
+    saved(speech_step.measure)()
 
 
 if __name__ == "__main__":

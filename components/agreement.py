@@ -6,7 +6,7 @@ from components.encoders import encoder_lineage, tokenizer_of
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe
 from components.training_stage import parent_recipes
-from models import part_of
+from models import part_of, reads_ids
 
 FORMAT = ("user_prefix", "assistant_prefix", "separator", "newline")
 """Keys of an encoder that say how a prompt is written."""
@@ -38,7 +38,7 @@ def _require_a_fitting_parent(library: Library, recipe: Recipe, name: str, paren
             "the same. Change the key 'starts_from' or the section 'align'."
         )
     _require_its_kind(recipe, name, parent, other)
-    if isinstance(other, Foreign) or not part_of(recipe.family, "schema").READS_IDS:
+    if isinstance(other, Foreign) or not reads_ids(recipe.family):
         return
     ours, theirs = encoder_lineage(library, recipe.encoder)[-1], encoder_lineage(library, other.encoder)[-1]
     if ours != theirs:

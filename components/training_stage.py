@@ -17,7 +17,7 @@ from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
 from components.recipes import Foreign, Library, Recipe, references
 from components.training_schema import deciding
-from models import FAMILIES, part_of
+from models import FAMILIES, part_of, reads_ids
 from models.objective import Mismatch, Setting
 
 CURVE_NAME = "curve.json"
@@ -182,10 +182,9 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
 
 def _require_same_pieces(library: Library, recipe: Recipe, verb: str) -> None:
     """Refuse somebody else's model whose tokenizer gives the ids other meanings; of ours, the recipes tell."""
-    schema = part_of(recipe.family, "schema")
-    if not schema.READS_IDS:
+    if not reads_ids(recipe.family):
         return
-    vocabulary = modality(schema.MODALITY).vocabulary
+    vocabulary = modality(part_of(recipe.family, "schema").MODALITY).vocabulary
     for parent in parent_recipes(recipe, verb):
         if not isinstance(library.read("recipe", parent), Foreign):
             continue

@@ -28,6 +28,11 @@ def part_of(family: str, part: str) -> ModuleType:
     return import_module(f"{FAMILIES[family]}.{part}")
 
 
+def reads_ids(family: str) -> bool:
+    """Whether a network embeds its encoder's ids, so that a model which starts from another needs the same ones."""
+    return bool(getattr(part_of(family, "schema"), "READS_IDS", True))
+
+
 def has_part(family: str, part: str) -> bool:
     """Whether a family has a file; what goes wrong inside of it shows when it is imported."""
     return find_spec(f"{FAMILIES[family]}.{part}") is not None

@@ -82,7 +82,9 @@ class Modality(Protocol):
     ) -> dict[str, Any]:
         """Fit an encoder into a folder; return a report. Raises `Refused` when its gate fails.
 
-        `parents` are the folders of the encoders that its section refers to, by name.
+        `parents` are the folders of the encoders and of the recipes' weights that its section refers to, by name. Where
+        the section has `more_columns` beside `column`, each value is a mapping of them. What the report has under
+        `pictures` (file name -> SVG) stands beside it instead, and in the journal.
         """
 
     def open_encoder(self, folder: Path) -> Encoder:

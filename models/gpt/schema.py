@@ -8,8 +8,6 @@ from models.schedules import check_schedule
 from models.schema import RecipeRef, Strict
 
 MODALITY = "text"
-READS_IDS = True
-"""The network embeds the encoder's ids, so a model that starts from another needs the same ones."""
 # Layout -> the library that loads it and what it does, as the Hugging Face Hub calls them.
 HUB_NAMES = {"transformers": ("transformers", "text-generation"), "reward": ("transformers", "text-classification")}
 

@@ -101,7 +101,7 @@ def test_a_hub_takes_the_metadata_of_every_shipped_recipe(release, name: str) ->
         pytest.skip("its makers publish it")
     card = metadata(replace(release, name=name, recipe=recipe), recipe.package.layouts[0])
     assert problems_of(card) == []
-    assert problems_of(card.replace("pipeline_tag: text-", "pipeline_tag: speech-")) != []
+    assert problems_of(re.sub("pipeline_tag: .*", "pipeline_tag: no-such-task", card)) != []
     assert _check_published(recipe) == []
 
 

@@ -161,8 +161,19 @@ def test_the_second_iteration_of_hubert_waits_for_units_of_the_first(library: Li
         "package-hubert",
     ]
     assert [key for key in keys if key in chain] == chain
-    units = next(row for row in plan(library, "hubert") if row.key == "fit-units-hubert")
-    assert "artifacts/pretrained/hubert-iteration-1/weights" in units.deps
+    rows = {row.key: row for row in plan(library, "hubert")}
+    assert "artifacts/pretrained/hubert-iteration-1/weights" in rows["fit-units-hubert"].deps
+
+
+def test_whoever_encodes_with_a_network_depends_on_its_weights_and_code(library: Library) -> None:
+    write("hubert.yaml", "hubert pretrain speech+units-hubert units-hubert nothing")
+    rows = {row.key: row for row in plan(Library(), "hubert")}
+    for key in ("fit-units-hubert", "shard-speech+units-hubert", "evaluate-hubert"):
+        assert "artifacts/pretrained/hubert-iteration-1/weights" in rows[key].deps, key
+        assert ("pretrain", "hubert-iteration-1") in rows[key].parents, key
+        assert ("tests/chains/hubert/__init__.py", ("REVISION",)) in rows[key].params, key
+    for key in ("fit-units-mfcc", "shard-speech+units-mfcc", "pretrain-hubert"):
+        assert "artifacts/pretrained/hubert-iteration-1/weights" not in rows[key].deps, key
 
 
 def test_a_ppo_policy_has_two_parents(library: Library) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-NUM_STARTS = 3
+NUM_STARTS = 4
 START_PASSES = 10
 START_FRAMES_PER_CLUSTER = 100
 MIN_START_FRAMES = 20_000
-LEAST_GAIN = 3e-4
+LEAST_GAIN = 1e-3
 """Of the inertia, by a pass; the passes that would follow gain less than this together."""
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BUCKET_SHARE = 0.85
 """The shortest recording of a group has at least so much of the longest one's length: no more is cut or padded."""
 GOLDEN = 0.618
+MAX_LEFT_OUT_SHARE = 0.5
+"""Of recordings that are too short or too long: with more, the corpus and the recipe were not made for each other."""
 KINDS = {"crops": "units", "utterances": "phonemes"}
 """Form of samples -> what shards must hold for it."""
 
@@ -205,10 +207,13 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Gr
         if targets.facts != Arrays(folders[0][0], split).facts:
             raise Refused(f"{folder} and {folders[0][0]} were made with different encoders. Shard them with one.")
         source = Source(waveforms, targets, spec, weight if split == "train" else 1.0, moves=split == "train")
-        if not source.num_groups:
+        if not source.num_groups or source.num_left_out > MAX_LEFT_OUT_SHARE * len(waveforms):
+            seconds = np.quantile(waveforms.lengths, (0, 0.5, 1)) / SAMPLE_RATE_HZ if len(waveforms) else (0.0,) * 3
             raise Refused(
-                f"None of the {len(waveforms):,} recordings in the split '{split}' of {folder} is {spec.min_seconds:g} "
-                f"to {spec.max_seconds:g} seconds long. Change samples.min_seconds or samples.max_seconds."
+                f"{source.num_left_out:,} of {len(waveforms):,} recordings in the split '{split}' of {folder} are not "
+                f"{spec.min_seconds:g} to {spec.max_seconds:g} seconds long, so they would be left out (the shortest "
+                f"has {seconds[0]:.2f} s, the median {seconds[1]:.2f} s, the longest {seconds[2]:.2f} s). Change "
+                "samples.min_seconds or samples.max_seconds."
             )
         sources.append(source)
     groups = Groups(sources)

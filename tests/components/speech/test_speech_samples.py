@@ -214,7 +214,10 @@ def test_a_weight_says_how_often_an_epoch_reads():
         ({"waveforms": []}, "1 shards are to be predicted and 0 are heard"),
         ({"waveforms": ["tones+units"]}, "holds units, expected waveform.*samples.waveforms"),
         ({"waveforms": ["tones+nothing"]}, r"hiraku shard tones\+nothing"),
-        ({"min_seconds": 50.0, "max_seconds": 60.0}, "None of the 16 recordings"),
+        (
+            {"min_seconds": 50.0, "max_seconds": 60.0},
+            "16 of 16 recordings .* are not 50 to 60 seconds long.*samples.min_seconds",
+        ),
         ({"batch_samples": 100}, r"a step takes 100 \(samples.batches_per_step\)"),
     ],
 )

@@ -61,7 +61,7 @@ def test_there_are_as_many_features_as_frames_of_hubert(num_samples):
 def test_inertia_is_no_worse_than_scikit_learns():
     generator = np.random.default_rng(0)
     centres = generator.normal(0, 4, (60, 16))
-    frames = (centres[generator.integers(0, 60, 12_000)] + generator.normal(0, 1, (12_000, 16))).astype(np.float32)
+    frames = (centres[generator.integers(0, 60, 12_000)] + generator.normal(0, 3, (12_000, 16))).astype(np.float32)
     theirs = MiniBatchKMeans(40, batch_size=10_000, n_init=5, random_state=0, reassignment_ratio=0.0, tol=0.0)
     theirs.fit(frames)
     ours = clustering.centroids_of(frames, 40, 30, seed=0)

@@ -1,0 +1,158 @@
+"""Two iterations of a HuBERT of a few thousand parameters and its recogniser, by the verbs, on generated tones."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import unit_agreement
+from components import paths
+from components.align import align
+from components.evaluate import evaluate
+from components.fit import fit
+from components.graph import plan
+from components.manifest import read_manifest
+from components.modalities import modality
+from components.modalities.speech import recordings
+from components.outcomes import Refused
+from components.pretrain import pretrain
+from components.recipes import Library
+from components.settings import settings
+from components.shard import shard
+from models.hubert.convert import load
+from tests.components.speech.small_speech import KMEANS, small_records, write_project, write_yaml
+
+pytestmark = pytest.mark.slow
+
+SHAPE = {
+    "num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "conv_dims": [8] * 7,
+    "position_kernel": 16, "position_groups": 4, "head_size": 8,
+}  # fmt: skip
+SIZES = {"waveforms": ["tones+wave"], "batch_seconds": 4, "batches_per_step": 2, "min_seconds": 0.3, "max_seconds": 2}
+LAYER = {"kind": "layer", "model": "one", "layer": 2}
+
+
+def recipe(encoder: str, task: str, **sections: Any) -> dict[str, Any]:
+    return {
+        "family": "hubert",
+        "description": "a link of a chain",
+        "language": "ja",
+        "licence": "CC0-1.0",
+        "network": SHAPE,
+        "encoder": encoder,
+        "evaluate": {"tasks": [task]},
+        "package": {"layouts": ["transformers"], "title": "t", "summary": "s", "limits": "l"},
+    } | sections
+
+
+def training(encoder: str, kind: str) -> dict[str, Any]:
+    return {
+        "shards": [{"shards": f"tones+{encoder}"}],
+        "num_steps": 3,
+        "optimizer": {"learning_rate": 0.001},
+        "objective": {"kind": kind} | ({"channel_mask_channels": 4} if kind == "ctc" else {}),
+        "samples": SIZES | {"form": "utterances" if kind == "ctc" else "crops"},
+    }
+
+
+def write_recipes() -> None:
+    masked, errors = {"kind": "masked-unit-accuracy"}, {"kind": "phoneme-error-rate", "speaker": "speaker"}
+    write_yaml(paths.RECIPES / "tasks" / "masked.yaml", masked | {"corpus": "tones"})
+    write_yaml(paths.RECIPES / "tasks" / "errors.yaml", errors | {"corpus": "tones"})
+    write_yaml(paths.RECIPES / "encoders" / "deeper.yaml", KMEANS | {"features": LAYER, "gates": {"max_share": 0.9}})
+    recogniser = recipe("phones", "errors", align=training("phones", "ctc"), starts_from="two")
+    recogniser["package"] |= {"layouts": ["ctc"]}
+    write_yaml(paths.RECIPES / "one.yaml", recipe("units", "masked", pretrain=training("units", "masked-units")))
+    write_yaml(paths.RECIPES / "two.yaml", recipe("deeper", "masked", pretrain=training("deeper", "masked-units")))
+    write_yaml(paths.RECIPES / "three.yaml", recogniser)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    root = tmp_path_factory.mktemp("chain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
+        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
+        settings.cache_clear()
+        records = small_records()
+        write_project(records)
+        write_recipes()
+        stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "align": align, "evaluate": evaluate}
+        done = []
+        for row in plan(Library(), "three"):
+            if row.verb in stages:
+                stages[row.verb](row.name)
+                done.append(row.key)
+        for name in ("one", "two"):
+            evaluate(name)
+    settings.cache_clear()
+    return SimpleNamespace(root=root, records=records, done=done)
+
+
+@pytest.fixture(autouse=True)
+def _inside(chain, monkeypatch):
+    monkeypatch.chdir(chain.root)
+
+
+def test_the_graph_orders_both_iterations_and_the_recogniser(chain):
+    wanted = ["fit-units", "pretrain-one", "fit-deeper", "shard-tones+deeper", "pretrain-two", "align-three"]
+    assert [key for key in chain.done if key in wanted] == wanted
+
+
+def test_units_of_a_layer_are_the_nearest_centroids_of_its_hidden_states(chain):
+    folder = paths.payload("fit", "deeper")
+    network, centroids = load(paths.payload("pretrain", "one")).hubert, np.load(folder / "centroids.npy")
+    encoder = modality("speech").open_encoder(folder)
+    for record in chain.records[:4]:
+        wave = torch.from_numpy(recordings.as_waveform(recordings.decoded(record["audio"])))[None]
+        with torch.inference_mode():
+            hidden = network(wave, output_hidden_states=True).hidden_states[LAYER["layer"]][0].double().numpy()
+        distances = ((hidden[:, None] - centroids[None].astype(float)) ** 2).sum(axis=2)
+        found = encoder.encode([record["audio"]])[0]
+        chosen = np.take_along_axis(distances, found[:, None].astype(int), axis=1)[:, 0]
+        assert np.allclose(chosen, distances.min(axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_whoever_encodes_with_a_network_has_its_weights_as_a_parent():
+    weights = paths.payload("pretrain", "one").as_posix()
+    expected = read_manifest("pretrain", "one").payload_hash
+    for stage in (("fit", "deeper"), ("shard", "tones+deeper"), ("evaluate", "two")):
+        manifest = read_manifest(*stage)
+        assert manifest.parents[weights] == expected, stage
+        assert "models.hubert" in manifest.revisions, stage
+    assert weights not in read_manifest("shard", "tones+units").parents
+    content = json.loads((paths.payload("fit", "deeper") / "units.json").read_text())
+    assert content["features"] == LAYER | {"family": "hubert", "weights": weights, "weights_hash": expected}
+
+
+def test_units_of_other_weights_are_refused_with_the_way_out(chain):
+    place = paths.payload("pretrain", "one") / "config.json"
+    kept = place.read_text()
+    place.write_text(kept + "\n")
+    try:
+        encoder = modality("speech").open_encoder(paths.payload("fit", "deeper"))
+        with pytest.raises(Refused, match=r"layer 2 of the weights in .*, and others are there.*release one"):
+            encoder.encode([chain.records[0]["audio"]])
+    finally:
+        place.write_text(kept)
+
+
+def test_every_link_of_the_chain_is_scored():
+    for name, task, total in (("two", "masked", "accuracy"), ("three", "errors", "phoneme_error_rate")):
+        scores = json.loads((paths.payload("evaluate", name) / "scores.json").read_text())["tasks"][task]
+        assert scores[total] >= 0
+        assert scores["num_recordings"] == 4
+
+
+def test_units_of_a_layer_are_judged_beside_those_of_mfcc_by_one_alignment():
+    result = unit_agreement.measure(units="deeper", recogniser="three", corpus="tones", seeds=2)
+    assert [row.figure for row in result.rows] == ["PNMI", "phone purity"]
+    assert all(0 <= value <= 1 for side in result.measured.values() for run in side for value in run.values())
+    alone = unit_agreement.compare(
+        Library(), "deeper", unit_agreement.aligned(Library(), "three", "tones", "test", "audio"), seeds=1
+    )
+    assert alone["theirs"] == result.measured["theirs"][:1]
