@@ -105,7 +105,7 @@ class Source:
 
         frames = int(num_frames(int(self.lengths[members].min())))
         size = (frames - 1) * FRAME_SAMPLES + WINDOW_SAMPLES
-        room = (self.waveforms.lengths[members] - size) // FRAME_SAMPLES
+        room = (self.waveforms.lengths_of(members) - size) // FRAME_SAMPLES
         starts = _generator(place, turn).integers(0, room + 1)
         pairs = list(zip(members.tolist(), starts.tolist(), strict=True))
         waves = np.stack([self.waveforms.part(each, start * FRAME_SAMPLES, size) for each, start in pairs])

@@ -132,6 +132,11 @@ class Arrays:
         """int64 [records]: values of each."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, numbers: np.ndarray) -> np.ndarray:
+        """int64: values of some records, without a look at the others."""
+        found: np.ndarray = self.offsets[numbers + 1] - self.offsets[numbers]
+        return found
+
     def part(self, number: int, start: int = 0, size: int | None = None) -> np.ndarray:
         """Values of a record, all or some of them."""
         begin, end = int(self.offsets[number]) + start, int(self.offsets[number + 1])
