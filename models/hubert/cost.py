@@ -85,7 +85,7 @@ def training_cost(network: Network, training: Any, encoder: Any, on_gpu: bool, i
     heard = frames if is_ctc else int(MASKED_SHARE * frames)
     head = 6.0 * heard * (head_parameters(network, objective, outputs) - outputs * is_ctc)
     number = 2 if training.precision == "bf16" else 4
-    outside = 0 if is_frozen else rows * _front_end_bytes(network, num_samples, number, is_padded=is_ctc)
+    outside = 0 if is_frozen else rows * _front_end_bytes(network, num_samples, number)
     outside += frames * 4 * 6 * network.hidden_size  # projection, mask, positions, first norm
     layer = frames * _layer_frame_bytes(network, num_frames(num_samples), number, on_gpu)
     copies = 2 * layer_parameters(network) if number == 2 else 0  # autocast's, in bf16
@@ -115,17 +115,12 @@ def group_shape(samples: Any) -> tuple[int, int]:
     return rows, round(samples.max_seconds * SAMPLE_RATE_HZ)
 
 
-def _front_end_bytes(network: Network, num_samples: int, number: int, is_padded: bool) -> int:
-    """Of one recording: what each layer's norm and activation read, and the next layer's convolution.
-
-    The norm that leaves out padding is made of several operations, which keep two tensors more, in fp32.
-    """
+def _front_end_bytes(network: Network, num_samples: int, number: int) -> int:
+    """Of one recording: what each layer's norm and activation read, and the next layer's products, which copy."""
     total = 4 * num_samples
     for place, (channels, length) in enumerate(zip(network.conv_dims, conv_lengths(network, num_samples), strict=True)):
         has_norm = network.conv_norm == "layer" or place == 0
         total += channels * length * number * (3 if has_norm else 2)
-        if is_padded and place == 0 and network.conv_norm == "group":
-            total += 2 * 4 * channels * length
     return total
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.hubert.network import encode, frame_lengths, front_end
+from models.hubert.front import front_end
+from models.hubert.network import encode, frame_lengths
 from models.hubert.schema import FRAME_SAMPLES, WINDOW_SAMPLES
 
 CHUNK_FRAMES = 5000
@@ -45,7 +46,7 @@ def layer(network: Any, waveforms: Tensor, lengths: Tensor, layer: int) -> Tenso
         piece = (lengths[rows] - first).clamp(max=(CHUNK_FRAMES - 1) * FRAME_SAMPLES + WINDOW_SAMPLES)
         part = waveforms[rows, first : first + int(piece.max())]
         given = None if bool((piece == part.shape[1]).all()) else piece
-        features = hubert.feature_projection(front_end(hubert, part, given).transpose(1, 2))
+        features = hubert.feature_projection(front_end(hubert, part, given))
         hidden = encode(hubert, features, None if given is None else frame_lengths(given), layer).float()
         there = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths(piece)[:, None]
         found[rows, start : start + hidden.shape[1]] = hidden * there[:, :, None]

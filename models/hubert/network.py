@@ -1,8 +1,7 @@
 """HuBERT: transformers' own classes with every field of their configuration set, and our own way through them.
 
 What is trained is what is published. Two things transformers does not do are done here, without a parameter more: the
-first layer's norm, which goes over time, leaves out padding, so that a recording gives the same numbers in any batch;
-and masks are given, not drawn inside.
+front end's norm over time leaves out padding (`front.py`), and masks are given, not drawn inside.
 """
 
 import math
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertForCTC, HubertModel
 
+from models.hubert.front import front_end
 from models.hubert.schema import FRAME_SAMPLES, WINDOW_SAMPLES, Network
 from models.hubert.schema import num_parameters as counted
 from models.objective import Mismatch, Setting
@@ -240,47 +240,6 @@ def frame_lengths(lengths: Tensor) -> Tensor:
     return torch.div(lengths - WINDOW_SAMPLES, FRAME_SAMPLES, rounding_mode="floor").add(1).clamp(min=0)
 
 
-def front_end(hubert: HubertModel, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-    """The convolutions.
-
-    Args:
-        hubert: the network.
-        waveforms: shape [recordings, samples], between -1 and 1.
-        lengths: int64, shape [recordings], samples of each; None where all are whole.
-
-    Returns:
-        Shape [recordings, channels, frames]; what stands in frames of padding means nothing.
-    """
-    found = waveforms[:, None]
-    layers: Any = hubert.feature_extractor.conv_layers
-    for number, layer in enumerate(layers):
-        norm = getattr(layer, "layer_norm", None)
-        if number == 0 and lengths is not None and isinstance(norm, nn.GroupNorm):
-            places = torch.div(lengths - layer.conv.kernel_size[0], layer.conv.stride[0], rounding_mode="floor") + 1
-            found = layer.activation(masked_group_norm(norm, layer.conv(found), places))
-        else:
-            found = layer(found)
-    return found
-
-
-def masked_group_norm(norm: nn.GroupNorm, inputs: Tensor, lengths: Tensor) -> Tensor:
-    """A norm of each channel over the places that are no padding.
-
-    Args:
-        norm: with as many groups as channels.
-        inputs: shape [rows, channels, places].
-        lengths: int64, shape [rows].
-    """
-    with torch.autocast(inputs.device.type, enabled=False):
-        values = inputs.to(norm.weight.dtype)
-        there = torch.arange(values.shape[2], device=values.device) < lengths[:, None, None]
-        count = lengths[:, None, None].clamp(min=1)
-        centred = values - (values * there).sum(2, keepdim=True) / count
-        variance = (centred * there).square().sum(2, keepdim=True) / count
-        scaled = centred * torch.rsqrt(variance + norm.eps)
-        return (scaled * norm.weight[:, None] + norm.bias[:, None]).to(inputs.dtype)
-
-
 def encode(hubert: HubertModel, hidden: Tensor, frames: Tensor | None, num_layers: int | None = None) -> Tensor:
     """The transformer; in training some layers are left out, as chance has it (Fan et al. 2020, LayerDrop).
 
@@ -316,8 +275,7 @@ def encode(hubert: HubertModel, hidden: Tensor, frames: Tensor | None, num_layer
 def hidden_states(hubert: HubertModel, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
     """What a head reads, without any mask; shapes as in `front_end` and `encode`."""
     frames = None if lengths is None else frame_lengths(lengths)
-    features = front_end(hubert, waveforms, lengths).transpose(1, 2)
-    return encode(hubert, hubert.feature_projection(features), frames)
+    return encode(hubert, hubert.feature_projection(front_end(hubert, waveforms, lengths)), frames)
 
 
 def logits(network: HubertForCTC, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:

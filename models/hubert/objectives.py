@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from models.hubert.cost import forward_flops
+from models.hubert.front import front_end
 from models.hubert.masks import equal_counts, spans
-from models.hubert.network import HubertForUnits, encode, frame_lengths, front_end, section_of
+from models.hubert.network import HubertForUnits, encode, frame_lengths, section_of
 from models.hubert.schema import Ctc, MaskedUnits
 from models.objective import Loss, Mismatch, Objective, Setting
 
@@ -70,15 +71,15 @@ class MaskedUnitsLoss(nn.Module):
         network, section = self.network, self.section
         hubert, masked, targets = network.hubert, batch["masked"], batch["targets"]
         features = front_end(hubert, heard(batch["waveforms"]), None)
-        if features.shape[2] != targets.shape[1]:
+        if features.shape[1] != targets.shape[1]:
             raise Mismatch(
-                f"recordings have {features.shape[2]} frames and {targets.shape[1]} units, expected one for each. "
+                f"recordings have {features.shape[1]} frames and {targets.shape[1]} units, expected one for each. "
                 "Make the shards of both anew."
             )
         if section.front_end_gradient != 1.0:
             features = features * section.front_end_gradient + features.detach() * (1 - section.front_end_gradient)
         penalty = features.float().square().mean()
-        hidden = hubert.feature_projection(features.transpose(1, 2))
+        hidden = hubert.feature_projection(features)
         is_masked = torch.zeros(targets.shape, dtype=torch.bool, device=targets.device).scatter(1, masked, True)
         hidden = encode(hubert, with_mask(hidden, is_masked, hubert.masked_spec_embed), None)
         picked = hidden.gather(1, masked[:, :, None].expand(-1, -1, hidden.shape[2])).flatten(0, 1)
@@ -169,7 +170,7 @@ class CtcLoss(nn.Module):
         hubert = self.network.hubert
         with torch.no_grad() if self.section.freeze_front_end else nullcontext():
             features = front_end(hubert, waveforms, lengths)
-        hidden = hubert.feature_projection(features.transpose(1, 2))
+        hidden = hubert.feature_projection(features)
         if "is_hidden" in batch:
             hidden = with_mask(hidden, batch["is_hidden"], hubert.masked_spec_embed)
             hidden = hidden.masked_fill(batch["hidden_channels"][:, None, :], 0.0)
