@@ -70,6 +70,7 @@ def test_networks_and_the_trainer_import_without_orchestrator_tracker_or_data_ve
         "for name in ('prefect', 'mlflow', 'dvc'): sys.modules[name] = None\n"
         "import components.pretrain, components.training\n"
         "import models.gpt.network, models.gpt.objectives, models.gpt.convert\n"
+        "import models.hubert.network, models.hubert.objectives, models.hubert.convert, models.hubert.features\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
