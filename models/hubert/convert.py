@@ -53,26 +53,54 @@ def load(folder: Path) -> "nn.Module":
         beside; both have the `HubertModel` as `hubert`.
 
     Raises:
-        Mismatch: the folder holds no safetensors, or a network of another family.
+        Mismatch: the folder holds no safetensors, a network of another family, or a file that cannot be read.
     """
     import transformers
-
-    from models.hubert.network import HubertForUnits
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
     _say_nothing()
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file():
             raise Mismatch(f"{folder} has no {needed}, expected a folder that save_pretrained wrote as safetensors.")
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    if config.model_type != "hubert":
-        raise Mismatch(f"{folder} holds a network of type '{config.model_type}', expected hubert.")
-    is_recogniser = "HubertForCTC" in (config.architectures or [])
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        if config.model_type != "hubert":
+            raise Mismatch(f"{folder} holds a network of type '{config.model_type}', expected hubert.")
+        found = _read(folder, "HubertForCTC" in (config.architectures or []))
+    except Mismatch:
+        raise
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise Mismatch(
+            f"{folder} holds a config.json, a model.safetensors or a {HEAD_NAME} that cannot be read "
+            f"({type(error).__name__}: {str(error).strip().splitlines()[0]}), expected what save_pretrained wrote. "
+            "Copy or make that folder again."
+        ) from error
+    return found.eval()
+
+
+def _read(folder: Path, is_recogniser: bool) -> "nn.Module":
+    """The network of a folder, each of whose tensors must be there.
+
+    Raises:
+        Mismatch: one is missing, and would be left to chance; but for the mask vector, which a released model may lack.
+    """
+    import transformers
+
+    from models.hubert.network import HubertForUnits
+
     kind: Any = transformers.HubertForCTC if is_recogniser else transformers.HubertModel
-    network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa")
-    if not is_recogniser:
-        network = HubertForUnits(network, _head(folder / HEAD_NAME))
-    found: nn.Module = network.eval()
-    return found
+    network, told = kind.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+    )
+    missing = sorted(name for name in told["missing_keys"] if not name.endswith("masked_spec_embed"))
+    if missing:
+        raise Mismatch(
+            f"{folder / 'model.safetensors'} lacks {', '.join(missing[:3])}"
+            f"{f' and {len(missing) - 3} others' if len(missing) > 3 else ''}, expected every tensor of a "
+            f"{kind.__name__} with that config.json. Copy or make that folder again."
+        )
+    return network if is_recogniser else HubertForUnits(network, _head(folder / HEAD_NAME))
 
 
 def _head(path: Path) -> Any:
@@ -230,4 +258,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
     for file in LAYOUTS[layout]:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, folder / file)
-    load(folder)
+    try:
+        load(folder)
+    except Mismatch as error:
+        raise Mismatch(f"{where}: {str(error).replace(str(folder), str(source))} Or {HOW_TO_WRITE}.") from error

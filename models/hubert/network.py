@@ -167,22 +167,32 @@ def take_weights(network: Any, folder: Path) -> None:
     """Copy the weights of a folder's `HubertModel` into a network's; heads, and a mask vector it lacks, stay as drawn.
 
     Raises:
-        Mismatch: another tensor is missing there, or one has another shape.
+        Mismatch: a network of that folder computes something else.
     """
     from models.hubert.convert import load
 
     found: Any = load(folder)
-    given, own = found.hubert.state_dict(), network.hubert.state_dict()
+    here = section_of(network.config)
+    try:
+        there = section_of(found.config)
+    except ValueError as error:
+        raise Mismatch(f"'starts_from' is no network of this family: {folder} has {error}") from error
     wrong = [
-        f"{name} {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if (given[name].shape != tensor.shape if name in given else name != "masked_spec_embed")
+        f"network.{key} is {getattr(here, key)} here and {getattr(there, key)} there"
+        for key in Network.model_fields
+        if getattr(here, key) != getattr(there, key)
+    ]
+    wrong += [
+        f"{key} of its config.json is {getattr(found.config, key)!r}, expected {getattr(network.config, key)!r}"
+        for key in ("hidden_act", "feat_extract_activation", "feat_proj_layer_norm", "conv_pos_batch_norm")
+        if getattr(found.config, key) != getattr(network.config, key)
     ]
     if wrong:
         raise Mismatch(
-            f"'starts_from' is a network of another shape: {folder} lacks {', '.join(wrong[:3])}"
-            f"{' and others' if len(wrong) > 3 else ''}. Copy the section 'network' of that recipe."
+            f"'starts_from' is another network, that of {folder}: {'; '.join(wrong)}. Copy the section 'network' of "
+            "that recipe, the dropouts excepted, or start from another model."
         )
+    given, own = found.hubert.state_dict(), network.hubert.state_dict()
     network.hubert.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
 
 
@@ -210,7 +220,7 @@ def check(section: Network, facts: dict[str, Any], samples: Any) -> None:  # noq
 
 
 def section_of(config: Any) -> Network:
-    """The sizes of a configuration of transformers, as a recipe writes them."""
+    """What of a configuration of transformers decides what a network computes, as a recipe writes it; no dropouts."""
     return Network(
         num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
@@ -224,6 +234,7 @@ def section_of(config: Any) -> Network:
         norm_first=config.do_stable_layer_norm,
         position_kernel=config.num_conv_pos_embeddings,
         position_groups=config.num_conv_pos_embedding_groups,
+        layer_norm_eps=config.layer_norm_eps,
     )
 
 

@@ -306,6 +306,12 @@ def _check_training(key: str, training: Any, recipe: Any, encoder: Any) -> list[
 
 def _check_ctc(key: str, training: Any, network: Network) -> list[str]:
     objective, problems = training.objective, []
+    if training.guard.spike_ratio is not None:
+        problems.append(
+            f"{key}.guard.spike_ratio is {training.guard.spike_ratio}, but a loss of CTC is added up over frames, so "
+            "it follows the lengths of a group's recordings, and long ones are no spike. Set "
+            f"{key}.guard: {{spike_ratio: null}}"
+        )
     if key == "pretrain" and (objective.freeze_front_end or objective.freeze_steps):
         problems.append(
             "pretrain.objective freezes weights that are random. Set freeze_front_end: false and freeze_steps: 0."

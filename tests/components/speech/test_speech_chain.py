@@ -55,6 +55,7 @@ def training(encoder: str, kind: str) -> dict[str, Any]:
         "optimizer": {"learning_rate": 0.001},
         "objective": {"kind": kind} | ({"channel_mask_channels": 4} if kind == "ctc" else {}),
         "samples": SIZES | {"form": "utterances" if kind == "ctc" else "crops"},
+        "guard": {"spike_ratio": None} if kind == "ctc" else {},
     }
 
 
