@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from components import ranks
+from components import randomness, ranks
 from components.batches import Batch, Feed, counted, micro_batches, prepared, valid_batches
 from components.blocks import Compiled, CompileError
 from components.checkpoints import Checkpoints, kept_in_words
@@ -222,14 +222,15 @@ class TrainingModule(pl.LightningModule):
 
     def _forward(self, part: dict[str, Tensor]) -> Loss:
         """The loss of a micro-batch; compiled code that cannot be made is done without."""
+        if not self.compiled.is_on:
+            return self.objective(part)
+        before = randomness.states(self.device)
         try:
             return self.objective(part)
         except CompileError as error:
-            if not self.compiled.is_on:
-                raise
             self.progress.say(f"torch.compile failed, going on without it: {str(error).splitlines()[0]}")
             self.compiled.undo()
-            begin_step(self.objective, self.section.seed, self.step)  # the attempt has drawn numbers
+            randomness.restore(self.device, before)  # the attempt has drawn numbers
             return self.objective(part)
 
     def _update(self) -> Tensor:
@@ -318,7 +319,7 @@ class TrainingModule(pl.LightningModule):
                 f"{what}. That is one more than guard.max_skipped_batches, {self.section.guard.max_skipped_batches}, "
                 f"allows: batches {listed(self.guard.skipped)} were bad. Lower optimizer.learning_rate or lengthen "
                 f"learning_rate.warmup_steps; with precision bf16, try fp32. Run: hiraku batch {self.checkpoints.name} "
-                f"{number} to see its text. " + kept_in_words(found)
+                f"{number} to see it. " + kept_in_words(found)
             )
         if found:
             self.restore(*found)

@@ -20,7 +20,7 @@ def check_schedule(key: str, training: Any) -> list[str]:
             f"{max(1, num_steps - warmup_steps)} or less, or raise the last."
         )
     hold_steps = rate.hold_steps or 0
-    if hold_steps and warmup_steps + hold_steps >= num_steps:
+    if rate.kind == "tri-stage" and warmup_steps <= num_steps <= warmup_steps + hold_steps:
         problems.append(
             f"{key}.learning_rate holds its peak until step {warmup_steps + hold_steps} (warmup_steps and hold_steps), "
             f"but {key}.num_steps is {num_steps}, so it never falls. Lower one of the first two, or raise the last."

@@ -38,8 +38,21 @@ def _first(layer: Any, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
     if not isinstance(layer.layer_norm, nn.GroupNorm):
         normed: Tensor = layer.layer_norm(nn.functional.linear(windows, weight, layer.conv.bias))
         return normed
+    windows = _centred(waveforms, lengths).unfold(1, kernel, stride)
     scaled, shift = _normed_weights(windows, weight, layer.layer_norm, _places(windows, lengths, kernel, stride))
     return torch.baddbmm(shift[:, None], windows, scaled.transpose(1, 2))
+
+
+def _centred(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+    """Recordings without their means, which the norm takes away anyhow: in bf16 an offset would eat up their digits.
+
+    In fp64 the sum of 16-bit samples is exact, so that padding changes no bit of it.
+    """
+    if lengths is None:
+        return waveforms - waveforms.mean(1, keepdim=True, dtype=torch.float64).to(waveforms.dtype)
+    there = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None]
+    total = (waveforms * there).sum(1, dtype=torch.float64)
+    return waveforms - (total / lengths.clamp(min=1)).to(waveforms.dtype)[:, None]
 
 
 def _places(windows: Tensor, lengths: Tensor | None, kernel: int, stride: int) -> Tensor:

@@ -77,7 +77,9 @@ class MaskedUnitsLoss(nn.Module):
                 "Make the shards of both anew."
             )
         if section.front_end_gradient != 1.0:
-            features = features * section.front_end_gradient + features.detach() * (1 - section.front_end_gradient)
+            # What is added is 0 in any precision, as the sum of two shares would not be in bf16.
+            still = features.detach()
+            features = still + section.front_end_gradient * (features - still)
         penalty = features.float().square().mean()
         hidden = hubert.feature_projection(features)
         is_masked = torch.zeros(targets.shape, dtype=torch.bool, device=targets.device).scatter(1, masked, True)
@@ -163,8 +165,7 @@ class CtcLoss(nn.Module):
         shares, given = shares.cpu(), (batch["targets"].cpu(), frames.cpu(), batch["target_lengths"].cpu())
         total = nn.functional.ctc_loss(shares, *given, blank=0, reduction="sum", zero_infinity=True)
         total = total.to(logits.device)
-        per_phoneme = total.detach() / batch["target_lengths"].sum().clamp(min=1)
-        return Loss(total / len(lengths), {"loss_per_phoneme": per_phoneme})
+        return Loss(total / len(lengths), {})
 
     def _hidden(self, waveforms: Tensor, lengths: Tensor, frames: Tensor, batch: dict[str, Tensor]) -> Tensor:
         hubert = self.network.hubert
@@ -194,9 +195,9 @@ class CtcLoss(nn.Module):
         phonemes = batch["target_lengths"].sum() if "target_lengths" in batch else targets.numel()
         return {"utterances": len(targets), "phonemes": int(phonemes)}
 
-    def measures(self, loss: float, units: dict[str, int]) -> dict[str, float]:  # noqa: ARG002 - of other families
-        """Nothing more: error rates need a decoder, and are the business of tasks."""
-        return {}
+    def measures(self, loss: float, units: dict[str, int]) -> dict[str, float]:
+        """The loss of all utterances per phoneme; error rates need a decoder, and are the business of tasks."""
+        return {"loss_per_phoneme": loss * units["utterances"] / max(1, units["phonemes"])}
 
 
 def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) -> None:

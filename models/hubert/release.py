@@ -159,11 +159,12 @@ def _recognising(name: str) -> list[str]:
     return [
         "import soundfile",
         "from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer",
+        "from transformers.utils import cached_file",
         "",
         f'name = "{name}"  # the folder of this page, or its repository on the Hub',
         "extractor, tokenizer = AutoFeatureExtractor.from_pretrained(name), AutoTokenizer.from_pretrained(name)",
         "model = AutoModelForCTC.from_pretrained(name)",
-        f'wave, rate = soundfile.read("{name}/example.wav")  # 16 kHz, mono; or a recording of yours',
+        'wave, rate = soundfile.read(cached_file(name, "example.wav"))  # 16 kHz, mono; or a recording of yours',
         'logits = model(**extractor(wave, sampling_rate=rate, return_tensors="pt")).logits[0]',
         "ids = logits.argmax(1).unique_consecutive()",
         "print(*tokenizer.convert_ids_to_tokens(ids[ids > 0].tolist()))  # id 0 is the blank",

@@ -1,4 +1,4 @@
-"""HuBERT under the trainer: stopped anywhere it ends with the bits of a run never stopped; two ranks share a batch."""
+"""HuBERT under the trainer: stopped anywhere it ends with the bits of a run never stopped, compiled or not."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ import torch
 
 from components import randomness, training
 from components.batches import counted, prepared
+from components.blocks import CompileError
 from components.checkpoints import Checkpoints
 from components.job import Job, batch_plan
 from components.journal import Journal
@@ -147,6 +148,21 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(is_ctc: b
         ]
 
     assert values(resumed) == values(whole)
+
+
+def test_a_compilation_that_fails_after_drawing_numbers_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(job(section(is_ctc=False)), "eager")
+
+    def failing(*_given: Any, **_more: Any) -> None:
+        torch.rand(5)
+        raise CompileError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda _forward: failing)
+    monkeypatch.setenv("HIRAKU_COMPILE", "on")
+    settings.cache_clear()
+    found = run(job(section(is_ctc=False)), "failing")
+    for name, value in expected.network.state_dict().items():
+        assert torch.equal(found.network.state_dict()[name], value), name
 
 
 def _stop_after(given: Job, step: int) -> None:

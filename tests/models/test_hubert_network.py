@@ -46,6 +46,22 @@ def test_it_computes_what_torchaudio_computes_with_the_same_weights(variant: dic
         assert (mine - other).abs().max() < 1e-5 * max(1.0, float(other.abs().max()))
 
 
+def test_an_offset_in_a_recording_changes_as_little_in_bf16_as_in_fp32() -> None:
+    hubert, (waveforms, lengths) = small().hubert.eval(), padded()
+    there = torch.arange(waveforms.shape[1]) < lengths[:, None]
+    moved = (waveforms + 0.5) * there
+    for given in (None, lengths):
+        rows = slice(0, 1) if given is None else slice(None)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            found, expected = (
+                front_end(hubert, each[rows], None if given is None else given) for each in (moved, waveforms)
+            )
+        frames = frame_lengths(lengths)
+        for row in range(len(found)):
+            ours, theirs = (each[row, : frames[row]].float() for each in (found, expected))
+            assert (ours - theirs).norm() < 0.005 * theirs.norm()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_front_end_has_the_values_and_gradients_of_transformers_own(variant: dict[str, Any]) -> None:
     hubert = small(**variant).hubert

@@ -1,6 +1,7 @@
 """Objectives, against the forms in which fairseq, torchaudio and transformers have them."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -132,6 +133,38 @@ def test_ctc_is_that_of_torch_and_of_transformers() -> None:
     assert abs(loss - sum(alone) / 3) < 1e-4
     assert objective.num_items(batch) == 3
     assert objective.units(batch, None) == {"utterances": 3, "phonemes": 11}
+
+
+def test_the_loss_per_phoneme_of_several_batches_is_that_of_all_their_phonemes() -> None:
+    objective = CtcLoss(Ctc(kind="ctc"), small(PHONEMES).eval())
+    whole = utterances()
+    parts = [{key: value[rows] for key, value in whole.items()} for rows in (slice(0, 1), slice(1, 3))]
+    total, units = 0.0, Counter[str]()
+    for part in parts:
+        loss = objective(objective.prepared(part))
+        assert not loss.parts
+        total += float(loss.total.detach()) * len(part["lengths"])
+        units.update(objective.units(part, None))
+    assert objective.measures(total / 3, units) == {"loss_per_phoneme": pytest.approx(total / 11)}
+
+
+def test_the_front_ends_smaller_gradient_changes_no_value_in_bf16() -> None:
+    batch, found = crops(), []
+    for share in (1.0, 0.1):
+        network = small(**STILL).train()
+        section = MaskedUnits(kind="masked-units", front_end_gradient=share)
+        objective = MaskedUnitsLoss(section, network)
+        torch.manual_seed(0)
+        given = objective.prepared(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = objective(given)
+        loss.total.backward()
+        own = dict(network.named_parameters())["hubert.feature_extractor.conv_layers.0.conv.weight"].grad
+        assert own is not None
+        found.append((loss.total.detach(), own.norm()))
+    (total, norm), (other, smaller) = found
+    assert total == other
+    assert smaller / norm == pytest.approx(0.1, rel=0.02)
 
 
 def test_an_utterance_too_short_for_its_phonemes_counts_as_nothing() -> None:

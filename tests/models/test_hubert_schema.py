@@ -74,6 +74,7 @@ def test_recipes_that_fit_have_no_problem() -> None:
             KMEANS,
             "holds its peak until step 100",
         ),
+        ({"learning_rate": {"kind": "tri-stage", "warmup_steps": 100}}, KMEANS, "so it never falls"),
         ({"key": "align", "kind": "ctc", "objective": {"freeze_steps": 100}}, CSJ, "so the head alone is ever trained"),
         (
             {"key": "align", "kind": "ctc", "guard": {}},
