@@ -31,6 +31,7 @@ WANTED_RATIO = 1.5
 LOSS_TOLERANCE = 0.05
 """Relative; masks and dropout differ."""
 SEED = 0
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def take_steps(side: str, precision: str, rows: int, seconds: float, num_steps: 
     """Steps in this process, which should be a fresh one."""
     import torch
 
-    from models.hubert.schema import num_frames
+    from models.frames import num_frames
 
     torch.set_num_threads(1)
     network, loss_of = SIDES[side]()
@@ -175,8 +176,13 @@ def measure(
         recordings: of one step.
         seconds: of each recording.
         precisions: fp32, and bf16 where the CPU has instructions for it, unless named.
+
+    Raises:
+        Refused: a precision is neither.
     """
     require_repeats(repeats)
+    if unknown := [each for each in precisions or [] if each not in PRECISIONS]:
+        raise Refused(f"--precisions is {', '.join(unknown)}, expected one or more of {', '.join(PRECISIONS)}.")
     machine = describe()
     has_bf16 = any("bf16" in each for each in machine["instructions"] if each in INSTRUCTIONS)
     wanted = precisions or ["fp32", *(["bf16"] if has_bf16 else [])]
@@ -200,7 +206,7 @@ def measure(
     if not has_bf16:
         notes.append("bf16 was not measured: this CPU has no instructions for it.")
     command = f"python -m benchmarks {NAME} --repeats {repeats} --num-steps {num_steps}"
-    command += f" --recordings {recordings} --seconds {seconds:g}"
+    command += f" --recordings {recordings} --seconds {seconds:g} --precisions {' '.join(wanted)}"
     measured = {each: {side: [asdict(run) for run in found] for side, found in runs[each].items()} for each in runs}
     return Result(NAME, command, rows, notes, machine, measured)
 

@@ -261,6 +261,12 @@ def _provenance(release: Release) -> str:
     )
 
 
+def _limits(release: Release, layout: str) -> str:
+    """What all networks of a family cannot do, where the family says it."""
+    told = getattr(part_of(release.recipe.family, "release"), "limits", None)
+    return str(told(release.recipe.network, layout)) if told else ""
+
+
 def render(release: Release, layout: str, program: str, printed: str) -> str:
     """The text of README.md.
 
@@ -294,6 +300,7 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
         package.intended_use,
         "## Limits",
         package.limits,
+        _limits(release, layout),
         "## Licence and provenance",
         _provenance(release),
         "## Reproduction",

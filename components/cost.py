@@ -115,7 +115,7 @@ def disk_bytes(cost: Cost, training: Any) -> int:
 
 def shard_bytes(cost: Cost, training: Any, vocab_size: int) -> int:
     """Shards of all that a training reads, at most, since it may read them twice: 2 bytes an id, 4 from 65,536 on."""
-    return training.num_steps * cost.batch_items * (2 if vocab_size < 1 << 16 else 4)
+    return training.num_steps * cost.batch_items * (cost.item_bytes or (2 if vocab_size < 1 << 16 else 4))
 
 
 def total_flops(cost: Cost, training: Any) -> float:

@@ -37,7 +37,10 @@ def _tri_stage_share(section: Any, num_steps: int, step: int) -> float:
 
 
 def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:
-    """AdamW that decays matrices and embeddings, but no bias and no norm."""
+    """AdamW that decays what has two dimensions or more, but no bias and no norm of activations.
+
+    So it decays matrices, embeddings and convolutions, and of convolutions with weight norm both of their tensors.
+    """
     section = training.optimizer
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [

@@ -11,7 +11,8 @@ The files of a family:
     network.py     `build`: recipe section -> an nn.Module of transformers or diffusers
     objectives.py  batch -> loss
     convert.py     network <-> folder of weights, and the layouts in which the family is released
-    release.py     how a release is used and proven equal to its weights, with the libraries of its users only
+    release.py     how a release is used and proven equal to its weights, with the libraries of its users only; may
+                   say `limits` for the card
     cost.py        what a training takes, by arithmetic on its sections alone; see `models.cost`
 """
 

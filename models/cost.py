@@ -41,5 +41,7 @@ class Cost:
     """Share of a GPU's peak that such a network is assumed to reach; None for one so small that no share says much."""
     frozen_parameters: int = 0
     """Held whole in fp32 on each device beside what is trained: references and reward models."""
+    item_bytes: int | None = None
+    """Of an item in a shard, at most; None where it is an id, as long as the vocabulary asks for."""
     one_device: bool = False
     """Whether such a training runs on one device only."""

@@ -6,7 +6,8 @@ import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.hubert.schema import LAYOUTS, SAMPLE_RATE_HZ
+from models.frames import SAMPLE_RATE_HZ
+from models.hubert.schema import LAYOUTS
 from models.objective import Mismatch
 
 if TYPE_CHECKING:

@@ -8,15 +8,8 @@ import math
 from typing import Any
 
 from models.cost import Cost
-from models.hubert.schema import (
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    Network,
-    head_parameters,
-    layer_parameters,
-    num_frames,
-    num_parameters,
-)
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, num_frames
+from models.hubert.schema import Network, head_parameters, layer_parameters, num_parameters
 
 CSJ_OUTPUTS = 42
 """Blank, word boundary and the 40 phonemes of an inventory that an encoder names instead of listing."""
@@ -96,6 +89,8 @@ def training_cost(network: Network, training: Any, encoder: Any, on_gpu: bool, i
         block_parameters=layer_parameters(network),
         outer_parameters=total - layers * layer_parameters(network),
         item="frames",
+        # Its 16-bit samples, and a unit, or at most one phoneme.
+        item_bytes=2 * FRAME_SAMPLES + (1 if outputs <= 1 << 8 else 2),
         batch_items=frames * samples.batches_per_step,
         micro_batch_items=frames,
         step_flops=samples.batches_per_step * (front * (1 if is_frozen else 3) + 3 * transformer + head),

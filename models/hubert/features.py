@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.frames import FRAME_SAMPLES, WINDOW_SAMPLES
 from models.hubert.front import front_end
 from models.hubert.network import encode, frame_lengths
-from models.hubert.schema import FRAME_SAMPLES, WINDOW_SAMPLES
 
 CHUNK_FRAMES = 5000
 """100 s, as fairseq cuts: attention takes memory by the square of it."""

@@ -1,8 +1,9 @@
 """Which frames and channels a training step hides: spans at random places, drawn for a whole batch at once.
 
 As in fairseq's `compute_mask_indices` (static spans that may overlap): a row of n places gets
-floor(share x n / span + u) spans, u uniform in [0, 1) and the same for all rows, whose beginnings are drawn without
-replacement among the first n - span places. Everything is drawn on the CPU, so that each device hides the same.
+floor(share x n / span + u) spans, u uniform in [0, 1) and drawn for each row, whose beginnings are drawn without
+replacement among the first n - span places. (Of channels, which nothing pads, fairseq draws one u for all rows.)
+Everything is drawn on the CPU, so that each device hides the same.
 """
 
 import torch
@@ -25,7 +26,7 @@ def spans(
     Returns:
         Truth values, shape [rows, num_places].
     """
-    chance = torch.rand((), generator=generator)
+    chance = torch.rand(len(lengths), generator=generator)
     count = (share * lengths.float() / span + chance).long().clamp(min=min_spans)
     begins = (lengths - span).clamp(min=1)  # at the last places that would have room, fairseq begins none
     count = torch.minimum(count, begins) * (lengths > 0)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertForCTC, HubertModel
 
+from models.frames import FRAME_SAMPLES, WINDOW_SAMPLES
 from models.hubert.front import front_end
-from models.hubert.schema import FRAME_SAMPLES, WINDOW_SAMPLES, Network
+from models.hubert.schema import Network
 from models.hubert.schema import num_parameters as counted
 from models.objective import Mismatch, Setting
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.hubert.schema import LAYOUTS, SAMPLE_RATE_HZ
+from models.frames import SAMPLE_RATE_HZ
+from models.hubert.schema import LAYOUTS
 
 if TYPE_CHECKING:
     import torch
@@ -152,6 +153,29 @@ def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str
         facts: the encoder's.
     """
     return "\n".join(_recognising(name) if package.layouts[0] == "ctc" else _hearing(name)) + "\n"
+
+
+def limits(network: Any, layout: str) -> str:
+    """What a card says of a layout beside what its recipe knows.
+
+    Args:
+        network: the recipe's section of the network.
+        layout: a key of `schema.LAYOUTS`.
+    """
+    told = []
+    if layout == "transformers":
+        told.append(
+            "`units/` holds the centroids of the units that this model has learnt to predict. They were found among "
+            "features that were there before it, MFCC or states of another network, as `units/units.json` says: its "
+            "own states have no place among them."
+        )
+    if network.conv_norm == "group":
+        told.append(
+            "In transformers the norm of the first convolution counts padding too, and the feature extractor gives no "
+            "mask of it, so a recording gives other numbers in a padded batch than alone: pass recordings one by one, "
+            "or cut to one length."
+        )
+    return "\n\n".join(told)
 
 
 def _recognising(name: str) -> list[str]:

@@ -5,18 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from models.schedules import check_schedule
 from models.schema import ShardsRef, Strict
 
 MODALITY = "speech"
 READS_IDS = False
 """The encoder's ids are what is predicted, so a model may start from one that predicted others."""
-
-SAMPLE_RATE_HZ = 16_000
-FRAME_SAMPLES = 320
-"""From the beginning of one frame to that of the next: 50 frames a second."""
-WINDOW_SAMPLES = 400
-"""What one frame of the convolutional front end sees."""
 
 _NETWORK_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 LAYOUTS = {
@@ -197,11 +192,6 @@ AlignSamples = Utterances
 
 class Preview(Strict):
     """Nothing: a network of speech has no words that it could go on with."""
-
-
-def num_frames(num_samples: int) -> int:
-    """Frames of a recording; 0 if it is shorter than one."""
-    return max(0, (num_samples - WINDOW_SAMPLES) // FRAME_SAMPLES + 1)
 
 
 def front_end_parameters(network: Network) -> int:

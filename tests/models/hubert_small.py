@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
+from models.frames import num_frames
 from models.hubert.network import build
-from models.hubert.schema import Network, num_frames
+from models.hubert.schema import Network
 
 SHAPE: dict[str, Any] = {
     "num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "conv_dims": [8] * 7,

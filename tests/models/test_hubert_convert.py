@@ -20,6 +20,8 @@ from models.hubert.schema import LAYOUTS, Ctc, MaskedUnits, Network
 from models.objective import Mismatch, Setting
 from tests.models.hubert_small import PHONEMES, SHAPE, SYMBOLS, UNITS, small
 
+LAYOUT = "transformers"
+
 
 @pytest.fixture
 def phonemes(tmp_path: Path) -> Path:
@@ -170,6 +172,16 @@ def test_weights_that_are_cut_short_or_another_networks_are_refused(tmp_path: Pa
         convert.load(tmp_path / "weights")
     save_file({name: tensors[name] for name in tensors if name != "masked_spec_embed"}, weights, {"format": "pt"})
     convert.load(tmp_path / "weights")
+
+
+def test_a_card_says_whose_units_it_holds_and_what_padding_does() -> None:
+    told = {
+        (layout, norm): release.limits(Network(conv_norm=norm), layout)
+        for layout in (LAYOUT, "ctc")
+        for norm in ("group", "layer")
+    }
+    assert {key for key, text in told.items() if "`units/`" in text} == {(LAYOUT, n) for n in ("group", "layer")}
+    assert {key for key, text in told.items() if "padding" in text} == {(n, "group") for n in (LAYOUT, "ctc")}
 
 
 def test_somebody_elses_model_is_taken_in_without_units(tmp_path: Path, units: Path) -> None:

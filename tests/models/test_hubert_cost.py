@@ -129,6 +129,16 @@ def test_a_trial_takes_about_as_many_frames_as_asked() -> None:
         assert subject.training_cost(section, short, encoder, False, False).micro_batch_items == expected
 
 
+@pytest.mark.parametrize(("num_clusters", "expected"), [(256, 641), (500, 642)])
+def test_a_frame_of_a_shard_is_its_samples_and_its_unit(num_clusters: int, expected: int) -> None:
+    section, training, _ = sections("units")
+    training.num_steps = 10
+    cost = subject.training_cost(
+        section, training, SimpleNamespace(kind="kmeans", num_clusters=num_clusters), True, True
+    )
+    assert planning.shard_bytes(cost, training, 0) == 10 * 2 * 4 * 99 * expected
+
+
 def test_base_on_a_gpu_of_the_kind_it_was_trained_on_is_estimated_to_fit() -> None:
     sizes = {"waveforms": ["a+w"], "batch_seconds": 87.5, "batches_per_step": 32}
     training = SimpleNamespace(

@@ -7,12 +7,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from components.training_schema import LearningRate, Optimizer, Training
+from models.frames import num_frames
 from models.hubert.schema import (
     Network,
     PretrainObjective,
     PretrainSamples,
     check,
-    num_frames,
 )
 
 KMEANS = SimpleNamespace(kind="kmeans", num_clusters=100)
