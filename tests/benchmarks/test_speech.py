@@ -27,6 +27,11 @@ def test_steps_with_another_loss_are_refused() -> None:
         check_same_work(runs | {"torchaudio hubert_pretrain_base": Run(7.7, 1.0, 1)})
 
 
+def test_a_precision_that_is_none_is_refused_before_any_step() -> None:
+    with pytest.raises(Refused, match="--precisions is fp16, expected one or more of fp32, bf16"):
+        speech_step.measure(precisions=["fp32", "fp16"])
+
+
 def test_the_rows_of_a_step_ask_for_one_and_a_half_of_what_torchaudio_ships() -> None:
     runs = [[Run(6.7, 1.0, 100)], [Run(6.7, 2.0, 200)], [Run(6.7, 1.25, 150)]]
     rows = speech_step._rows("fp32", dict(zip(SIDES, runs, strict=True)), 8.0)
