@@ -82,6 +82,8 @@ class Expectations(Strict):
     max_silent_share: Share = 0.9
     """Share of a recording's frames of 20 ms that may be silent."""
     silent_mostly: Share = 1.0
+    unique_mostly: Share = 1.0
+    """Share of recordings whose samples no other recording has, whatever its transcript or speaker."""
     min_phonemes: int = Field(default=1, ge=0)
     phonemes_mostly: Share = 1.0
     """Share of transcripts that must have min_phonemes, and none outside of the inventory."""
