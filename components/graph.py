@@ -19,6 +19,7 @@ from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Corpus, Foreign, Library, Recipe, references
 from components.records import column_of
+from components.voices import ENGINES as VOICES
 from models import FAMILIES, part_of
 
 GRAPH_NAME = "dvc.yaml"
@@ -209,6 +210,8 @@ class _Builder:
         raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
+        if corpus.source.kind == "spoken":
+            params.append(self._revision(f"{VOICES[corpus.source.engine.kind].replace('.', '/')}.py"))
         return self._corpus_stage("ingest", name, raw + deps, params, nodes)
 
     def _validate(self, name: str) -> Stage:

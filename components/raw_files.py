@@ -36,6 +36,11 @@ class RawFiles:
         self.num_steps = len(self.files)
 
     @property
+    def revisions(self) -> dict[str, int]:
+        """None besides those of the verb and of the modalities."""
+        return {}
+
+    @property
     def parents(self) -> dict[str, str]:
         """The raw files, by path as the corpus names them."""
         return {(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in self.corpus.source.raw_paths}

@@ -20,6 +20,7 @@ from components.recipes import Library
 from components.records import iterate_records
 from components.settings import settings
 from components.validate import validate
+from components.voices import openjtalk
 from components.voices.openjtalk import OpenJTalk, warped
 from components.voices.schema import Speaker
 
@@ -174,6 +175,14 @@ def test_the_stage_depends_on_the_other_corpus():
     write_corpora()
     (stage,) = [each for each in stages(Library()) if each.verb == "ingest" and each.name == "spoken"]
     assert set(stage.deps) == {paths.payload(verb, "words").as_posix() for verb in ("ingest", "validate")}
+
+
+def test_the_revision_of_the_voice_decides_the_stage_and_stands_in_its_manifest():
+    write_corpora()
+    (stage,) = [each for each in stages(Library()) if each.key == "ingest-spoken"]
+    assert ("components/voices/openjtalk.py", ("REVISION",)) in stage.params
+    ingest("spoken")
+    assert read_manifest("ingest", "spoken").revisions["components.voices.openjtalk"] == openjtalk.REVISION
 
 
 def test_a_warped_voice_differs_in_one_number_and_sounds_darker():
