@@ -13,7 +13,7 @@ import yaml
 
 from components import PURE_VERBS, paths
 from components.agreement import require_agreement
-from components.encoders import models_behind
+from components.encoders import models_behind, require_layers
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
@@ -229,6 +229,7 @@ class _Builder:
 
     def _fit(self, name: str) -> Stage:
         encoder = self.library.read("encoder", name)
+        require_layers(self.library, name)
         nodes, deps, params = self._follow(encoder)
         params += [self._verb("fit"), self._modality(encoder.modality), self._file("encoder", name)]
         params += self._behind(name)[2]

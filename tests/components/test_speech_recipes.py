@@ -1,8 +1,12 @@
 """HuBERT of arXiv 2404.01657 and its recognisers: their recipes agree with what their sources state."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from components.graph import plan
+from components.outcomes import Refused
 from components.recipes import Library
 from models.hubert import schema
 from tests.conftest import ROOT
@@ -96,6 +100,19 @@ def test_who_brings_csj_is_told_whose_id_a_speaker_has_and_who_must_not_be_heard
 def test_iteration_two_learns_units_of_the_sixth_layer_of_iteration_one(library: Library) -> None:
     features = library.read("encoder", "hubert-units-500").features
     assert (features.kind, features.model, features.layer) == ("layer", "japanese-hubert-base-iteration1", 6)
+
+
+def test_units_of_a_layer_that_the_network_lacks_are_refused_before_anything_is_trained(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    place = tmp_path / library.path("encoder", "hubert-units-500")
+    place.write_text(place.read_text(encoding="utf-8").replace("layer: 6", "layer: 13"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        Refused, match=r"layer 13 of 'japanese-hubert-base-iteration1', expected 1 to 12.*features\.layer"
+    ):
+        plan(Library(), "japanese-hubert-base")
 
 
 @pytest.mark.parametrize("name", RECOGNISERS)

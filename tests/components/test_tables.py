@@ -7,6 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import soundfile
 import yaml
 
 from components import ingest as verb
-from components import paths, sources, tables
+from components import paths, raw_files, sources, tables
 from components.graph import stages
 from components.ingest import ingest
 from components.manifest import read_manifest
@@ -237,6 +238,18 @@ def test_paths_may_start_in_another_folder_which_then_is_raw_data_too():
     assert stage.deps == ("data/lists/core", "data/sounds")
 
 
+def test_of_a_shared_folder_only_the_files_that_a_table_names_need_room(monkeypatch):
+    corpus(columns=AUDIO, source={**BRINGS, "paths": ["lists/core"], "files_folder": "sounds"})
+    kaldi("lists/core", wav="u1 x/1.wav\n")
+    write("sounds/x/1.wav", LOW)
+    write("sounds/x/2.wav", bytes(10_000_000))
+    monkeypatch.setattr(raw_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    ingest("small")
+    monkeypatch.setattr(raw_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=len(LOW)))
+    with pytest.raises(Refused, match=r"needs about 19,\d+ bytes, and 16,044 are free"):
+        ingest("small")
+
+
 def test_a_single_table_that_brings_files_is_refused_since_they_would_not_count_as_raw_data():
     corpus(columns=AUDIO, source={**BRINGS, "paths": ["small/t.csv"]})
     write("small/t.csv", "id,audio\nu0,1.wav\n")
@@ -404,7 +417,7 @@ def test_speakers_stay_in_one_split_unless_the_column_says_that_they_may_be_in_s
         write("small/t.csv", "text,who,part\nwords one,s1,train\nwords two,s1,test\nwords three,s2,valid\n")
         ingest("small")
         if is_refused:
-            with pytest.raises(Refused, match="no speaker prompt in two splits"):
+            with pytest.raises(Refused, match="no speaker in two splits"):
                 validate("small")
         else:
             validate("small")
