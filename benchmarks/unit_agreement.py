@@ -71,6 +71,12 @@ def compare(library: Library, units: str, rows: list[dict[str, Any]], seeds: int
     return found
 
 
+def _stands_on(library: Library, recogniser: str) -> str:
+    """Whose weights the recogniser began with: it may hear as the network hears whose units are judged."""
+    start = library.read("recipe", recogniser).starts_from
+    return f", which stands on {start}" if start else ""
+
+
 def measure(
     *,
     units: str = "demo-units-layer",
@@ -101,7 +107,8 @@ def measure(
         table.append(Row.compare(words, PEER, ours, theirs, at_least=1.0 if key == "pnmi" else None))
     note = (
         f"{number(section.num_clusters)} clusters, layer {section.features.layer} of {section.features.model}, "
-        f"{number(len(rows))} held-out recordings of {corpus}, aligned by {recogniser}; {seeds} seeds."
+        f"{number(len(rows))} held-out recordings of {corpus}, aligned by {recogniser}"
+        f"{_stands_on(library, recogniser)}; {seeds} seeds."
     )
     command = (
         f"python -m benchmarks {NAME} --units {units} --recogniser {recogniser} --corpus {corpus} --split {split} "

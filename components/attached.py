@@ -56,6 +56,13 @@ class Attached:
             return Row(row.where, None, content, one_line(name), file=name)
         return replace(row, fields={**row.fields, self.key: content}, file=name)
 
+    def place_of(self, row: Row) -> Path | None:
+        """Where the file of a row lies below the folder of all; None where it names none that may be read."""
+        name = (row.fields or {}).get(self.key)
+        if self.root is None or not isinstance(name, str) or not name.strip() or "\0" in name or _leads_out(name):
+            return None
+        return self.root / name
+
     def _content(self, path: Path) -> bytes | str:
         """A file's bytes, or what is wrong with it; rows that follow each other often share one."""
         if path != self.last[0]:

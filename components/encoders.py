@@ -40,6 +40,24 @@ def models_behind(library: Library, name: str) -> list[str]:
     return list(dict.fromkeys(each for kind, each in found if kind in ("weights", "package")))
 
 
+def require_layers(library: Library, name: str) -> None:
+    """Refuse units of a layer that the network of their recipe does not have, before it is trained.
+
+    Raises:
+        Refused: with how many there are.
+    """
+    features = getattr(library.read("encoder", name), "features", None)
+    wanted = getattr(features, "layer", None)
+    if features is None or wanted is None:
+        return
+    found = getattr(getattr(library.read("recipe", features.model), "network", None), "num_layers", wanted)
+    if wanted > found:
+        raise Refused(
+            f"Encoder '{name}' takes layer {wanted} of '{features.model}', expected 1 to {found}, of which the "
+            f"network consists. Change the key 'features.layer' in {library.path('encoder', name)}."
+        )
+
+
 def weights_behind(library: Library, name: str) -> dict[str, Path]:
     """Where these weights lie, by recipe."""
     return {each: weights_folder(library, each) for each in models_behind(library, name)}

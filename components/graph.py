@@ -13,12 +13,13 @@ import yaml
 
 from components import PURE_VERBS, paths
 from components.agreement import require_agreement
-from components.encoders import models_behind
+from components.encoders import models_behind, require_layers
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Corpus, Foreign, Library, Recipe, references
 from components.records import column_of
+from components.voices import ENGINES as VOICES
 from models import FAMILIES, part_of
 
 GRAPH_NAME = "dvc.yaml"
@@ -209,6 +210,8 @@ class _Builder:
         raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
+        if corpus.source.kind == "spoken":
+            params.append(self._revision(f"{VOICES[corpus.source.engine.kind].replace('.', '/')}.py"))
         return self._corpus_stage("ingest", name, raw + deps, params, nodes)
 
     def _validate(self, name: str) -> Stage:
@@ -226,6 +229,7 @@ class _Builder:
 
     def _fit(self, name: str) -> Stage:
         encoder = self.library.read("encoder", name)
+        require_layers(self.library, name)
         nodes, deps, params = self._follow(encoder)
         params += [self._verb("fit"), self._modality(encoder.modality), self._file("encoder", name)]
         params += self._behind(name)[2]

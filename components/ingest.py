@@ -55,7 +55,8 @@ def ingest(name: str) -> None:
     manifest = Manifest(
         verb="ingest",
         name=name,
-        revisions={__name__: REVISION, **{part.__name__: part.REVISION for part in parts.values()}},  # type: ignore[attr-defined]
+        revisions={__name__: REVISION, **{part.__name__: part.REVISION for part in parts.values()}}  # type: ignore[attr-defined]
+        | origin.revisions,
         parents=origin.parents,
         licence=corpus.licence,
     )

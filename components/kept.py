@@ -39,6 +39,8 @@ class Kept(Generic[Made]):
                 # Named when only translations were kept; a column of SQLite takes bytes as they are, whatever its type.
                 file.execute("CREATE TABLE IF NOT EXISTS done (digest BLOB PRIMARY KEY, translation TEXT NOT NULL)")
                 file.execute("INSERT OR IGNORE INTO facts VALUES (?)", (text,))
+        except sqlite3.OperationalError as error:
+            raise self._hindered(error) from error
         except sqlite3.DatabaseError as error:
             raise Refused(
                 f"{self.path} holds the {what} made so far and cannot be read: {error}. Bring a copy of it back, "
@@ -52,19 +54,27 @@ class Kept(Generic[Made]):
         """Keep what was made; it is on the disk when this returns.
 
         Raises:
-            Refused: the disk is full; what was kept before is still there.
+            Refused: the disk is full, or nothing may be written; what was kept before is still there.
         """
         rows = [(_digest(text), each) for text, each in made.items()]
         try:
             with closing(self._open()) as file, file:
                 file.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", rows)
         except sqlite3.OperationalError as error:
-            if "full" not in str(error):
-                raise
-            raise Refused(
+            raise self._hindered(error) from error
+
+    def _hindered(self, error: sqlite3.OperationalError) -> Refused:
+        """What keeps SQLite from its work although the file is whole: no room, no right, or another process."""
+        if "full" in str(error):
+            return Refused(
                 f"The disk is full: {self.path} keeps the {self.what} made so far, and no more goes in. Free some and "
                 "run the same command again; it goes on from there."
-            ) from error
+            )
+        return Refused(
+            f"{self.path} keeps the {self.what} made so far and is not broken, but SQLite cannot use it now: {error}. "
+            "Look whether another process holds it, and whether this user may write it and its folder; then run the "
+            "same command again."
+        )
 
     def recall(self, texts: Iterable[str]) -> dict[str, Made]:
         """Those of some texts that are known, with what was made of them."""

@@ -27,13 +27,14 @@ def profile_of(frame: "pd.DataFrame") -> dict[str, Any]:
 
     Returns:
         `num_records`, `splits`, `licences`, `sources` (counts by name), `facts` (each numeric fact: sum, mean,
-        quantiles, histogram), `categories` (each other fact: counts by value).
+        quantiles, histogram), `categories` (each other fact: counts by value; digests
+        have none).
     """
     facts: dict[str, Any] = {}
     categories: dict[str, Any] = {}
     for name in frame.columns.drop(["id", "split", "licence", "source", "digest"]):
-        if name.startswith("num_splits"):
-            continue
+        if name.startswith("num_splits") or name.endswith("_digest"):
+            continue  # numbers of other records, and names of single ones
         column = frame[name]
         if column.dtype.kind == "b" or column.dtype.kind not in "iuf":
             categories[name] = _counts(column)

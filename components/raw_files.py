@@ -1,7 +1,7 @@
 """A corpus of raw files: its rows, and with them the files that they bring along."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,24 @@ class RawFiles:
         self.corpus = corpus
         self.files = sources.locate(name, corpus.source)
         self.attached = Attached(name, corpus.source) if corpus.source.files_field else None
-        _check_room(name, list(sources.raw_files(corpus.source)) if self.attached else self.files)
         keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
         sources.check_heads(name, self.files, corpus.source.format, keys)
+        _check_room(name, self._needed())
         self.num_steps = len(self.files)
+
+    def _needed(self) -> Iterable[Path]:
+        """The files that records are made of; of a folder that several corpora share, those that the tables name."""
+        if self.attached is None:
+            return self.files
+        if self.corpus.source.files_folder is None:
+            return sources.raw_files(self.corpus.source)
+        rows = (row for file in self.files for row in sources.read(file, self.corpus.source.format))
+        return {place for row in rows if (place := self.attached.place_of(row)) is not None and place.is_file()}
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """None besides those of the verb and of the modalities."""
+        return {}
 
     @property
     def parents(self) -> dict[str, str]:
@@ -53,7 +67,7 @@ class RawFiles:
     report = details
 
 
-def _check_room(name: str, files: list[Path]) -> None:
+def _check_room(name: str, files: Iterable[Path]) -> None:
     """Records compress about as well as gzip, so plain text needs a third of its size and other files their own."""
     plain = (".txt", ".jsonl", ".csv", ".tsv")
     needed = int(sum(file.stat().st_size * (0.4 if file.suffix in plain else 1.2) for file in files))

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from components.outcomes import Refused
 from components.recipes import Corpus, Library
 from components.records import count_records, iterate_records
 from components.rows import Row
-from components.voices import open_engine
+from components.voices import ENGINES, open_engine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +53,12 @@ class Speech:
         self.engine = open_engine(self.source.engine)
         self.kept: Kept[bytes] = Kept("speech", self.engine.facts)
         self.num_samples = 0
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """That of the code that reads aloud, by its module."""
+        module = ENGINES[self.source.engine.kind]
+        return {module: import_module(module).REVISION}
 
     @property
     def parents(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ Memory holds the lists of one Kaldi folder, and of other tables one row.
 """
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ PATH_KEY = "audio"
 """The key of a Kaldi row that holds the path."""
 MAX_QUOTED_CHARS = 1 << 20
 """A longer row of a CSV file has a quotation mark that is never closed."""
+OPEN_QUOTES = Unreadable("a quotation mark that is never closed")
+NOT_CSV = Unreadable("not CSV")
 
 
 # ---- CSV and TSV -----------------------------------------------------------------------------------------------------
@@ -71,32 +74,56 @@ def _plain_cells(path: Path, separator: str) -> Iterator[tuple[int, list[str] | 
 
 
 def _csv_cells(path: Path) -> Iterator[tuple[int, list[str] | Unreadable]]:
-    """Cells by row; a quoted cell may hold line ends, so lines are joined until their quotation marks are even."""
-    parts: list[str] = []
-    first, size, bad = 0, 0, None
-    for number, line in decoded_lines(path):
-        if not parts and not isinstance(line, Unreadable) and not line.strip():
+    """Cells by row; a quoted cell may hold line ends, so lines are joined until their quotation marks are even.
+
+    Where they never are, or make no row, the first of these lines alone is at fault: the others are read again.
+    """
+    lines = decoded_lines(path)
+    waiting: deque[tuple[int, str | Unreadable]] = deque()
+    while (first := waiting.popleft() if waiting else next(lines, None)) is not None:
+        number, line = first
+        if isinstance(line, Unreadable):
+            yield number, line
             continue
-        first = first or number
-        bad = bad or (line if isinstance(line, Unreadable) else None)
-        parts.append("" if isinstance(line, Unreadable) else line.removesuffix("\r"))
-        size += len(parts[-1])
-        is_open = sum(part.count('"') for part in parts) % 2 == 1
-        if is_open and not bad and size <= MAX_QUOTED_CHARS:
+        if not line.strip():
             continue
-        yield first, bad or _parsed("\n".join(parts), is_open)
-        parts, first, size, bad = [], 0, 0, None
-    if parts:
-        yield first, _parsed("\n".join(parts), is_open=True)
+        parts, more = _row_of(line, waiting, lines)
+        cells = _parsed("\n".join(parts)) if parts else OPEN_QUOTES
+        if more and isinstance(cells, Unreadable):
+            waiting.extendleft(reversed(more))
+            cells = OPEN_QUOTES
+        if isinstance(cells, Unreadable):
+            cells = Unreadable(cells.problem, one_line(line[:1000]))
+        yield number, cells
 
 
-def _parsed(text: str, is_open: bool) -> list[str] | Unreadable:
-    if is_open:
-        return Unreadable("a quotation mark that is never closed", one_line(text[:1000]))
+def _row_of(
+    line: str, waiting: deque[tuple[int, str | Unreadable]], lines: Iterator[tuple[int, str | Unreadable]]
+) -> tuple[list[str] | None, list[tuple[int, str | Unreadable]]]:
+    """The lines of a row that begins with this one, and what was read for it beside: None if its quotes stay open."""
+    parts = [line.removesuffix("\r")]
+    taken: list[tuple[int, str | Unreadable]] = []
+    is_open, size = line.count('"') % 2 == 1, len(line)
+    while is_open:
+        following = waiting.popleft() if waiting else next(lines, None)
+        if following is None:
+            return None, taken
+        taken.append(following)
+        if isinstance(following[1], Unreadable) or (size := size + len(following[1])) > MAX_QUOTED_CHARS:
+            return None, taken
+        parts.append(following[1].removesuffix("\r"))
+        is_open ^= following[1].count('"') % 2 == 1
+    return parts, taken
+
+
+def _parsed(text: str) -> list[str] | Unreadable:
+    before = csv.field_size_limit(max(MAX_QUOTED_CHARS, len(text)))
     try:
         (cells,) = csv.reader([text], strict=True)
     except (csv.Error, ValueError):
-        return Unreadable("not CSV", one_line(text[:1000]))
+        return NOT_CSV
+    finally:
+        csv.field_size_limit(before)
     return cells
 
 
@@ -110,7 +137,7 @@ def kaldi_rows(recordings: Path) -> Iterator[Row]:
         recordings: its `wav.scp`.
 
     Raises:
-        Refused: `wav.scp` has a command in place of a path, or names a recording twice.
+        Refused: `wav.scp` has a command in place of a path, or a list names a recording or an utterance twice.
     """
     folder = recordings.parent
     texts, speakers = _by_utterance(folder / "text"), _by_utterance(folder / "utt2spk")
@@ -153,14 +180,22 @@ def _segment(rest: str, places: dict[str, str]) -> dict[str, Any] | str:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(place, first word, the rest) of each line."""
+    """(place, first word, the rest) of each line; no first word comes twice."""
+    seen: dict[str, int] = {}
     for number, line in decoded_lines(path):
         where = f"{path.as_posix()}:{number}"
         if isinstance(line, Unreadable):
             raise Refused(f"{where}: {line.problem}: {line.excerpt}. Save the list as UTF-8.")
-        first, _, rest = line.strip().partition(" ")
-        if first:
-            yield where, first, rest.strip()
+        first, *rest = line.split(maxsplit=1) or [""]
+        if not first:
+            continue
+        if first in seen:
+            raise Refused(
+                f"{where} names '{first}' a second time, after {path.as_posix()}:{seen[first]}. Give each a name of "
+                "its own, or take one line out."
+            )
+        seen[first] = number
+        yield where, first, rest[0].strip() if rest else ""
 
 
 def _recordings(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -174,12 +209,7 @@ def _recordings(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _by_recording(path: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for where, recording, place in _recordings(path):
-        if recording in found:
-            raise Refused(f"{where} names the recording '{recording}' a second time. Give each a name of its own.")
-        found[recording] = place
-    return found
+    return {recording: place for _, recording, place in _recordings(path)}
 
 
 def _by_utterance(path: Path) -> dict[str, str] | None:

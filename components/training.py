@@ -140,6 +140,9 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
     with Progress(label, section.num_steps, begin, is_silent=not ranks.is_main()) as progress:
         if found:
             progress.say(f"going on after step {begin:,}, from {checkpoints.folder}")
+        for what, samples in (("training", job.train_samples), ("validation", job.valid_samples)):
+            if left_out := getattr(samples, "left_out", ""):
+                progress.say(f"{what}: {left_out}")
         if found is None or begin < section.num_steps:
             if ranks.is_main():
                 num_parameters = sum(each.numel() for each in job.objective.network.parameters())

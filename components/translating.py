@@ -57,6 +57,11 @@ class Translation:
         self.suspects = Suspects(self.source.suspicion)
 
     @property
+    def revisions(self) -> dict[str, int]:
+        """None besides those of the verb and of the modalities."""
+        return {}
+
+    @property
     def parents(self) -> dict[str, str]:
         """What the translations are made from, by path."""
         nodes = [("ingest", self.source.corpus), ("validate", self.source.corpus)]

@@ -190,9 +190,10 @@ def _corpus_expectations(corpus: Corpus) -> Iterator[Expectation]:
 
 def _prompt_expectations(corpus: Corpus, frame: "pd.DataFrame") -> Iterator[Expectation]:
     """No prompt is trained on and held out, nor a speaker, nor whatever else keeps values together."""
-    for name in _kept_together(corpus):
+    for name, section in _kept_together(corpus).items():
         if (column := _prompt_splits(name)) in frame.columns:
-            claim, keys = f"no {name} prompt in two splits", ["splits", "source.split_field"]
+            what = getattr(section, "KEPT_TOGETHER", f"{name} prompt")
+            claim, keys = f"no {what} in two splits", ["splits", "source.split_field"]
             keys.append(f"columns.{name}.may_share_splits")
             yield (
                 "ExpectColumnValuesToBeBetween",

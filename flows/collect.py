@@ -4,6 +4,7 @@
 on this machine stays in it.
 """
 
+import filecmp
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -153,21 +154,34 @@ def _copy(name: str, source: Path, targets: list[Path], endings: tuple[str, ...]
     if not pairs:
         expected = f": expected names that end in {', '.join(endings)}" if all(endings) else ""
         raise Refused(f"{source} holds no file for corpus '{name}'{expected}.")
-    needed = sum(origin.stat().st_size for origin, _ in pairs)
+    new = [pair for pair in pairs if not is_same(*pair)]
+    needed = sum(origin.stat().st_size for origin, _ in new)
     paths.DATA.mkdir(exist_ok=True)
     free = shutil.disk_usage(paths.DATA).free
     if needed > free:
         raise Refused(
             f"{source} holds {needed:,} bytes for corpus '{name}', but the disk has {free:,} left. Free some."
         )
-    for origin, place in pairs:
+    for origin, place in new:
         if not copy_file(origin, place):
             raise Refused(f"{origin} changed while it was copied. Run the same command again when it is complete.")
     kept = {origin for origin, _ in pairs}
     left = [path.name for path in sorted(source.rglob("*")) if path.is_file() and path not in kept]
-    say(f"{len(pairs)} files ({needed:,} bytes) were copied for corpus '{name}'.")
+    say(f"{len(new)} files ({needed:,} bytes) were copied for corpus '{name}'.")
+    if len(new) < len(pairs):
+        say(f"{len(pairs) - len(new)} files are the same as those that are there.")
     if left:
         say(f"Left where they are, since nothing reads them: {one_line(', '.join(left))}")
+
+
+def is_same(origin: Path, place: Path) -> bool:
+    """Whether a file is at its place: by size and time, and by its bytes if only the time differs."""
+    if not place.is_file():
+        return False
+    there, wanted = place.stat(), origin.stat()
+    if there.st_size != wanted.st_size:
+        return False
+    return there.st_mtime_ns == wanted.st_mtime_ns or filecmp.cmp(origin, place, shallow=False)
 
 
 def copy_file(origin: Path, place: Path) -> bool:

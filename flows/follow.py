@@ -6,7 +6,6 @@ in a project, and no stage reads the corpus meanwhile. A place is noted before i
 between copy and record loses nothing.
 """
 
-import filecmp
 import json
 import time
 from collections.abc import Callable
@@ -96,23 +95,13 @@ def _new_files(
         for origin, place in collect.pairs_of(folder, target, copied, is_only=len(targets) == 1):
             if collect.is_hidden(origin, folder) or not origin.name.endswith(endings):
                 continue
-            if _is_same(origin, place) and (known is None or place in known):
+            if collect.is_same(origin, place) and (known is None or place in known):
                 continue
             if time.time() - origin.stat().st_mtime < follow.settle_seconds:
                 say(f"{origin} may not be complete, and is left to the next run of corpus {name}.")
                 continue
             found.append((origin, place))
     return found
-
-
-def _is_same(origin: Path, place: Path) -> bool:
-    """Whether a file is at its place: by size and time, and by its bytes if only the time differs."""
-    if not place.is_file():
-        return False
-    there, wanted = place.stat(), origin.stat()
-    if there.st_size != wanted.st_size:
-        return False
-    return there.st_mtime_ns == wanted.st_mtime_ns or filecmp.cmp(origin, place, shallow=False)
 
 
 def _clear_left_overs(targets: list[Path]) -> None:

@@ -15,7 +15,8 @@ LICENCE = "CC0-1.0"
 FOLDER = Path("demo/transcripts")
 FILES = ("heard.jsonl", "labelled.jsonl")
 
-DIGITS = ("ゼロ", "イチ", "ニ", "サン", "ヨン", "ゴ", "ロク", "ナナ", "ハチ", "キュウ")
+DIGITS = ("ゼロ", "イチ", "ニ", "サン", "ヨン", "ゴ", "ロク", "ナナ", "ハチ", "キュー")
+"""Each spelt so that OpenJTalk reads it alike whatever stands beside it; キュウ it reads in two ways."""
 COLOURS = ("赤", "青", "白", "黒", "緑", "黄色")
 TIMES = ("朝", "昼", "夜", "今日", "明日", "昨日")
 WORDS = DIGITS + COLOURS + TIMES

@@ -41,7 +41,10 @@ class Encoder(Protocol):
 
 
 class Samples(Protocol):
-    """Shards cut into training samples of one size, addressed by number."""
+    """Shards cut into training samples of one size, addressed by number.
+
+    Where something was left out of them, they may have `left_out`: what, in words.
+    """
 
     def __len__(self) -> int:
         """How many samples an epoch has."""

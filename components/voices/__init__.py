@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# The one table of voices: kind of a section -> module with `open_engine(section)`.
+# The one table of voices: kind of a section -> module with `open_engine(section)` and
+# `REVISION`, raised when what it says changes.
 ENGINES = {"openjtalk": "components.voices.openjtalk"}
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from components.recipes import Library
 from components.records import iterate_records
 from components.settings import settings
 from components.validate import validate
+from components.voices import openjtalk
 from components.voices.openjtalk import OpenJTalk, warped
 from components.voices.schema import Speaker
 
@@ -176,6 +179,14 @@ def test_the_stage_depends_on_the_other_corpus():
     assert set(stage.deps) == {paths.payload(verb, "words").as_posix() for verb in ("ingest", "validate")}
 
 
+def test_the_revision_of_the_voice_decides_the_stage_and_stands_in_its_manifest():
+    write_corpora()
+    (stage,) = [each for each in stages(Library()) if each.key == "ingest-spoken"]
+    assert ("components/voices/openjtalk.py", ("REVISION",)) in stage.params
+    ingest("spoken")
+    assert read_manifest("ingest", "spoken").revisions["components.voices.openjtalk"] == openjtalk.REVISION
+
+
 def test_a_warped_voice_differs_in_one_number_and_sounds_darker():
     engine = OpenJTalk("mei_normal")
     voice = engine.voice
@@ -227,6 +238,22 @@ def test_what_is_kept_may_be_bytes_and_a_full_disk_is_told(tmp_path):
     with pytest.raises(Refused, match=r"The disk is full: .* keeps the speech made so far"):
         Small("speech", {"voice": "x"}).keep({"b": b"\x00" * 1_000_000})
     assert kept.recall(["a", "b"]) == {"a": b"\x00\xff"}
+
+
+def test_what_is_kept_and_cannot_be_written_now_is_not_told_to_be_broken():
+    kept = Kept("speech", {"voice": "x"})
+    with closing(sqlite3.connect(kept.path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        class Hasty(Kept):
+            def _open(self):
+                return sqlite3.connect(self.path, timeout=0.01)
+
+        with pytest.raises(Refused, match="is not broken, but SQLite cannot use it now: database is locked"):
+            Hasty("speech", {"voice": "x"})
+    kept.path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(Refused, match="move it away to begin again"):
+        Kept("speech", {"voice": "x"})
 
 
 def test_the_demos_first_recording_is_the_recorded_one():

@@ -1,8 +1,12 @@
 """HuBERT of arXiv 2404.01657 and its recognisers: their recipes agree with what their sources state."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from components.graph import plan
+from components.outcomes import Refused
 from components.recipes import Library
 from models.hubert import schema
 from tests.conftest import ROOT
@@ -39,12 +43,76 @@ def test_pre_training_has_fairseqs_numbers(library: Library, name: str, clusters
     assert (objective.mask_share, objective.mask_frames, objective.temperature) == (0.8, 10, 0.1)
     assert (objective.feature_penalty, objective.front_end_gradient) == (10, 0.1)
     assert (optimizer.learning_rate, optimizer.beta2, optimizer.epsilon, optimizer.clip_norm) == (5e-4, 0.98, 1e-6, 10)
-    assert (training.learning_rate.kind, training.learning_rate.warmup_steps) == ("linear", 32_000)
+    assert (optimizer.beta1, optimizer.weight_decay, objective.min_masks) == (0.9, 0.01, 2)
+    rate = training.learning_rate
+    assert (rate.kind, rate.warmup_steps, rate.final_share) == ("linear", 32_000, 0)
+    assert dropouts(recipe.network) == (0.1, 0.1, 0.0, 0.1, 0.05)
+
+
+def dropouts(network: schema.Network) -> tuple[float, ...]:
+    return (
+        network.dropout,
+        network.attention_dropout,
+        network.activation_dropout,
+        network.projection_dropout,
+        network.layerdrop,
+    )
+
+
+FINE_TUNING = {
+    # fairseq, examples/hubert/config/finetune/base_10h.yaml: world size 1, update_freq [1]
+    "32h": {"rate": 2e-5, "steps": 25_000, "hold": 0, "batches": 1, "frozen": 10_000, "masked": 0.75},
+    # fairseq, examples/wav2vec/config/finetuning/base_100h.yaml: world size 2, update_freq [4]
+    "552h": {"rate": 3e-5, "steps": 80_000, "hold": 32_000, "batches": 8, "frozen": 0, "masked": 0.65},
+}
+
+
+@pytest.mark.parametrize("name", RECOGNISERS)
+def test_fine_tuning_has_fairseqs_numbers(library: Library, name: str) -> None:
+    recipe, wanted = library.read("recipe", name), FINE_TUNING[name.rpartition("-")[2]]
+    training = recipe.align
+    objective, samples, optimizer, rate = (
+        training.objective,
+        training.samples,
+        training.optimizer,
+        training.learning_rate,
+    )
+    assert samples.batch_seconds * schema.SAMPLE_RATE_HZ == 3_200_000
+    assert (samples.batches_per_step, training.num_steps) == (wanted["batches"], wanted["steps"])
+    assert (optimizer.learning_rate, optimizer.beta1, optimizer.beta2) == (wanted["rate"], 0.9, 0.98)
+    assert (optimizer.epsilon, optimizer.weight_decay) == (1e-8, 0)
+    assert (rate.kind, rate.warmup_steps, rate.hold_steps) == ("tri-stage", 8_000, wanted["hold"])
+    assert (rate.initial_share, rate.final_share) == (0.01, 0.05)
+    assert (objective.time_mask_share, objective.time_mask_frames) == (wanted["masked"], 10)
+    assert (objective.channel_mask_share, objective.channel_mask_channels) == (0.5, 64)
+    assert (objective.freeze_steps, objective.freeze_front_end) == (wanted["frozen"], True)
+    assert dropouts(recipe.network) == (0.0, 0.0, 0.1, 0.0, 0.1)
+
+
+def test_who_brings_csj_is_told_whose_id_a_speaker_has_and_who_must_not_be_heard(library: Library) -> None:
+    for name in library.files["corpus"]:
+        if name.startswith("csj-"):
+            told = " ".join(library.read("corpus", name).description.split())
+            assert "utt2spk must stand the speaker's id of CSJ's own list of talks" in told
+            assert ("every talk of a speaker of eval1 to eval3" in told) == ("eval" not in name)
 
 
 def test_iteration_two_learns_units_of_the_sixth_layer_of_iteration_one(library: Library) -> None:
     features = library.read("encoder", "hubert-units-500").features
     assert (features.kind, features.model, features.layer) == ("layer", "japanese-hubert-base-iteration1", 6)
+
+
+def test_units_of_a_layer_that_the_network_lacks_are_refused_before_anything_is_trained(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    place = tmp_path / library.path("encoder", "hubert-units-500")
+    place.write_text(place.read_text(encoding="utf-8").replace("layer: 6", "layer: 13"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        Refused, match=r"layer 13 of 'japanese-hubert-base-iteration1', expected 1 to 12.*features\.layer"
+    ):
+        plan(Library(), "japanese-hubert-base")
 
 
 @pytest.mark.parametrize("name", RECOGNISERS)

@@ -1,11 +1,13 @@
 """CSV, TSV and Kaldi lists, and the files that their rows bring along: what becomes a record, what a reject."""
 
+import csv
 import errno
 import gzip
 import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ import soundfile
 import yaml
 
 from components import ingest as verb
-from components import paths, sources
+from components import paths, raw_files, sources, tables
 from components.graph import stages
 from components.ingest import ingest
 from components.manifest import read_manifest
@@ -108,6 +110,27 @@ def test_rows_of_a_csv_file_that_cannot_be_read_are_told_and_the_rest_goes_on():
     assert [row.fields for row in sources.read(path) if row.fields] == [{"id": "4", "text": "d"}]
 
 
+def test_a_stray_quotation_mark_costs_its_own_row_alone(monkeypatch):
+    monkeypatch.setattr(tables, "MAX_QUOTED_CHARS", 2000)
+    path = write("a.csv", 'id,text\n0,5" wide\n' + "".join(f"{number},plain words\n" for number in range(1, 2000)))
+    rows = list(sources.read(path))
+    assert [row.where.rpartition(":")[2] for row in rows if row.problem] == ["2"]
+    assert rows[0].problem == "a quotation mark that is never closed"
+    assert [row.fields["id"] for row in rows if row.fields] == [str(number) for number in range(1, 2000)]
+    assert [row.where for row in rows] == [f"data/a.csv:{number}" for number in range(2, 2002)]
+
+
+def test_two_stray_quotation_marks_do_not_swallow_what_stands_between():
+    rows = list(sources.read(write("a.csv", 'text\n5" wide\nplain\n6" high\n"a\nb"\nend\n')))
+    assert [row.where for row in rows if row.problem] == ["data/a.csv:2", "data/a.csv:4"]
+    assert [row.fields["text"] for row in rows if row.fields] == ["plain", "a\nb", "end"]
+
+
+def test_a_cell_that_is_longer_than_pythons_own_limit_is_read():
+    text = "a" * (csv.field_size_limit() + 1)
+    assert fields(write("a.csv", f'text\n"{text}"\n')) == [{"text": text}]
+
+
 def test_a_table_that_names_a_key_twice_is_refused():
     with pytest.raises(Refused, match="first line names 'text' 2 times"):
         list(sources.read(write("a.csv", "text,text\n1,2\n")))
@@ -136,6 +159,19 @@ def test_segments_of_a_kaldi_folder_are_rows_and_wrong_ones_are_told():
         "a segment whose begin or end is no number",
         "a line of segments without recording, begin and end",
     ]
+
+
+def test_lists_of_a_kaldi_folder_may_be_parted_by_tabs():
+    kaldi(wav="r1\ta b.wav\n", segments="u1\tr1\t0 1\n", text="u1\tare wa\n", utt2spk="u1 \t s1\n")
+    (row,) = fields(paths.DATA / "small" / "wav.scp")
+    assert row == {"id": "u1", "audio": "a b.wav", "begin": 0.0, "end": 1.0, "text": "are wa", "speaker": "s1"}
+
+
+@pytest.mark.parametrize("name", ["wav", "text", "utt2spk", "segments"])
+def test_a_kaldi_list_that_names_one_twice_is_refused_with_both_places(name):
+    kaldi(**{"wav": "u1 1.wav\n", name: "u1 u1 0 1\nu2 u1 1 2\nu1 u1 2 3\n"})
+    with pytest.raises(Refused, match=r"small/\S+:3 names 'u1' a second time, after \S+:1"):
+        list(sources.read(paths.DATA / "small" / "wav.scp"))
 
 
 @pytest.mark.parametrize("place", ["sph2pipe -f wav a.sph |", "| touch owned"])
@@ -200,6 +236,18 @@ def test_paths_may_start_in_another_folder_which_then_is_raw_data_too():
     assert set(read_manifest("ingest", "small").parents) == {"data/lists/core", "data/sounds"}
     (stage,) = [each for each in stages(Library()) if each.verb == "ingest"]
     assert stage.deps == ("data/lists/core", "data/sounds")
+
+
+def test_of_a_shared_folder_only_the_files_that_a_table_names_need_room(monkeypatch):
+    corpus(columns=AUDIO, source={**BRINGS, "paths": ["lists/core"], "files_folder": "sounds"})
+    kaldi("lists/core", wav="u1 x/1.wav\n")
+    write("sounds/x/1.wav", LOW)
+    write("sounds/x/2.wav", bytes(10_000_000))
+    monkeypatch.setattr(raw_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    ingest("small")
+    monkeypatch.setattr(raw_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=len(LOW)))
+    with pytest.raises(Refused, match=r"needs about 19,\d+ bytes, and 16,044 are free"):
+        ingest("small")
 
 
 def test_a_single_table_that_brings_files_is_refused_since_they_would_not_count_as_raw_data():
@@ -268,6 +316,17 @@ def test_the_excerpt_of_a_reject_counts_bytes_and_shows_none():
         ingest("small")
     (row,) = pq.read_table(paths.outcome_folder("ingest", "small") / "rejects.parquet").to_pylist()
     assert row["excerpt"] == "<22 bytes> | words"
+
+
+def test_one_sound_under_two_transcripts_and_in_two_splits_fails_validation():
+    transcript = {"modality": "speech", "form": "transcript", "front_end": "given", "inventory": ["a", "i"]}
+    corpus(columns={**AUDIO, "transcript": transcript}, source={**BRINGS, "split_field": "part"})
+    write("small/t.csv", "id,audio,transcript,part\nu,1.wav,a,train\nv,2.wav,i,test\nw,3.wav,a i,valid\n")
+    for name, raw in (("1", LOW), ("2", LOW), ("3", HIGH)):
+        write(f"small/{name}.wav", raw)
+    ingest("small")
+    with pytest.raises(Refused, match=r"no sound twice.*unique_mostly"):
+        validate("small")
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -358,7 +417,7 @@ def test_speakers_stay_in_one_split_unless_the_column_says_that_they_may_be_in_s
         write("small/t.csv", "text,who,part\nwords one,s1,train\nwords two,s1,test\nwords three,s2,valid\n")
         ingest("small")
         if is_refused:
-            with pytest.raises(Refused, match="no speaker prompt in two splits"):
+            with pytest.raises(Refused, match="no speaker in two splits"):
                 validate("small")
         else:
             validate("small")

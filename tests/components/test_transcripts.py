@@ -13,8 +13,8 @@ from components.modalities.speech.phonemes import words_of
 from tests.conftest import ROOT
 
 DIGESTS = {
-    "heard.jsonl": "622bbd3e540d22a09efaefb5aedc869826cd10038d915f7728bf4b61083b388b",
-    "labelled.jsonl": "20c322b3a701faad28196e8214a09d89b7aad9b1dbad5240cc286d75ba35f4d4",
+    "heard.jsonl": "11b45b1443b5ab042175e501b441510da77aca44131eae89d3b260ee25c49481",
+    "labelled.jsonl": "e8d0bdb12f41080ed29dd5fd735b9058e8763450710e991e438ebecb20296718",
 }
 
 
@@ -62,7 +62,16 @@ def test_a_small_part_of_train_is_labelled_and_all_that_is_held_out(rows):
 
 def test_the_front_end_reads_every_word_as_one(rows):
     assert [len(words_of(word, "openjtalk")) for word in WORDS] == [1] * len(WORDS)
-    assert words_of("キュウ、昨日、赤", "openjtalk") == [["ky", "u:"], ["k", "i", "n", "o:"], ["a", "k", "a"]]
+    assert words_of("キュー、昨日、赤", "openjtalk") == [["ky", "u:"], ["k", "i", "n", "o:"], ["a", "k", "a"]]
+
+
+def test_every_word_has_one_reading_in_all_that_is_said(rows):
+    readings = {word: set() for word in WORDS}
+    for row in (row for file in rows.values() for row in file):
+        said, read = row["text"].split(PAUSE), words_of(row["text"], "openjtalk")
+        for word, phonemes in zip(said, read, strict=True):
+            readings[word].add(" ".join(phonemes))
+    assert {word: found for word, found in readings.items() if len(found) != 1} == {}
 
 
 @pytest.mark.parametrize("corpus", ["demo-speech", "demo-speech-labelled"])

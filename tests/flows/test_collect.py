@@ -235,3 +235,16 @@ def test_lists_and_the_folder_where_their_paths_start_come_together(project: Pro
     assert not missing(Library(), [Stage("ingest", "sounds", (), (), ())])
     shutil.rmtree("data/lists/wav")
     assert missing(Library(), [Stage("ingest", "sounds", (), (), ())]) == ["sounds"]
+
+
+def test_files_that_are_there_already_are_not_copied_again(project: Project, outside: Path) -> None:
+    collect("smoke-text", outside, quiet)
+    place = Path("data/smoke/b.jsonl")
+    before = place.stat().st_ino
+    (outside / "deep" / "c.txt").write_text("changed\n")
+    said: list[str] = []
+    collect("smoke-text", outside, said.append)
+    assert place.stat().st_ino == before
+    assert Path("data/smoke/deep/c.txt").read_text() == "changed\n"
+    assert said[0].startswith("1 files (8 bytes) were copied")
+    assert said[1] == "1 files are the same as those that are there."

@@ -10,9 +10,9 @@ Expectation = tuple[str, dict[str, Any]]
 def check(value: Any, column: Column) -> dict[str, Any]:
     """Facts about one clean value.
 
-    Of a recording `seconds`, `level_db`, `sample_rate_hz` (of the raw file), `clipped_share`, `silent_share`; of a
-    transcript `num_chars`, `num_words`, `num_phonemes`, and `unknown`, the phonemes that the inventory lacks; of phones
-    `num_phones`.
+    Of a recording `seconds`, `level_db`, `sample_rate_hz` (of the raw file), `clipped_share`, `silent_share`, and
+    `digest` of its samples; of a transcript `num_chars`, `num_words`, `num_phonemes`, and `unknown`, the phonemes that
+    the inventory lacks; of phones `num_phones`.
     """
     if column.form == "recording":
         return _of_recording(value)
@@ -31,6 +31,7 @@ def _of_recording(flac: bytes) -> dict[str, Any]:
         "sample_rate_hz": recordings.raw_rate_hz(flac),
         "clipped_share": round(recordings.clipped_share(samples), 6),
         "silent_share": round(recordings.silent_share(samples), 4),
+        "digest": recordings.digest(samples),
     }
 
 
@@ -68,6 +69,11 @@ def _for_recordings(name: str, column: Column) -> list[Expectation]:
     rate = f"recorded with at least {wanted.min_sample_rate_hz:,} samples a second"
     clipped = f"at most {wanted.max_clipped_share:.1%} of the samples at the end of the range"
     silent = f"at most {wanted.max_silent_share:.0%} of the time silent"
+    unique = {
+        "column": f"{name}_digest",
+        "mostly": wanted.unique_mostly,
+        "meta": {"claim": "no sound twice", "keys": [f"columns.{name}.expectations.unique_mostly"]},
+    }
     return [
         between(
             "seconds",
@@ -79,6 +85,7 @@ def _for_recordings(name: str, column: Column) -> list[Expectation]:
         between("sample_rate_hz", rate, "sample_rate_mostly", min_value=wanted.min_sample_rate_hz),
         between("clipped_share", clipped, "clipped_mostly", max_value=wanted.max_clipped_share),
         between("silent_share", silent, "silent_mostly", max_value=wanted.max_silent_share),
+        ("ExpectColumnValuesToBeUnique", unique),
     ]
 
 

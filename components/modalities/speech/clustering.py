@@ -14,7 +14,7 @@ START_PASSES = 10
 START_FRAMES_PER_CLUSTER = 100
 MIN_START_FRAMES = 20_000
 LEAST_GAIN = 1e-3
-"""Of the inertia, by a pass; the passes that would follow gain less than this together."""
+"""Of the inertia: a pass that gains less ends it."""
 
 
 def centroids_of(frames: np.ndarray, num_clusters: int, num_passes: int, seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from components.modalities.speech.recordings import as_waveform
 from components.modalities.speech.schema import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, LayerFeatures, Mfcc
+from components.outcomes import Refused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +84,11 @@ def _mfcc_of(samples: np.ndarray) -> np.ndarray:
 
 
 def _layer_of(section: LayerFeatures, weights: Path) -> Extract:
-    """The hidden states of a network, of one recording at a time, so that nothing is padded."""
+    """The hidden states of a network, of one recording at a time, so that nothing is padded.
+
+    Raises:
+        Refused: it has no such layer.
+    """
     import torch
 
     from components.devices import set_threads, uses_gpu
@@ -92,6 +97,11 @@ def _layer_of(section: LayerFeatures, weights: Path) -> Extract:
     set_threads()
     device = "cuda" if uses_gpu() else "cpu"
     network = part_of(section.family, "convert").load(weights).to(device).eval()
+    if section.layer > (found := len(network.hubert.encoder.layers)):
+        raise Refused(
+            f"Layer {section.layer} is asked of the network in {weights}, expected 1 to {found}, of which it consists. "
+            "Change the key 'features.layer' of the encoder."
+        )
     layer = part_of(section.family, "features").layer
 
     def extract(samples: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ The rate that the raw file had stands in the comment of the FLAC, since what was
 lacks the higher frequencies.
 """
 
+import hashlib
 import io
 import math
 import re
@@ -22,6 +23,14 @@ LEVEL_FRAME_SAMPLES = 320
 SILENT_FRAME_DB = -50.0
 """Root mean square of a frame below which nothing is heard; 0 dB is full scale."""
 CLIPPED = (-32_768, 32_767)
+MAX_FRAMES = 1 << 48
+"""More in a head mean that it does not know: a FLAC written to a pipe has 2**63 - 1."""
+MOST_BEHIND_SECONDS = 0.1
+"""A segment may end so much after its file: times of a transcript are rounded."""
+PROMISED = re.compile(r"^ *([A-Za-z][A-Za-z ]*?) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile tells, and only tells, that a chunk of a file is not as long as its head promises."""
+OPEN_SIZES = (range(0x7FFF_F000, 0x8000_1000), range(0xFFFF_F000, 1 << 65))
+"""What stands for the size of a chunk in a file that was written to a pipe."""
 UNREADABLE = "not readable as sound"
 TRUNCATED = "the sound ends early: the file is truncated or damaged"
 
@@ -71,19 +80,12 @@ def _decoded(raw: bytes, bounds: tuple[float, float]) -> tuple[np.ndarray, int]:
 
     try:
         with soundfile.SoundFile(io.BytesIO(raw)) as file:
-            rate_hz, num_frames = int(file.samplerate), int(file.frames)
-            # libsndfile reads what there is of a WAV whose header promises more, and only tells so.
-            if re.search(r"^data : \d+ \(should be", file.extra_info, re.MULTILINE) and file.format == "WAV":
-                raise Rejected(TRUNCATED)
-            if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                raise Rejected(f"its sample rate is not within {MIN_RATE_HZ:,} and {MAX_RATE_HZ:,} Hz")
-            first, last = (min(bound * rate_hz, num_frames) for bound in bounds)
-            if bounds[0] * rate_hz >= num_frames > 0:
-                raise Rejected("it begins after the end of its file")
-            file.seek(round(first))
-            wanted = round(last) - round(first)
+            rate_hz = int(file.samplerate)
+            first, last = _cut(file, raw, bounds)
+            file.seek(first)
+            wanted = last - first
             wave = file.read(wanted, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
         is_cut = "lost sync" in str(error) or "malformed" in str(error) or raw[:4] == b"fLaC"
         raise Rejected(TRUNCATED if is_cut else UNREADABLE) from None
     if len(wave) < wanted:
@@ -93,6 +95,59 @@ def _decoded(raw: bytes, bounds: tuple[float, float]) -> tuple[np.ndarray, int]:
     if not np.isfinite(wave).all():
         raise Rejected("samples that are no numbers")
     return wave.mean(axis=1), rate_hz
+
+
+def _cut(file: Any, raw: bytes, bounds: tuple[float, float]) -> tuple[int, int]:
+    """From which frame to which an open file is to be read.
+
+    Raises:
+        Rejected: its head promises what it does not hold, or the bounds lie behind its end.
+    """
+    rate_hz, num_frames = int(file.samplerate), int(file.frames)
+    if num_frames > MAX_FRAMES:
+        raise Rejected("its head does not say how long it is: save it again, to a file and not to a pipe")
+    if _ends_early(file.format, file.extra_info, raw):
+        raise Rejected(TRUNCATED)
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise Rejected(f"its sample rate is not within {MIN_RATE_HZ:,} and {MAX_RATE_HZ:,} Hz")
+    if bounds[0] * rate_hz >= num_frames > 0:
+        raise Rejected("it begins after the end of its file")
+    if math.isfinite(bounds[1]) and bounds[1] * rate_hz > num_frames + MOST_BEHIND_SECONDS * rate_hz:
+        raise Rejected("it ends after the end of its file")
+    first, last = (round(min(bound * rate_hz, num_frames)) for bound in bounds)
+    return first, last
+
+
+def _ends_early(kind: str, told: str, raw: bytes) -> bool:
+    """Whether a file has less than its head promises, which libsndfile reads without an error.
+
+    Args:
+        kind: the format, as libsndfile names it.
+        told: what it tells of the file.
+        raw: the file.
+    """
+    if kind == "OGG":
+        return _lacks_last_page(raw)
+    for chunk, promised, found in PROMISED.findall(told):
+        is_open = any(int(promised) in sizes for sizes in OPEN_SIZES)
+        # Of a WAV the chunk of the samples alone: many a writer counts the whole file wrongly.
+        counts = chunk == "data" or not kind.startswith("WAV")
+        if counts and not is_open and int(promised) > int(found):
+            return True
+    return False
+
+
+def _lacks_last_page(raw: bytes) -> bool:
+    """Whether an Ogg stream stops before the page that says it is the last one, or within a page (RFC 3533, 6)."""
+    place, flags = 0, 0
+    while raw[place : place + 4] == b"OggS":
+        head = raw[place : place + 27]
+        sizes = raw[place + 27 : place + 27 + head[26]] if len(head) == 27 else b""
+        end = place + 27 + len(sizes) + sum(sizes)
+        if len(head) < 27 or len(sizes) < head[26] or end > len(raw):
+            return True
+        place, flags = end, head[5]
+    return not flags & 4
 
 
 def _resampled(wave: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -162,6 +217,11 @@ def as_waveform(samples: np.ndarray) -> np.ndarray:
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------
+
+
+def digest(samples: np.ndarray) -> str:
+    """Equal for equal samples, whatever file they came in: BLAKE2b, 16 bytes, as hex."""
+    return hashlib.blake2b(np.ascontiguousarray(samples, "<i2").tobytes(), digest_size=16).hexdigest()
 
 
 def level_db(samples: np.ndarray) -> float:

@@ -74,6 +74,7 @@ class Source:
         else:
             fits &= lengths <= longest
         self.num_left_out = int((~fits).sum())
+        self.seconds_left_out = float(waveforms.lengths[~fits].sum()) / SAMPLE_RATE_HZ
         numbers = np.flatnonzero(fits)
         self.order = numbers[np.argsort(-lengths[numbers], kind="stable")]
         self.lengths = lengths
@@ -158,6 +159,19 @@ class Groups:
     def __init__(self, sources: list[Source]) -> None:
         self.sources = sources
         self.ends = np.cumsum([source.num_samples for source in sources])
+
+    @property
+    def left_out(self) -> str:
+        """What no sample is made of, in words; empty if that is nothing."""
+        count = sum(source.num_left_out for source in self.sources)
+        seconds = sum(source.seconds_left_out for source in self.sources)
+        whole = sum(len(source.waveforms) for source in self.sources)
+        if not count:
+            return ""
+        return (
+            f"{count:,} of {whole:,} recordings ({seconds:,.1f} s) are left out: they are too short or too long "
+            "(samples.min_seconds, samples.max_seconds)"
+        )
 
     def __len__(self) -> int:
         """Groups of one epoch."""

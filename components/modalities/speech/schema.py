@@ -82,6 +82,8 @@ class Expectations(Strict):
     max_silent_share: Share = 0.9
     """Share of a recording's frames of 20 ms that may be silent."""
     silent_mostly: Share = 1.0
+    unique_mostly: Share = 1.0
+    """Share of recordings whose samples no other recording has, whatever its transcript or speaker."""
     min_phonemes: int = Field(default=1, ge=0)
     phonemes_mostly: Share = 1.0
     """Share of transcripts that must have min_phonemes, and none outside of the inventory."""
@@ -89,6 +91,9 @@ class Expectations(Strict):
 
 class Column(Strict):
     """A column of a corpus of speech."""
+
+    KEPT_TOGETHER: ClassVar = "speaker"
+    """What shares a split, in the words of `validate`."""
 
     modality: Literal["speech"]
     form: Literal["recording", "transcript", "speaker", "phones"]
@@ -193,8 +198,9 @@ class KMeans(Strict):
     features: Annotated[Mfcc | LayerFeatures, Field(discriminator="kind")]
     num_clusters: int = Field(ge=2, le=1 << 16)
     frame_budget: int = Field(ge=1)
-    """Frames that centroids are computed from: those of whole recordings, drawn by the seed. All are in memory, so
-    39 numbers of 4 bytes each for MFCC, 768 for a layer of HuBERT-base."""
+    """Frames that centroids are computed from: those of whole recordings, drawn by the seed. All are in memory, 39
+    numbers of 4 bytes each for MFCC, 768 for a layer of HuBERT-base, and before that the recordings that they come
+    from: about 54 MB of FLAC an hour, of 180,000 frames."""
     num_passes: int = Field(default=20, ge=1)
     """Of Lloyd's algorithm over all frames of the budget."""
     seed: int = 0

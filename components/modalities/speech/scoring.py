@@ -143,10 +143,13 @@ def _totals(task: PhonemeErrorRate, records: list[Row], found: dict[str, list[Er
             f"phoneme_error_rate_{end}{suffix}": value for end, value in zip(("low", "high"), bounds, strict=True)
         }
         if not suffix:
-            by_speaker = [
-                wrong[chosen].sum() / max(1.0, said[chosen].sum())
-                for chosen in ([other == speaker for other in speakers] for speaker in sorted(set(speakers)))
-            ]
+            by_speaker = []
+            for speaker in sorted(set(speakers)):
+                chosen = [other == speaker for other in speakers]
+                by_speaker.append(wrong[chosen].sum() / max(1.0, said[chosen].sum()))
+                if task.speaker:  # under metrics of their own: nothing is compared by these, nor counts them as items
+                    for metric, values in (("speaker_errors", wrong), ("speaker_phonemes", said)):
+                        yield {"item": f"speaker:{speaker}", "metric": metric, "value": float(values[chosen].sum())}
             if len(by_speaker) > 1:
                 totals |= {"best_speaker_error_rate": min(by_speaker), "worst_speaker_error_rate": max(by_speaker)}
             totals |= {"num_speakers": len(by_speaker)} if task.speaker else {}

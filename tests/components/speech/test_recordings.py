@@ -107,6 +107,46 @@ def test_bounds_that_make_no_sense_are_rejected(parts, reason):
         read(FLAC, parts, begin="b", end="e")
 
 
+UNCOMPRESSED = ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [*((kind, "PCM_16") for kind in UNCOMPRESSED), ("OGG", "VORBIS"), ("OGG", "OPUS")]
+)
+def test_a_truncated_file_of_any_format_is_rejected_and_a_whole_one_is_not(kind, subtype):
+    whole = sound_file(tones(1.0), kind=kind, subtype=subtype)
+    assert len(recordings.decoded(read(whole))) == 16_000
+    for cut in (100, len(whole) // 3, len(whole) // 2):
+        with pytest.raises(Rejected, match="ends early"):
+            read(whole[:-cut])
+
+
+@pytest.mark.parametrize("size", [0xFFFF_FFFF, 0x7FFF_F000])
+def test_a_wav_that_was_written_to_a_pipe_is_whole(size):
+    samples = tones(1.0)
+    raw = bytearray(sound_file(samples))
+    place = raw.index(b"data") + 4
+    raw[place : place + 4] = size.to_bytes(4, "little")
+    raw[4:8] = min(size + 36, 0xFFFF_FFFF).to_bytes(4, "little")
+    assert recordings.decoded(read(bytes(raw))).tolist() == samples.tolist()
+
+
+def test_a_flac_whose_head_states_no_length_is_rejected_and_stops_nothing():
+    raw = bytearray(FLAC)
+    raw[21] &= 0xF0  # the 36 bits of the number of samples (RFC 9639, 8.2)
+    raw[22:26] = bytes(4)
+    with pytest.raises(Rejected, match="does not say how long it is"):
+        read(bytes(raw))
+
+
+def test_a_segment_may_end_a_little_after_its_file_and_no_more():
+    keys = {"begin": "b", "end": "e"}
+    clean = read(FLAC, {"begin": 0.5, "end": 1.09}, **keys)
+    assert len(recordings.decoded(clean)) == 8_000
+    with pytest.raises(Rejected, match="ends after the end of its file"):
+        read(FLAC, {"begin": 0.5, "end": 1.2}, **keys)
+
+
 # ---- facts and expectations ------------------------------------------------------------------------------------------
 
 

@@ -226,6 +226,14 @@ def test_samples_that_cannot_be_made_are_refused(keys, reason):
         opened(**keys)
 
 
+def test_recordings_that_are_left_out_are_told_with_their_seconds(project):
+    assert opened().left_out == ""
+    lengths = [recordings.num_samples(each["audio"]) / 16_000 for each in project.records if each["split"] == "train"]
+    short = [each for each in lengths if each < 0.8]
+    told = opened(min_seconds=0.8).left_out
+    assert told.startswith(f"{len(short)} of {len(lengths)} recordings ({sum(short):.1f} s) are left out")
+
+
 def test_phonemes_are_no_targets_of_crops():
     with pytest.raises(Refused, match="holds phonemes, expected units"):
         modality("speech").open_samples([(paths.payload("shard", "tones+phones"), 1.0)], "train", spec())

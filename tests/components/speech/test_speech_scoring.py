@@ -3,10 +3,12 @@ from types import SimpleNamespace
 
 import jiwer
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import HubertConfig, HubertForCTC
 
+from components.comparison import compare
 from components.modalities import modality
 from components.modalities.speech import recordings
 from components.modalities.speech.aligning import phones_of
@@ -160,7 +162,7 @@ def scored(network, encoder=ENCODER, **keys):
     assert told[-1] == (told[-1][1],) * 2
     items: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["item"] is not None:
+        if row["item"] is not None and not row["item"].startswith("speaker:"):
             items.setdefault(row["item"], {})[row["metric"]] = row["value"]
     return items, {row["metric"]: row["value"] for row in rows if row["item"] is None}
 
@@ -178,6 +180,24 @@ def test_totals_are_sums_over_the_rows_of_recordings(network):
         assert row["errors"] == row["substitutions"] + row["deletions"] + row["insertions"]
     assert totals["num_speakers"] == 6
     assert totals["best_speaker_error_rate"] <= totals["phoneme_error_rate"] <= totals["worst_speaker_error_rate"]
+
+
+def test_every_speaker_has_rows_of_its_own_by_which_no_model_is_compared(network):
+    task = PhonemeErrorRate(kind="phoneme-error-rate", corpus="tones", speaker="speaker")
+    model = SimpleNamespace(network=network, encoder=ENCODER)
+    rows = [row for row in modality("speech").score(task, model, read, lambda *_: None) if row["item"]]
+    found = {}
+    for row in rows:
+        found.setdefault(row["item"], {})[row["metric"]] = row["value"]
+    for speaker in {record["speaker"] for record in RECORDS}:
+        own = [found[record["id"]] for record in RECORDS if record["speaker"] == speaker]
+        assert found[f"speaker:{speaker}"] == {
+            "speaker_errors": sum(row["errors"] for row in own),
+            "speaker_phonemes": sum(row["num_phonemes"] for row in own),
+        }
+    table = pa.Table.from_pylist([{"task": "t", **row} for row in rows])
+    (test,) = compare(table, table, {"t": PhonemeErrorRate.MEASURES}).tests
+    assert test.num_items == len(RECORDS)
 
 
 def test_what_models_are_compared_by_stands_in_every_row(network):
