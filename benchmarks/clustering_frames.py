@@ -38,7 +38,7 @@ def spoken_frames(num_frames: int) -> np.ndarray:
     from torchaudio.functional import resample
 
     from components.modalities.speech.features import mfcc
-    from components.modalities.speech.schema import SAMPLE_RATE_HZ
+    from models.frames import SAMPLE_RATE_HZ
 
     found: list[np.ndarray] = []
     voices = itertools.cycle(itertools.product(SPEEDS, HALF_TONES))

@@ -18,11 +18,11 @@ from components.recipes import Corpus, Library
 from components.records import count_records, iterate_records
 from components.rows import Row
 from components.voices import ENGINES, open_engine
+from models.frames import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import numpy as np
 
-SAMPLE_RATE_HZ = 16_000
 CHUNK_RECORDS = 64
 """Records that are read aloud together; so many are in memory, and a kill loses what was made of a quarter of them."""
 FORMS = ("recording", "transcript", "speaker")

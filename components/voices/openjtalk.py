@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from components.outcomes import Refused
+from models.frames import SAMPLE_RATE_HZ
 
 REVISION = 1
-SAMPLE_RATE_HZ = 16_000
 FULL_SCALE = 32_768.0
 GAIN = 0.5
 """The engine reaches 1.7 times full scale; with this, no utterance needs to be made softer than others."""

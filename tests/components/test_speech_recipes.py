@@ -8,6 +8,7 @@ import pytest
 from components.graph import plan
 from components.outcomes import Refused
 from components.recipes import Library
+from models.frames import SAMPLE_RATE_HZ
 from models.hubert import schema
 from tests.conftest import ROOT
 
@@ -37,7 +38,7 @@ def test_pre_training_has_fairseqs_numbers(library: Library, name: str, clusters
     objective, samples, optimizer = training.objective, training.samples, training.optimizer
     assert (units.num_clusters, training.num_steps) == (clusters, steps)
     # config/pretrain/hubert_base_librispeech.yaml
-    assert samples.batch_seconds * schema.SAMPLE_RATE_HZ == 1_400_000
+    assert samples.batch_seconds * SAMPLE_RATE_HZ == 1_400_000
     assert samples.batches_per_step == 32
     assert (samples.min_seconds, samples.max_seconds) == (32_000 / 16_000, 250_000 / 16_000)
     assert (objective.mask_share, objective.mask_frames, objective.temperature) == (0.8, 10, 0.1)
@@ -77,7 +78,7 @@ def test_fine_tuning_has_fairseqs_numbers(library: Library, name: str) -> None:
         training.optimizer,
         training.learning_rate,
     )
-    assert samples.batch_seconds * schema.SAMPLE_RATE_HZ == 3_200_000
+    assert samples.batch_seconds * SAMPLE_RATE_HZ == 3_200_000
     assert (samples.batches_per_step, training.num_steps) == (wanted["batches"], wanted["steps"])
     assert (optimizer.learning_rate, optimizer.beta1, optimizer.beta2) == (wanted["rate"], 0.9, 0.98)
     assert (optimizer.epsilon, optimizer.weight_decay) == (1e-8, 0)

@@ -5,7 +5,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from components.modalities.speech.phonemes import BLANK_ID
-from components.modalities.speech.schema import BOUNDARY, FRAME_SAMPLES, SAMPLE_RATE_HZ
+from components.modalities.speech.schema import BOUNDARY
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from components.modalities.speech.schema import SAMPLE_RATE_HZ, Column, phonemes_of
+from components.modalities.speech.schema import Column, phonemes_of
+from models.frames import SAMPLE_RATE_HZ
 
 Expectation = tuple[str, dict[str, Any]]
 

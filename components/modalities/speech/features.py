@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.modalities.speech.recordings import as_waveform
-from components.modalities.speech.schema import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, LayerFeatures, Mfcc
+from components.modalities.speech.schema import LayerFeatures, Mfcc
 from components.outcomes import Refused
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from components.modalities import Rejected
-from components.modalities.speech.schema import SAMPLE_RATE_HZ, Column
+from components.modalities.speech.schema import Column
+from models.frames import SAMPLE_RATE_HZ
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_KERNEL = 1 << 24

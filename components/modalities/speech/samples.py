@@ -17,9 +17,9 @@ from components.batches import Permutation
 from components.manifest import read_manifest
 from components.modalities.speech.features import num_frames
 from components.modalities.speech.recordings import as_waveform
-from components.modalities.speech.schema import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from components.modalities.speech.shards import Arrays
 from components.outcomes import Refused
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 if TYPE_CHECKING:
     import torch

@@ -5,16 +5,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.measures import Measure
+from models.frames import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from models.schema import CorpusRef, RecipeRef, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-SAMPLE_RATE_HZ = 16_000
-"""Of every clean recording: what HuBERT reads."""
-FRAME_SAMPLES = 320
-"""From one unit to the next: 20 ms."""
-WINDOW_SAMPLES = 400
-"""What a unit is computed from, and the shortest recording that has one: 25 ms."""
 
 # Kaldi's set for the Corpus of Spontaneous Japanese (egs/csj/s5/local/csj_make_trans/kana2phone), as Julius has it.
 CSJ_40 = (

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from components.manifest import file_hash
-from components.modalities.speech.schema import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from components.outcomes import Refused
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 INDEX_NAME = "index.json"
 VALUES_NAME, OFFSETS_NAME = "values.bin", "offsets.npy"

@@ -19,14 +19,12 @@ from components.modalities.speech import clustering
 from components.modalities.speech.features import Extract, num_frames, open_features
 from components.modalities.speech.recordings import decoded, num_samples
 from components.modalities.speech.schema import (
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    WINDOW_SAMPLES,
     KMeans,
     LayerFeatures,
     Mfcc,
 )
 from components.outcomes import Refused
+from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 NAME = "units.json"
 CENTROIDS_NAME = "centroids.npy"

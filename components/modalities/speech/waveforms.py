@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from components.modalities.speech.recordings import decoded
-from components.modalities.speech.schema import SAMPLE_RATE_HZ
+from models.frames import SAMPLE_RATE_HZ
 
 NAME = "waveform.json"
 
