@@ -3,7 +3,8 @@
 Japanese text is read by OpenJTalk; its reading in katakana gives the phonemes of Kaldi's recipe for the Corpus of
 Spontaneous Japanese (egs/csj/s5/local/csj_make_trans/kana2phone): a long vowel, written with ー, is one phoneme, a
 devoiced one is that vowel, a doubled consonant begins with `q`. What the set of 40 lacks is mapped to the nearest that
-it has.
+it has. Sounds of borrowed words go by what OpenJTalk speaks; Kaldi writes them otherwise: スィ s i (there
+sh i), ズィ z i (j i), テュ ch u (ts u), デュ dy u (d u), ヂュ j u (dy u), イェ y e (i e), ニェ ny e (n e) and the like.
 """
 
 import json
