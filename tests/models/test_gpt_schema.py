@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.training_schema import LearningRate
 from models.gpt import schema as subject
 from models.gpt.release import check_package
 from tests.conftest import ROOT
@@ -22,7 +23,8 @@ def recipe(
     samples = subject.Samples(
         window_tokens=window_tokens, batch_tokens=window_tokens * 2, micro_batch_tokens=window_tokens
     )
-    learning_rate = SimpleNamespace(warmup_steps=warmup_steps, decay_steps=decay_steps, hold_steps=None)
+    kind = "wsd" if decay_steps else "cosine"
+    learning_rate = LearningRate(kind=kind, warmup_steps=warmup_steps, decay_steps=decay_steps)
     return SimpleNamespace(
         encoder="town-spm",
         network=subject.GPT2(architecture="gpt2", **SHAPE | (network or {})),
