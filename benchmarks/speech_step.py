@@ -23,10 +23,10 @@ from benchmarks.machine import INSTRUCTIONS, describe, one_core
 from benchmarks.report import Result, require_repeats
 from components.meters import forget_peak_memory, peak_process_memory
 from components.outcomes import Refused
+from models.frames import SAMPLE_RATE_HZ
 
 NAME = "speech-step"
 NUM_UNITS, PENALTY, CLIP_NORM = 500, 10.0, 10.0
-SAMPLE_RATE_HZ = 16_000
 WANTED_RATIO = 1.5
 LOSS_TOLERANCE = 0.05
 """Relative; masks and dropout differ."""

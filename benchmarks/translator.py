@@ -120,8 +120,9 @@ def _tokenizer(pairs: list[tuple[str, str]], vocab_size: int, folder: Path) -> A
     from transformers import AutoTokenizer
 
     from components.modalities.text import tokenizers
-    from components.modalities.text.schema import CorpusShare, SentencePiece
+    from components.modalities.text.schema import SentencePiece
     from components.modalities.text.tokenizer_json import MODEL_NAME
+    from models.schema import CorpusShare
 
     texts = [text for pair in pairs for text in pair]
     section = SentencePiece(kind="sentencepiece", corpora=[CorpusShare(corpus="pairs")], vocab_size=vocab_size)

@@ -2,20 +2,15 @@
 
 import hashlib
 import io
-import itertools
 import json
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import paths
+from components.derived import Derived
 from components.kept import Kept
-from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Corpus, Library
-from components.records import count_records, iterate_records
 from components.rows import Row
 from components.voices import ENGINES, open_engine
 from models.frames import SAMPLE_RATE_HZ
@@ -23,15 +18,13 @@ from models.frames import SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     import numpy as np
 
-CHUNK_RECORDS = 64
-"""Records that are read aloud together; so many are in memory, and a kill loses what was made of a quarter of them."""
 FORMS = ("recording", "transcript", "speaker")
 """Of the columns that a spoken corpus can have."""
 SILENCE_SHARE = 0.01
 """Of the loudest sample: below, nothing is said yet or any more."""
 
 
-class Speech:
+class Speech(Derived):
     """The rows of one spoken corpus.
 
     Args:
@@ -42,14 +35,13 @@ class Speech:
         Refused: the other corpus is not ready or lacks a column, or this one has columns that nothing is said for.
     """
 
-    unit = "record"
+    CHUNK_RECORDS = 64
+    """Records that are read aloud together; a kill loses what was made of a quarter of them."""
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()
-        self.name, self.corpus, self.source = name, corpus, corpus.source
         _check_columns(library, name, corpus)
-        found = count_records(self.source.corpus)
-        self.num_steps = min(found, self.source.max_records or found)
+        super().__init__(name, corpus)
         self.engine = open_engine(self.source.engine)
         self.kept: Kept[bytes] = Kept("speech", self.engine.facts)
         self.num_samples = 0
@@ -60,44 +52,21 @@ class Speech:
         module = ENGINES[self.source.engine.kind]
         return {module: import_module(module).REVISION}
 
-    @property
-    def parents(self) -> dict[str, str]:
-        """What the recordings are made from, by path."""
-        nodes = [("ingest", self.source.corpus), ("validate", self.source.corpus)]
-        return {paths.payload(*node).as_posix(): read_manifest(*node).payload_hash for node in nodes}
-
-    @property
-    def place(self) -> Path:
-        """What stands for the file that rows come from."""
-        return paths.payload("ingest", self.source.corpus)
-
-    def rows(self, tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, Row]]:
-        """Every row with how many records are done; the voice is asked for what is not kept.
-
-        Args:
-            tell: receives how many records are done, and words about those that follow.
-        """
-        columns = [self.source.text_column, self.source.speaker_column, "licence", "source"]
-        records = itertools.islice(iterate_records(self.source.corpus, columns), self.num_steps)
-        done = 0
-        while chunk := list(itertools.islice(records, CHUNK_RECORDS)):
-            sounds = self._sounds(chunk, partial(tell, done))
-            for record in chunk:
-                done += 1
-                yield done, self.place, self._row(record, sounds)
+    def _columns(self) -> list[str]:
+        return [self.source.text_column, self.source.speaker_column, "licence", "source"]
 
     def _key(self, record: dict[str, Any]) -> str:
         """All that decides how a record sounds before noise is added, besides the engine."""
         speaker = self.source.speakers[record[self.source.speaker_column]]
         return json.dumps([record[self.source.text_column], speaker.model_dump()], ensure_ascii=False, sort_keys=True)
 
-    def _sounds(self, chunk: list[dict[str, Any]], tell: Callable[[str], None]) -> dict[str, bytes]:
+    def _made(self, chunk: list[dict[str, Any]], tell: Callable[[str], None]) -> dict[str, bytes]:
         """Key -> FLAC of what is said, without noise; empty where nothing could be."""
         wanted = {self._key(each): each for each in chunk if each[self.source.speaker_column] in self.source.speakers}
         known = self.kept.recall(wanted)
         missing = [(key, record) for key, record in wanted.items() if key not in known]
-        for start in range(0, len(missing), CHUNK_RECORDS // 4):
-            made = {key: self._said(record) for key, record in missing[start : start + CHUNK_RECORDS // 4]}
+        for start in range(0, len(missing), self.CHUNK_RECORDS // 4):
+            made = {key: self._said(record) for key, record in missing[start : start + self.CHUNK_RECORDS // 4]}
             self.kept.keep(made)
             known |= made
             tell(f"{len(known)} of the next {len(wanted)} are spoken")
@@ -111,12 +80,12 @@ class Speech:
             return b""
         return _flac(wave) if len(wave) else b""
 
-    def _row(self, record: dict[str, Any], sounds: dict[str, bytes]) -> Row:
+    def _row(self, record: dict[str, Any], made: dict[str, bytes]) -> Row:
         text, speaker = record[self.source.text_column], record[self.source.speaker_column]
         where = f"{self.source.corpus}:{record['id']}"
         if speaker not in self.source.speakers:
             return Row(where, None, f"no speaker '{speaker}' (source.speakers)", text[:1000])
-        sound = sounds[self._key(record)]
+        sound = made[self._key(record)]
         if not sound:
             return Row(where, None, "nothing in it can be spoken", text[:1000])
         said = {"recording": self._recording(record["id"], sound), "transcript": text, "speaker": speaker}

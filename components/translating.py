@@ -1,30 +1,23 @@
 """A corpus that is the translation of another one: its raw rows, made by an engine or taken from its memory."""
 
-import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from components import paths
-from components.manifest import read_manifest
+from components.derived import Derived
 from components.modalities import modality
 from components.outcomes import Refused
 from components.recipes import Corpus, Library
-from components.records import count_records, iterate_records
 from components.sources import Row
 from components.translators import open_engine
 from components.translators.memory import Memory
 from components.translators.suspects import Suspects
 from components.translators.units import cut, joined
 
-CHUNK_RECORDS = 512
-"""Records whose texts are translated together; the memory of one run holds so many."""
 ORIGINAL = "_original"
 """Ends the name of the column that keeps the other side."""
 
 
-class Translation:
+class Translation(Derived):
     """The rows of one translated corpus.
 
     Args:
@@ -35,64 +28,36 @@ class Translation:
         Refused: the other corpus is not ready or lacks a column, or the engine cannot be opened.
     """
 
-    unit = "record"
+    CHUNK_RECORDS = 512
+    """Records whose texts are translated together; the memory of one run holds so many."""
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()
-        self.name, self.corpus, self.source = name, corpus, corpus.source
-        other = library.read("corpus", self.source.corpus)
+        other = library.read("corpus", corpus.source.corpus)
         for column, section in corpus.columns.items():
             theirs = other.columns.get(column)
             if theirs is None or theirs.modality != section.modality or _form(theirs) != _form(section):
                 raise Refused(
                     f"corpus '{name}' translates the column '{column}', expected one of the same name, modality and "
-                    f"form in corpus '{self.source.corpus}', which has {', '.join(other.columns)}. Change 'columns' in "
-                    f"{library.path('corpus', name)}."
+                    f"form in corpus '{corpus.source.corpus}', which has {', '.join(other.columns)}. Change 'columns' "
+                    f"in {library.path('corpus', name)}."
                 )
         self.languages = (other.language, corpus.language)
-        found = count_records(self.source.corpus)
-        self.num_steps = min(found, self.source.max_records or found)
+        super().__init__(name, corpus)
         self.engine = open_engine(self.source.engine, *self.languages)
         self.memory = Memory(self.engine.facts)
         self.suspects = Suspects(self.source.suspicion)
 
     @property
-    def revisions(self) -> dict[str, int]:
-        """None besides those of the verb and of the modalities."""
-        return {}
-
-    @property
     def parents(self) -> dict[str, str]:
         """What the translations are made from, by path."""
-        nodes = [("ingest", self.source.corpus), ("validate", self.source.corpus)]
-        found = {paths.payload(*node).as_posix(): read_manifest(*node).payload_hash for node in nodes}
         folder = self.source.engine.folder
-        return found if folder is None else found | {folder: self.engine.facts["content_hash"]}
+        return super().parents | ({} if folder is None else {folder: self.engine.facts["content_hash"]})
 
-    @property
-    def place(self) -> Path:
-        """What stands for the file that rows come from."""
-        return paths.payload("ingest", self.source.corpus)
+    def _columns(self) -> list[str]:
+        return [*self.corpus.columns, "licence", "source"]
 
-    def rows(self, tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, Row]]:
-        """Every row with how many records are done; the engine is asked for what its memory lacks.
-
-        Args:
-            tell: receives how many records are done, and words about those that follow.
-
-        Raises:
-            Refused: some texts could not be translated; those that could be are in the memory.
-        """
-        columns = [*self.corpus.columns, "licence", "source"]
-        records = itertools.islice(iterate_records(self.source.corpus, columns), self.num_steps)
-        done = 0
-        while chunk := list(itertools.islice(records, CHUNK_RECORDS)):
-            known = self._translated(chunk, partial(tell, done))
-            for record in chunk:
-                done += 1
-                yield done, self.place, self._row(record, known)
-
-    def _translated(self, chunk: list[dict[str, Any]], tell: Callable[[str], None]) -> dict[str, str]:
+    def _made(self, chunk: list[dict[str, Any]], tell: Callable[[str], None]) -> dict[str, str]:
         """The translation of every unit in some records."""
         units = {unit: None for record in chunk for _, text in self._texts(record) for unit in self._units(text)}
         known = self.memory.recall(units)
@@ -111,14 +76,14 @@ class Translation:
     def _units(self, text: str) -> list[str]:
         return [unit for line in cut(text, self.source.engine.unit) for unit in line]
 
-    def _row(self, record: dict[str, Any], known: dict[str, str]) -> Row:
+    def _row(self, record: dict[str, Any], made: dict[str, str]) -> Row:
         fields: dict[str, Any] = {key: record[key] for key in ("id", "split", "licence", "source")}
         problems: list[str] = []
         for column, section in self.corpus.columns.items():
             own = modality(section.modality)
             texts = own.texts_of(record[column], section)
             translations = [
-                joined(cut(text, self.source.engine.unit), known, self.corpus.language).strip() for text in texts
+                joined(cut(text, self.source.engine.unit), made, self.corpus.language).strip() for text in texts
             ]
             for text, translation in zip(texts, translations, strict=True):
                 problems += self.suspects.look(record["id"], text, translation)

@@ -7,7 +7,7 @@ is done.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Kind = Literal["corpus", "encoder", "shards", "weights", "package", "task"]
 
@@ -30,6 +30,15 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 CorpusRef = Annotated[Name, Reference("corpus")]
 """A corpus: its ingested records, and the ids that `validate` accepted."""
+
+
+class CorpusShare(Strict):
+    """One corpus and how much of it an encoder is fitted on."""
+
+    corpus: CorpusRef
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of its records, chosen by the hash of their ids."""
+
 
 EncoderRef = Annotated[Name, Reference("encoder")]
 """What turns a record into model inputs and stays fixed: a tokenizer, units, a frozen tower."""

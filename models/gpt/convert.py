@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.foreign import require_safetensors
 from models.gpt.schema import LAYOUTS, Preview
 from models.objective import Mismatch
 
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
 
 HOW_TO_WRITE = "write it with save_pretrained of transformers 5, model and tokenizer, as one safetensors file"
 """What to do about somebody else's folder that is not as a layout wants it."""
-
-# Formats that run code when they are read, named when they stand where safetensors should.
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 
 KINDS = {
     "gpt2": ("GPT2LMHeadModel", "GPT2ForSequenceClassification"),
@@ -173,16 +171,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
     from transformers import AutoConfig, GenerationConfig
 
     where = f"'source: path:{source}'"
-    if not source.is_dir():
-        raise Mismatch(f"{where} is no folder. Put the model there as save_pretrained writes it, or change 'source'.")
-    pickles = sorted(file.name for pattern in PICKLES for file in source.glob(pattern))
-    if not (source / "model.safetensors").is_file():
-        found = f"holds {', '.join(pickles)}" if pickles else "holds no weights"
-        raise Mismatch(
-            f"{where} {found}, expected model.safetensors in one file: a pickle can run code when it is read. Convert "
-            "it once, on a machine you can lose: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained("
-            "NEW_FOLDER, max_shard_size='1000GB')"
-        )
+    require_safetensors(where, source, "AutoModelForCausalLM")
     derived = "generation_config.json"
     missing = [file for file in LAYOUTS[layout] if file != derived and not (source / file).is_file()]
     if missing:

@@ -6,6 +6,7 @@ import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.foreign import require_safetensors
 from models.frames import SAMPLE_RATE_HZ
 from models.hubert.schema import LAYOUTS
 from models.objective import Mismatch
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 HOW_TO_WRITE = "write it with save_pretrained of transformers 5, model and feature extractor, as one safetensors file"
 """What to do about somebody else's folder that is not as a layout wants it."""
-
-# Formats that run code when they are read, named when they stand where safetensors should.
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 
 HEAD_NAME = "head.safetensors"
 """Beside the `HubertModel` that it was trained with, which transformers loads without."""
@@ -240,16 +238,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         Mismatch: the folder is not there, has no safetensors, lacks a file, or is of a kind transformers cannot load.
     """
     where = f"'source: path:{source}'"
-    if not source.is_dir():
-        raise Mismatch(f"{where} is no folder. Put the model there as save_pretrained writes it, or change 'source'.")
-    pickles = sorted(file.name for pattern in PICKLES for file in source.glob(pattern))
-    if not (source / "model.safetensors").is_file():
-        found = f"holds {', '.join(pickles)}" if pickles else "holds no weights"
-        raise Mismatch(
-            f"{where} {found}, expected model.safetensors in one file: a pickle can run code when it is read. Convert "
-            "it once, on a machine you can lose: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER, "
-            "max_shard_size='1000GB')"
-        )
+    require_safetensors(where, source, "AutoModel")
     missing = [file for file in LAYOUTS[layout] if not (source / file).is_file()]
     if missing:
         raise Mismatch(

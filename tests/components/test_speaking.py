@@ -134,7 +134,7 @@ def test_what_has_been_said_is_not_said_again(monkeypatch):
 
 
 def test_a_run_that_is_stopped_goes_on_from_what_is_kept(monkeypatch):
-    monkeypatch.setattr(speaking, "CHUNK_RECORDS", 4)
+    monkeypatch.setattr(speaking.Speech, "CHUNK_RECORDS", 4)
     write_corpora()
     say, said = OpenJTalk.say, []
 

@@ -17,6 +17,7 @@ from models.gpt import cost as subject
 from models.gpt import objectives
 from models.gpt.network import blocks, build
 from models.gpt.schema import GPT2, Dpo, GPTNeoX, Ppo, Prompts
+from tests.models import autograd
 
 ROWS = 1000
 HELD = {"precision": "fp32", "ema_decay": None, "activation_checkpointing": False}
@@ -71,21 +72,7 @@ def kept_bytes(section: Any, precision: str, isolates: bool) -> int:
     batch = {"input_ids": torch.randint(0, ROWS, (4, 129))}
     if isolates:
         batch["position_ids"] = (torch.arange(129) % 40).expand(4, 129).contiguous()
-    parameters = {each.untyped_storage().data_ptr() for each in network.parameters()}
-    kept: dict[int, torch.Tensor] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        address = tensor.untyped_storage().data_ptr()
-        if address not in parameters:
-            kept[address] = tensor  # held, so that no later tensor gets its address
-        return tensor
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
-    ):
-        objectives.NextTokenLoss(network)(batch)
-    return sum(each.untyped_storage().nbytes() for each in kept.values())
+    return autograd.kept_bytes(network, lambda: objectives.NextTokenLoss(network)(batch), precision)
 
 
 @pytest.mark.parametrize("isolates", [False, True])

@@ -15,6 +15,7 @@ from models.hubert.network import blocks, build
 from models.hubert.objectives import objective
 from models.hubert.schema import Crops, Ctc, MaskedUnits, Network, Utterances
 from models.objective import Setting
+from tests.models import autograd
 
 KMEANS = SimpleNamespace(kind="kmeans", num_clusters=100)
 CSJ = SimpleNamespace(kind="phonemes", inventory="csj-40")
@@ -62,21 +63,7 @@ def made(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
 def kept_bytes(name: str, precision: str) -> int:
     """What autograd keeps of one group besides the parameters, each storage once."""
     found, batch = made(name)
-    parameters = {each.untyped_storage().data_ptr() for each in found.network.parameters()}
-    kept: dict[int, torch.Tensor] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        address = tensor.untyped_storage().data_ptr()
-        if address not in parameters:
-            kept[address] = tensor  # held, so that no later tensor gets its address
-        return tensor
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
-    ):
-        found(batch)
-    return sum(each.untyped_storage().nbytes() for each in kept.values())
+    return autograd.kept_bytes(found.network, lambda: found(batch), precision)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.measures import Measure
 from models.frames import SAMPLE_RATE_HZ, WINDOW_SAMPLES
-from models.schema import CorpusRef, RecipeRef, Strict
+from models.schema import CorpusRef, CorpusShare, RecipeRef, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -138,14 +138,6 @@ class Column(Strict):
 
 
 # ---- encoders --------------------------------------------------------------------------------------------------------
-
-
-class CorpusShare(Strict):
-    """One corpus and how much of it an encoder is fitted on."""
-
-    corpus: CorpusRef
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of its recordings, chosen by the hash of their ids."""
 
 
 class Waveform(Strict):

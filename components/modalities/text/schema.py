@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.generators import JUDGES
 from components.measures import Measure
-from models.schema import CorpusRef, EncoderRef, Strict
+from models.schema import CorpusRef, CorpusShare, EncoderRef, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -94,14 +94,6 @@ class Column(Strict):
         if self.form == "document":
             return {"text": self.field}
         return {str(part): key for part, key in self.fields.items()} or {part: part for part in PARTS[self.form][0]}
-
-
-class CorpusShare(Strict):
-    """One corpus and how much of it an encoder is fitted on."""
-
-    corpus: CorpusRef
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of its documents, chosen by the hash of their ids."""
 
 
 class SentencePiece(Strict):
