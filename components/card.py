@@ -104,8 +104,8 @@ def _network(release: Release) -> str:
         encoder = state.details.get("encoder", {})
         left_out = {"kind", "modality", "column", "num_threads"}
         plain = {key: value for key, value in encoder.items() if key not in left_out and not isinstance(value, list)}
-        words = ", ".join(f"{label(key).lower()} {number(value)}" for key, value in plain.items())
-        rows.append(("Encoder", f"`{state.name}`, {encoder.get('kind', '')}: {words}"))
+        name = "Encoder" if state.name == release.recipe.encoder else "Encoder on the way"
+        rows.append((name, f"`{state.name}`, {encoder.get('kind', '')}: {number(plain)}".removesuffix(": ")))
         fits = {key: value for key, value in state.counts.items() if key in HELD_OUT_COUNTS}
         rows += [(label(key).replace("Held out", "Held-out"), number(value)) for key, value in sorted(fits.items())]
     return table(("", ""), rows)
@@ -175,6 +175,9 @@ def _procedure(release: Release) -> str:
     optimizer, rate = training.optimizer, training.learning_rate
     samples = training.samples.model_dump()
     schedule = f"{rate.kind}, {number(rate.warmup_steps)} warm-up steps"
+    for key in ("hold_steps", "decay_steps"):
+        if steps := getattr(rate, key):
+            schedule += f", {number(steps)} {key.replace('_', ' ')}"
     if rate.kind != "constant":
         schedule += f", down to {number(rate.final_share)} of the peak"
     rows: list[tuple[str, str]] = [

@@ -26,7 +26,7 @@ def evaluation(release: "Release") -> str:
         settings = {
             key: value for key, value in section.items() if key not in ("kind", "modality") and value is not None
         }
-        words = ", ".join(f"{label(key).lower()} {number(value)}" for key, value in settings.items())
+        words = number(settings)
         meaning = " ".join((schema_of(section["modality"]).TASKS[section["kind"]].__doc__ or "").split())
         parts += [f"**`{task}`** ({section['kind']}: {words}). {meaning}", _of_task(release, task)]
     if any(release.errors.values()):

@@ -5,7 +5,14 @@ from typing import Any
 
 
 def number(value: Any) -> str:
-    """A value for a person: whole numbers with commas, others with four significant digits, yes and no."""
+    """A value for a person: whole numbers with commas, others with four significant digits, yes and no; lists of them.
+
+    Of a mapping, its keys as words before their values.
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(map(number, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{label(key).lower()} {number(each)}" for key, each in value.items() if each is not None)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):

@@ -27,7 +27,7 @@ from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
-REVISION = 4
+REVISION = 5
 
 
 def package(name: str) -> None:

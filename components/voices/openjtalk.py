@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from components.openjtalk import openjtalk
 from components.outcomes import Refused
 from models.frames import SAMPLE_RATE_HZ
 
@@ -41,9 +42,7 @@ class OpenJTalk:
 
     def say(self, text: str, speaker: Any) -> np.ndarray:
         """float32 [samples] at 16 kHz, within [-1, 1]; empty if nothing in the text can be spoken."""
-        import pyopenjtalk
-
-        labels = pyopenjtalk.extract_fullcontext(text)
+        labels = openjtalk().extract_fullcontext(text)
         engine = self._engine(speaker.warp)
         engine.set_speed(speaker.speed)
         engine.add_half_tone(speaker.half_tone)
@@ -78,7 +77,7 @@ def warped(voice: bytes, warp: float) -> bytes:
 
 @cache
 def _voice_bytes(name: str) -> bytes:
-    return resources.files("pyopenjtalk").joinpath("htsvoice", f"{name}.htsvoice").read_bytes()
+    return resources.files(openjtalk()).joinpath("htsvoice", f"{name}.htsvoice").read_bytes()
 
 
 def _resampled(wave: np.ndarray, rate_hz: int) -> np.ndarray:

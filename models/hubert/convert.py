@@ -175,7 +175,10 @@ def write_layout(
     elif layout == "ctc":
         _write_tokenizer(symbols_of(encoder_folder), folder)
         shutil.copyfile(encoder_folder / PHONEMES_NAME, folder / PHONEMES_NAME)
-        write_example(folder / EXAMPLE_NAME)
+        if (encoder_folder / EXAMPLE_NAME).is_file():
+            shutil.copyfile(encoder_folder / EXAMPLE_NAME, folder / EXAMPLE_NAME)
+        else:
+            write_example(folder / EXAMPLE_NAME)
 
 
 def _write_extractor(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Folders of weights and releases, as transformers' own Auto classes read them."""
 
 import json
+import shutil
 import wave
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,15 @@ def test_a_network_of_units_comes_back_with_its_head(tmp_path: Path) -> None:
     model = AutoModel.from_pretrained(tmp_path)
     assert type(model).__name__ == "HubertModel"
     assert sorted(model.state_dict()) == sorted(network.hubert.state_dict())
+
+
+def test_the_example_of_the_encoder_goes_out_with_a_recogniser(phonemes: Path, tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(phonemes, encoder)
+    convert.write_example(encoder / "example.wav")
+    (encoder / "example.wav").write_bytes((encoder / "example.wav").read_bytes()[:-2])
+    folder = released(small(PHONEMES), "ctc", encoder, tmp_path / "out")
+    assert (folder / "example.wav").read_bytes() == (encoder / "example.wav").read_bytes()
 
 
 def test_auto_classes_read_a_recogniser_and_a_recording_becomes_phonemes(phonemes: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from components.modalities.speech import schema as schema
 from components.outcomes import Refused
 
-REVISION = 1
+REVISION = 2
 
 
 def reader(column: schema.Column) -> Callable[[dict[str, Any]], Any]:

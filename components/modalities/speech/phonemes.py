@@ -16,10 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from components.modalities.speech.schema import BOUNDARY, PADDING, FrontEnd, Phonemes, phonemes_of
+from components.modalities.speech.schema import BOUNDARY, PADDING, Example, FrontEnd, Phonemes, phonemes_of
+from components.openjtalk import openjtalk
 from components.outcomes import Refused
+from components.voices import open_engine
+from models.frames import SAMPLE_RATE_HZ
 
 NAME = "phonemes.json"
+EXAMPLE_NAME = "example.wav"
 BLANK_ID, BOUNDARY_ID = 0, 1
 
 VOWELS = "aiueo"
@@ -116,10 +120,8 @@ def _lengthened(phonemes: list[str]) -> list[str]:
 
 def _read_by_openjtalk(text: str) -> list[list[str]]:
     """The words of a text, each a list of phonemes; punctuation has none."""
-    import pyopenjtalk
-
     words: list[str] = []
-    for word in pyopenjtalk.run_frontend(text):
+    for word in openjtalk().run_frontend(text):
         kana = str(word["pron"]) if word["mora_size"] > 0 else ""
         rest = kana.lstrip(LONG)
         if words:  # a mark that stands alone lengthens the word before it
@@ -197,10 +199,12 @@ def symbols_of(encoder: Phonemes) -> list[str]:
 
 
 def fit(encoder: Phonemes, values: Iterable[str], held_out: Iterable[str], folder: Path) -> dict[str, Any]:
-    """Write the symbols down, and report which of them occur in training."""
+    """Write the symbols down, and an example if there is one; report which symbols occur in training."""
     symbols = symbols_of(encoder)
     content = {"front_end": encoder.front_end, "symbols": symbols}
     (folder / NAME).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if encoder.example is not None:
+        _write_example(encoder.example, folder / EXAMPLE_NAME)
     report: dict[str, Any] = {"num_symbols": len(symbols)}
     if encoder.corpora:
         counts, others = _counted(values, encoder.front_end), _counted(held_out, encoder.front_end)
@@ -208,6 +212,20 @@ def fit(encoder: Phonemes, values: Iterable[str], held_out: Iterable[str], folde
         report["counts"] = {each: counts[each] for each in symbols[2:]}
         report["num_unseen_held_out"] = sum(number for each, number in others.items() if not counts[each])
     return report
+
+
+def _write_example(example: Example, path: Path) -> None:
+    """WAV, 16 kHz, mono, 16 bits.
+
+    Raises:
+        Refused: the voice finds nothing to say in its text.
+    """
+    import soundfile
+
+    wave = open_engine(example.engine).say(example.text, example.speaker)
+    if not len(wave):
+        raise Refused(f"Nothing in example.text, '{example.text}', can be spoken. Change the key of the encoder.")
+    soundfile.write(path, wave, SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
 
 
 def _counted(texts: Iterable[str], front_end: FrontEnd) -> Counter[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.measures import Measure
+from components.voices.schema import Speaker, Voice
 from models.frames import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from models.schema import CorpusRef, CorpusShare, RecipeRef, Strict
 
@@ -200,6 +201,14 @@ class KMeans(Strict):
         return [self.phones] if self.phones else []
 
 
+class Example(Strict):
+    """What a voice says in the recording that a release shows its use with: none of the corpus's is published."""
+
+    text: str = Field(min_length=1)
+    engine: Voice
+    speaker: Speaker = Speaker()
+
+
 class Phonemes(Strict):
     """The phonemes of a transcript, with word boundaries: what a recogniser is trained on."""
 
@@ -211,6 +220,8 @@ class Phonemes(Strict):
     front_end: FrontEnd = "openjtalk"
     """As the column of the corpora says."""
     inventory: Inventory = "csj-40"
+    example: Example | None = None
+    """Without it, a release shows its use with synthetic vowels."""
 
     _check_inventory = field_validator("inventory")(require_phonemes)
 

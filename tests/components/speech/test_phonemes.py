@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pyopenjtalk
 import pytest
+import soundfile
 
 from components.modalities import Rejected, modality
 from components.modalities.speech import checking
@@ -139,3 +140,20 @@ def test_a_phoneme_outside_of_the_inventory_is_refused_by_name(tmp_path):
 def test_an_inventory_whose_symbols_cannot_be_told_apart_is_refused(inventory):
     with pytest.raises(ValueError, match="an inventory lists phonemes"):
         Phonemes.model_validate({"kind": "phonemes", "inventory": inventory})
+
+
+EXAMPLE = {"text": "青、赤", "engine": {"kind": "openjtalk", "licence": "CC BY 3.0", "attribution": "Mei"}}
+
+
+def test_a_voice_says_the_example_of_a_release(tmp_path):
+    fitted(tmp_path, example=EXAMPLE)
+    sound, rate = soundfile.read(tmp_path / "example.wav")
+    assert (rate, sound.ndim) == (16_000, 1)
+    assert 0.5 < len(sound) / rate < 4
+    fitted(tmp_path / "again", example=EXAMPLE)
+    assert (tmp_path / "again/example.wav").read_bytes() == (tmp_path / "example.wav").read_bytes()
+
+
+def test_an_example_without_a_word_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"Nothing in example.text, '、', can be spoken"):
+        fitted(tmp_path, example=EXAMPLE | {"text": "、"})
