@@ -12,6 +12,7 @@ from benchmarks import (
     alignment_speed,
     clustering,
     cross_entropy_memory,
+    fine_tuning,
     ngram,
     speech_loss,
     speech_step,
@@ -49,6 +50,7 @@ app.command(saved(speech_step.measure), name=speech_step.NAME)
 app.command(saved(translation.measure), name=translation.NAME)
 app.command(saved(clustering.measure), name=clustering.NAME)
 app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
+app.command(saved(fine_tuning.measure), name=fine_tuning.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 

@@ -8,21 +8,16 @@ became surer of itself wins too, the wins of the most likely answers stand besid
 
 import json
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import yaml
 
 from benchmarks.figures import Row, Spread
 from benchmarks.machine import describe
-from benchmarks.project import inside
+from benchmarks.project_copy import changed, copied_project, run, totals_of
 from benchmarks.report import Result
 from components import VERBS, paths
 from components.comparison import values_of
@@ -62,18 +57,6 @@ def wins(ours: dict[str, float], theirs: dict[str, float]) -> Wins:
     return Wins(float(outcomes.mean()), float(np.quantile(means, 1 - LEVEL)), len(outcomes))
 
 
-def _run(verb: str, name: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "components", verb, name], check=False)
-    if done.returncode:
-        raise Refused(f"'{verb} {name}' ended with {done.returncode}; what it said stands above.")
-
-
-def _totals(name: str) -> dict[str, dict[str, float]]:
-    path = paths.payload("evaluate", name) / "scores.json"
-    tasks: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-    return tasks
-
-
 def _qualities(name: str) -> dict[str, dict[str, float]]:
     """Task -> question -> quality."""
     items = pq.read_table(paths.payload("evaluate", name) / "items.parquet")
@@ -93,40 +76,19 @@ def _minutes(*recipes: str) -> float:
     return sum(sum(each["seconds"].values()) for each in found) / 60
 
 
-def _copy_project(into: Path) -> None:
-    """Recipes, and links to what stages left; what is made anew has folders of its own."""
-    shutil.copytree(paths.RECIPES, into / paths.RECIPES)
-    for verb in VERBS:
-        source = Path(paths.ARTIFACTS) / VERBS[verb]
-        if not source.is_dir():
-            continue
-        place = into / source
-        place.mkdir(parents=True)
-        for state in source.iterdir():
-            if not (state.name == PPO or (verb == "evaluate" and state.name in (BASE, SFT, REWARD))):
-                (place / state.name).symlink_to(state.resolve())
-
-
-def _changed(name: str, change: Any) -> None:
-    path = paths.RECIPES / f"{name}.yaml"
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    change(recipe)
-    path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
-
-
 def _scored(name: str, *tasks: str) -> dict[str, dict[str, float]]:
     """What a model reaches in these tasks; one without a prompt format in its best way of being asked."""
-    _changed(name, lambda recipe: recipe["evaluate"].update(tasks=list(tasks)))
-    _run("evaluate", name)
-    return _totals(name)
+    changed(paths.RECIPES / f"{name}.yaml", lambda recipe: recipe["evaluate"].update(tasks=list(tasks)))
+    run("evaluate", name)
+    return totals_of(name)
 
 
 def _with_seed(seed: int, fine_tuned: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Train and score PPO."""
     shutil.rmtree(paths.state("align", PPO), ignore_errors=True)
-    _changed(PPO, lambda recipe: recipe["align"].update(seed=seed))
+    changed(paths.RECIPES / f"{PPO}.yaml", lambda recipe: recipe["align"].update(seed=seed))
     began = time.monotonic()
-    _run("align", PPO)
+    run("align", PPO)
     minutes = (time.monotonic() - began) / 60
     totals = _scored(PPO, EXACT, QUALITY, GREEDY)
     curve = json.loads((paths.state("align", PPO) / "curve.json").read_text(encoding="utf-8"))
@@ -143,14 +105,13 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
         seeds: of PPO's trainings.
     """
     minutes = _minutes(SFT, REWARD)
-    with tempfile.TemporaryDirectory() as folder:
-        _copy_project(Path(folder))
-        with inside(Path(folder)):
-            base = _scored(BASE, EXACT)[EXACT]
-            sft = _scored(SFT, EXACT, QUALITY, GREEDY)
-            fine_tuned = _qualities(SFT)
-            reward = _scored(REWARD, ONE_FACT)
-            runs = [_with_seed(seed, fine_tuned) for seed in seeds]
+    scored_here = {("evaluate", name) for name in (BASE, SFT, REWARD)}
+    with copied_project(left_out=scored_here | {(verb, PPO) for verb in VERBS}):
+        base = _scored(BASE, EXACT)[EXACT]
+        sft = _scored(SFT, EXACT, QUALITY, GREEDY)
+        fine_tuned = _qualities(SFT)
+        reward = _scored(REWARD, ONE_FACT)
+        runs = [_with_seed(seed, fine_tuned) for seed in seeds]
     exact = sft[EXACT]["exact_match"]
     accuracy = reward[ONE_FACT]["accuracy_equal_length"]
     rows = [
@@ -159,14 +120,14 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
         Row.compare("the same", "wanted", [exact], [WANTED_EXACT], at_least=1.0),
         Row.compare("reward accuracy, one fact, equal length", "wanted", [accuracy], [WANTED_ACCURACY], at_least=1.0),
     ]  # fmt: skip
-    whole = [minutes + run["minutes"] for run in runs]
+    whole = [minutes + each["minutes"] for each in runs]
     rows += [
         Row.compare("held-out questions", "wanted", [runs[0]["wins"][QUALITY].num_items], [WANTED_ITEMS], at_least=1.0),
         Row.compare("minutes of SFT, reward and PPO", "wanted", whole, [WANTED_MINUTES] * len(whole), at_most=1.0),
     ]
-    for run in runs:
-        ours, seed = run["totals"][EXACT]["exact_match"], run["seed"]
-        lower = run["wins"][QUALITY].lower
+    for each in runs:
+        ours, seed = each["totals"][EXACT]["exact_match"], each["seed"]
+        lower = each["wins"][QUALITY].lower
         rows += [
             Row.compare(f"PPO's wins, seed {seed}, lower bound", "a half", [lower], [0.5], at_least=1.0),
             Row.compare(f"PPO's exact match, seed {seed}", "SFT", [ours], [exact], at_least=1.0),
@@ -178,12 +139,12 @@ def measure(*, seeds: tuple[int, ...] = (0, 1, 2)) -> Result:
 def _notes(base: dict[str, float], runs: list[dict[str, Any]], sft: dict[str, dict[str, float]]) -> list[str]:
     asked = f"The base model is asked with {number(int(base['num_shots']))} examples, the best way on the valid split."
     notes = [asked, f"SFT: {_form(sft[QUALITY])}."]
-    for run in runs:
-        found, greedy, told = run["wins"][QUALITY], run["wins"][GREEDY], run["told"]
+    for each in runs:
+        found, greedy, told = each["wins"][QUALITY], each["wins"][GREEDY], each["told"]
         notes.append(
-            f"PPO, seed {run['seed']}: wins {number(found.rate)} of {number(found.num_items)} (lower bound at "
+            f"PPO, seed {each['seed']}: wins {number(found.rate)} of {number(found.num_items)} (lower bound at "
             f"{LEVEL:.0%}: {number(found.lower)}), of the most likely answers {number(greedy.rate)} (lower bound "
-            f"{number(greedy.lower)}); {_form(run['totals'][QUALITY])}; learnt reward of held-out questions "
+            f"{number(greedy.lower)}); {_form(each['totals'][QUALITY])}; learnt reward of held-out questions "
             f"{number(told['align/valid_reward'])}; in the last round {number(told['align/kl_per_token'])} nats per "
             "token from SFT."
         )

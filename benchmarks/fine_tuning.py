@@ -1,0 +1,112 @@
+"""What pre-training is worth to a recogniser of speech, beside the same network that begins at random.
+
+Both learn from the same labels for as many steps. The learning rate of each is the best of the same few, judged on the
+valid split; then each is trained with seeds that had no part in the choice, and scored on the test split.
+"""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.figures import Row, Spread
+from benchmarks.machine import describe
+from benchmarks.project_copy import changed, copied_project, run, totals_of
+from benchmarks.report import Result, require_repeats
+from components import VERBS, paths
+from components.markdown import number
+from components.outcomes import Refused
+from components.recipes import Library
+from components.training_stage import weights_of
+
+NAME = "fine-tuning"
+RATE = "phoneme_error_rate"
+WORST_SCRATCH = 0.9
+"""On valid; a network that has learnt nothing would be no comparison."""
+CHOICE_SEED = 0
+
+
+def _scored(library: Library, name: str, task: str, *, learning_rate: float, seed: int, split: str) -> dict[str, float]:
+    """Train a recipe with a learning rate and a seed, and score it on a split."""
+    verb, _ = weights_of(library, name)
+
+    def changes(recipe: dict[str, Any]) -> None:
+        recipe[verb]["seed"] = seed
+        recipe[verb]["optimizer"]["learning_rate"] = learning_rate
+        recipe["evaluate"]["tasks"] = [task]
+
+    for each in (verb, "evaluate"):
+        shutil.rmtree(paths.state(each, name), ignore_errors=True)
+    changed(paths.RECIPES / f"{name}.yaml", changes)
+    changed(paths.RECIPES / "tasks" / f"{task}.yaml", lambda section: section.update(split=split))
+    run(verb, name)
+    run("evaluate", name)
+    return totals_of(name)[task]
+
+
+def _check(library: Library, tuned: str, scratch: str) -> None:
+    """Refuse two recipes that differ in more than their start, or whose shards are not there."""
+    recipes = {name: library.read("recipe", name) for name in (tuned, scratch)}
+    ours, theirs = (recipe.align or recipe.pretrain for recipe in recipes.values())
+    if recipes[tuned].starts_from is None or recipes[scratch].starts_from is not None:
+        raise Refused(f"Expected --tuned a recipe with starts_from and --scratch one without, got {tuned}, {scratch}.")
+    for key in ("shards", "samples", "num_steps"):
+        if getattr(ours, key) != getattr(theirs, key):
+            raise Refused(f"{tuned} and {scratch} differ in '{key}', expected the same labels and steps for both.")
+    if not paths.state("evaluate", tuned).is_dir():
+        raise Refused(f"'{tuned}' has no scores in this project. Run: hiraku release {tuned}")
+
+
+def measure(
+    *,
+    tuned: str = "hubert-demo-ctc",
+    scratch: str = "hubert-demo-ctc-scratch",
+    task: str = "demo-phoneme-errors",
+    learning_rates: Sequence[float] = (5e-4, 1e-3, 2e-3),
+    seeds: int = 3,
+) -> Result:
+    """Phoneme error rates of a fine-tuned recogniser and of one from scratch.
+
+    Args:
+        tuned: a recipe that starts from a pre-trained network.
+        scratch: the same from a random start.
+        task: of phoneme errors.
+        learning_rates: to choose from, for each.
+        seeds: fresh trainings of each that are scored on the test split.
+    """
+    require_repeats(seeds)
+    library = Library()
+    _check(library, tuned, scratch)
+    names = (tuned, scratch)
+    chosen: dict[str, dict[float, float]] = {}
+    tested: dict[str, list[dict[str, float]]] = {}
+    with copied_project(left_out={(verb, name) for verb in VERBS for name in names}):
+        for name in names:
+            chosen[name] = {
+                rate: _scored(library, name, task, learning_rate=rate, seed=CHOICE_SEED, split="valid")[RATE]
+                for rate in learning_rates
+            }
+        if min(chosen[scratch].values()) >= WORST_SCRATCH:
+            raise Refused(f"From scratch nothing is learnt with {chosen[scratch]}: the comparison would say nothing.")
+        for name in names:
+            best = min(chosen[name], key=lambda rate: chosen[name][rate])
+            tested[name] = [
+                _scored(library, name, task, learning_rate=best, seed=CHOICE_SEED + 1 + seed, split="test")
+                for seed in range(seeds)
+            ]
+    ours, theirs = ([each[RATE] for each in tested[name]] for name in names)
+    highest = max(each[f"{RATE}_high"] for each in tested[tuned])
+    lowest = min(each[f"{RATE}_low"] for each in tested[scratch])
+    on_valid = {name: Spread.of([min(chosen[name].values())]) for name in names}
+    rows = [
+        Row.compare("phoneme error rate on test", "from scratch", ours, theirs, at_most=0.5),
+        Row.compare("worst upper bound beside their best lower one", "from scratch", [highest], [lowest], at_most=1.0),
+        Row("phoneme error rate on valid", "from scratch", theirs=on_valid[scratch], ours=on_valid[tuned]),
+    ]
+    notes = [
+        f"{name}: on valid " + ", ".join(f"{number(error)} at {rate:.0e}" for rate, error in chosen[name].items())
+        for name in names
+    ]
+    notes.append(f"Bounds are of 95 %, speakers drawn anew; {seeds} seeds that had no part in choosing.")
+    rates = " ".join(f"--learning-rates {rate:g}" for rate in learning_rates)
+    command = f"python -m benchmarks {NAME} --tuned {tuned} --scratch {scratch} --task {task} {rates} --seeds {seeds}"
+    return Result(NAME, command, rows, notes, describe(), {"valid": chosen, "test": tested})
