@@ -45,9 +45,9 @@ def _scored(library: Library, name: str, task: str, *, learning_rate: float, see
 
 def _check(library: Library, tuned: str, scratch: str) -> None:
     """Refuse two recipes that differ in more than their start, or whose shards are not there."""
-    recipes = {name: library.read("recipe", name) for name in (tuned, scratch)}
-    ours, theirs = (recipe.align or recipe.pretrain for recipe in recipes.values())
-    if recipes[tuned].starts_from is None or recipes[scratch].starts_from is not None:
+    recipes = [library.read("recipe", name) for name in (tuned, scratch)]
+    ours, theirs = (recipe.align or recipe.pretrain for recipe in recipes)
+    if [recipe.starts_from is None for recipe in recipes] != [False, True]:
         raise Refused(f"Expected --tuned a recipe with starts_from and --scratch one without, got {tuned}, {scratch}.")
     for key in ("shards", "samples", "num_steps"):
         if getattr(ours, key) != getattr(theirs, key):
