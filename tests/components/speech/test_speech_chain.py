@@ -99,6 +99,40 @@ def _inside(chain, monkeypatch):
     monkeypatch.chdir(chain.root)
 
 
+# As in tests/test_revisions.py: raise the number when what comes out changes on purpose, and record both.
+SPEECH, HUBERT = {"components.modalities.speech": 2}, {"models.hubert": 1}
+HASHES = {
+    ("shard", "tones+wave"): (
+        SPEECH | {"components.shard": 1},
+        "3ea77435b8dad22bd83d4ae03413efb5b318f2d5de6cf9b34dc7552e9ceb772c",
+    ),
+    ("shard", "tones+phones"): (
+        SPEECH | {"components.shard": 1},
+        "8e28ddaf39f8313242fdbc2539efa7eed8e33adbbb79c7cd6f51ca07cbffe6c5",
+    ),
+}
+LOSSES = {
+    ("pretrain", "one"): 3.32169,
+    ("pretrain", "two"): 2.91903,
+    ("align", "three"): 68.8323,
+}
+
+
+@pytest.mark.parametrize("node", HASHES, ids=lambda node: "-".join(node))
+def test_shards_of_speech_have_the_recorded_bytes_for_their_revisions(node):
+    manifest = read_manifest(*node)
+    assert (manifest.revisions, manifest.payload_hash) == HASHES[node]
+
+
+@pytest.mark.parametrize("node", LOSSES, ids=lambda node: "-".join(node))
+def test_training_on_speech_gives_the_recorded_loss_for_its_revisions(node):
+    verb, name = node
+    assert read_manifest(verb, name).revisions == SPEECH | HUBERT | {f"components.{verb}": 1}
+    rows = json.loads((paths.state(verb, name) / "curve.json").read_text())
+    found = [row["metrics"][f"{verb}/loss"] for row in rows if f"{verb}/loss" in row["metrics"]]
+    assert found[0] == pytest.approx(LOSSES[node], rel=2e-3)
+
+
 def test_the_graph_orders_both_iterations_and_the_recogniser(chain):
     wanted = ["fit-units", "pretrain-one", "fit-deeper", "shard-tones+deeper", "pretrain-two", "align-three"]
     assert [key for key in chain.done if key in wanted] == wanted
