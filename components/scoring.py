@@ -42,6 +42,25 @@ class Model:
     encoder: Any
 
 
+def open_foreign(family: str, package: Path) -> Model:
+    """Load a layout of somebody else's model, its own encoder in it, onto the device that the settings name.
+
+    Raises:
+        Refused: models of this family cannot be scored as they come.
+        models.objective.Mismatch: the folder holds something else.
+    """
+    name = part_of(family, "schema").MODALITY
+    opened = getattr(modality(name), "open_foreign_encoder", None)
+    if opened is None:
+        raise Refused(
+            f"Somebody else's models of family '{family}' cannot be scored as they come: nothing says how {name} becomes "
+            "their input. Take the section 'evaluate' out, and let a recipe with an encoder start from the model."
+        )
+    set_threads()
+    network = part_of(family, "convert").load(package, any_kind=True)
+    return Model(network.to("cuda" if uses_gpu() else "cpu").eval(), opened(package))
+
+
 def open_model(family: str, weights: Path, encoder: Path) -> Model:
     """Load weights onto the device that the settings name.
 
@@ -244,8 +263,10 @@ def read_scores(folder: Path) -> Scores:
 def scores_behind(package: Manifest) -> tuple[Path, dict[str, Task]] | None:
     """The scores that a package tells of and their tasks, if they lie in this project as they were then."""
     place = paths.payload("evaluate", package.name)
-    made_from = package.parents.get(place.as_posix())
-    if made_from is None or not (place / ITEMS_NAME).is_file():
-        return None  # somebody else's model has none
+    if not (place / ITEMS_NAME).is_file():
+        return None
     manifest = read_manifest("evaluate", package.name)
-    return (place, tasks_of(manifest)) if manifest.payload_hash == made_from else None
+    is_told = package.parents.get(place.as_posix()) == manifest.payload_hash
+    # Somebody else's model is scored after it is packaged.
+    is_told |= manifest.parents.get(paths.payload("package", package.name).as_posix()) == package.payload_hash
+    return (place, tasks_of(manifest)) if is_told else None

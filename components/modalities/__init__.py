@@ -93,6 +93,9 @@ class Modality(Protocol):
     def open_encoder(self, folder: Path) -> Encoder:
         """Open what `fit` left."""
 
+    def open_foreign_encoder(self, folder: Path) -> Any:
+        """Open what turns text into input of somebody else's model, in whose folder it is; a modality may have none."""
+
     def vocabulary(self, folder: Path) -> dict[int, str]:
         """What each id of the encoder in a folder, of `fit` or of a released model, stands for."""
 

@@ -9,7 +9,12 @@ from models.schema import RecipeRef, Strict
 
 MODALITY = "text"
 # Layout -> the library that loads it and what it does, as the Hugging Face Hub calls them.
-HUB_NAMES = {"transformers": ("transformers", "text-generation"), "reward": ("transformers", "text-classification")}
+HUB_NAMES = {
+    "transformers": ("transformers", "text-generation"),
+    "reward": ("transformers", "text-classification"),
+    "causal-lm": ("transformers", "text-generation"),
+    "causal-lm-spiece": ("transformers", "text-generation"),
+}
 
 # Files of each layout that decide what a released model computes; a card is not among them.
 LAYOUTS = {
@@ -23,7 +28,28 @@ LAYOUTS = {
     ),
     # A reward model: AutoModelForSequenceClassification, which generates nothing.
     "reward": ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "spiece.model"),
+    # Somebody else's language model, of any architecture that AutoModelForCausalLM has, whose tokenizer AutoTokenizer
+    # loads from tokenizer.json; or, where it is a SentencePiece model alone, that model itself: transformers 5 gives
+    # other ids for the released models of the paper.
+    "causal-lm": (
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ),
+    "causal-lm-spiece": (
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer_config.json",
+        "spiece.model",
+    ),
 }
+FOREIGN = ("causal-lm", "causal-lm-spiece")
+"""Layouts in which only somebody else's model stands."""
+FOREIGN_LAYOUT = FOREIGN[0]
+"""How somebody else's model is taken in where its recipe does not say."""
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -78,6 +78,13 @@ def open_encoder(folder: Path) -> Any:
     return chat.open_encoder(folder) if chat.is_chat(folder) else tokenizers.open_encoder(folder)
 
 
+def open_foreign_encoder(folder: Path) -> Any:
+    """The tokenizer in somebody else's folder."""
+    from components.modalities.text import foreign
+
+    return foreign.ForeignEncoder(folder)
+
+
 def vocabulary(folder: Path) -> dict[int, str]:
     """The pieces of a tokenizer's SentencePiece model by their ids."""
     from components.modalities.text import tokenizer_json

@@ -142,7 +142,10 @@ class Chat(Strict):
 
 
 class HeldOutBits(Strict):
-    """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
+    """Bits per character and byte, and perplexity, on documents that no training saw; one row per document.
+
+    Tokens per character do not count the token that ends a document.
+    """
 
     MEASURES: ClassVar = (Measure("bits", "lower", per="num_characters", total="bits_per_character"),)
     kind: Literal["held-out-bits"]
