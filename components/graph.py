@@ -13,6 +13,7 @@ import yaml
 
 from components import PURE_VERBS, paths
 from components.agreement import require_agreement
+from components.contamination import corpora_to_read
 from components.encoders import models_behind, require_layers
 from components.foreign import place_of
 from components.manifest import MANIFEST_NAME
@@ -268,6 +269,9 @@ class _Builder:
         if isinstance(recipe, Recipe):  # somebody else's package has its encoder in it
             more_nodes, more_deps, more_params = self._behind(recipe.encoder)
             nodes, deps, params = nodes + more_nodes, deps + more_deps, params + more_params
+        for corpus in corpora_to_read(self.library, name):
+            more_nodes, more_deps = self._resolve("corpus", corpus)
+            nodes, deps = nodes + more_nodes, deps + more_deps
         params += [self._verb("evaluate"), *self._code_of(recipe.family), self._file("recipe", name, READS["evaluate"])]
         mine = self.library.is_mine("recipe", name)
         return self._stage("evaluate", name, weights_deps + deps, params, weights + nodes, mine)

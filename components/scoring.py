@@ -1,7 +1,7 @@
 """Scores of a model: how they are made, what they were made on, and where those of a registered version are found.
 
-A payload of scores is a folder with `scores.json` (totals by task and metric) and `items.parquet` (task, item, metric,
-value). A version's are kept with its run together with `tasks.json`: the tasks, and for each a hash of all that decides
+A payload of scores is a folder with `scores.json` (totals by task and metric), `items.parquet` (task, item, metric,
+value) and, of tasks in which a model writes, `outputs.parquet` (task, item, prompt, output). A version's are kept with its run together with `tasks.json`: the tasks, and for each a hash of all that decides
 a score besides the model. Two models can be compared where these hashes are equal.
 """
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ITEMS_NAME = "items.parquet"
 SCORES_NAME = "scores.json"
+OUTPUTS_NAME = "outputs.parquet"
 TASKS_NAME = "tasks.json"
 
 
@@ -90,11 +91,15 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
 
     folder.mkdir()
     columns: dict[str, list[Any]] = {"task": [], "item": [], "metric": [], "value": []}
+    said: dict[str, list[str]] = {"task": [], "item": [], "prompt": [], "output": []}
     scores: dict[str, dict[str, float]] = {}
     for name, task in tasks.items():
         scores[name] = {}
         for row in _score(name, task, model):
-            if row["item"] is None:
+            if "output" in row:
+                for key, value in {"task": name, **row}.items():
+                    said[key].append(value)
+            elif row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:
                 require_finite(name, row)
@@ -103,6 +108,9 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
     types = {"task": pa.string(), "item": pa.string(), "metric": pa.string(), "value": pa.float64()}
     table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
     pq.write_table(table, folder / ITEMS_NAME, compression="zstd")
+    if said["task"]:
+        words = pa.table({key: pa.array(values, pa.string()) for key, values in said.items()})
+        pq.write_table(words, folder / OUTPUTS_NAME, compression="zstd")
     text = json.dumps({"tasks": scores}, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
     return scores

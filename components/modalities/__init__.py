@@ -12,7 +12,7 @@ A modality is a package with these names (a module is its own instance of the pr
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,8 +115,21 @@ class Modality(Protocol):
     ) -> Iterator[dict[str, Any]]:
         """Score a model on a task: rows of (item, metric, value), item None for the whole task.
 
+        What a model said is a row of (item, prompt, output).
         `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
         """
+
+    def task_texts(self, task: Any, read: Callable[..., Any]) -> Iterator[tuple[str, list[str]]]:
+        """(item, the texts by which it is known again in training data); a modality may have none.
+
+        Kinds of task whose items can stand in training data have `CAN_LEAK`.
+        """
+
+    def overlap_index(self, texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> Any:
+        """What is looked for of such texts: `digest` names it, `shares` tells how much of each item was seen."""
+
+    def look_for(self, indices: list[Any], texts: Iterable[str]) -> list[np.ndarray]:
+        """What of each of some indices stands in texts, in one pass."""
 
 
 def modality(name: str) -> Modality:

@@ -26,7 +26,9 @@ class ForeignEncoder:
         has_json = (folder / JSON_NAME).is_file()
         self._tokens: Any = _auto(folder) if has_json else _pieces(folder)
         self._has_json = has_json
-        self.facts: dict[str, int] = _facts_of_auto(self._tokens) if has_json else _facts_of_pieces(self._tokens, config)
+        self.facts: dict[str, int] = (
+            _facts_of_auto(self._tokens) if has_json else _facts_of_pieces(self._tokens, config)
+        )
         if self.facts.get("eos", -1) < 0:
             raise Refused(
                 f"The tokenizer in {folder} has no token for the end of a text (eos_token in {CONFIG_NAME}), expected "
@@ -38,7 +40,11 @@ class ForeignEncoder:
     def encode(self, values: list[str]) -> list[np.ndarray]:
         """Token ids (int32, shape [num_tokens]) of each text, without special tokens; the order is kept."""
         if self._has_json:
-            rows = self._tokens(values, add_special_tokens=False, return_attention_mask=False)["input_ids"] if values else []
+            rows = (
+                self._tokens(values, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+                if values
+                else []
+            )
         else:
             rows = self._tokens.encode([each.lower() for each in values] if self.is_lowered else values)
         return [np.array(row, dtype=np.int32) for row in rows]
@@ -48,7 +54,9 @@ class ForeignEncoder:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; special tokens have none."""
         plain = [int(each) for each in ids]
-        return str(self._tokens.decode(plain, skip_special_tokens=True) if self._has_json else self._tokens.decode(plain))
+        return str(
+            self._tokens.decode(plain, skip_special_tokens=True) if self._has_json else self._tokens.decode(plain)
+        )
 
 
 def _auto(folder: Path) -> Any:
