@@ -133,7 +133,7 @@ def _seen_in(library: Library, corpus: str, indices: list[Any]) -> list[np.ndarr
     new = [index for index in indices if index.digest not in known]
     if new:
         name = next(iter(columns.values())).modality
-        found = modality(name).look_for(new, _texts(library, corpus, columns))
+        found = modality(name).look_for(new, _texts(corpus, columns))
         known |= {index.digest: np.packbits(marks).tobytes() for index, marks in zip(new, found, strict=True)}
         kept.keep({index.digest: known[index.digest] for index in new})
     return [
@@ -142,7 +142,7 @@ def _seen_in(library: Library, corpus: str, indices: list[Any]) -> list[np.ndarr
     ]
 
 
-def _texts(library: Library, corpus: str, columns: dict[str, Any]) -> Iterator[str]:
+def _texts(corpus: str, columns: dict[str, Any]) -> Iterator[str]:
     total = count_records(corpus, {SPLIT})
     with Progress(f"look for items in {corpus}", total, unit="record") as progress:
         for number, row in enumerate(iterate_records(corpus, list(columns), splits={SPLIT}), 1):
@@ -224,9 +224,10 @@ def in_words(facts: dict[str, Any]) -> str:
     if lengths := sorted(set(facts.get("ngram_chars", {}).values())):
         shown = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
         parts.append(
-            f"Items were looked for in the train split of {', '.join(f'`{each}`' for each in facts['corpora'])}, all that "
-            f"the model and those it was made from were trained on. An item is contaminated if {facts['min_share']:.0%} "
-            f"of its stretches of {shown} letters and digits stand there; a score that ends in `clean` leaves those out."
+            f"Items were looked for in the train split of {', '.join(f'`{each}`' for each in facts['corpora'])}, all "
+            f"that the model and those it was made from were trained on. An item is contaminated if "
+            f"{facts['min_share']:.0%} of its stretches of {shown} letters and digits stand there; a score that ends "
+            "in `clean` leaves those out."
         )
     if facts.get("unknown"):
         named = ", ".join(f"`{each}`" for each in facts["unknown"])

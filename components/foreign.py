@@ -71,9 +71,9 @@ def require_reachable(name: str, source: str) -> None:
 
     if is_missing(source) and is_offline_mode():
         raise Refused(
-            f"Recipe '{name}' takes its model from {source}, which is not at {place_of(source)} yet, and HF_HUB_OFFLINE "
-            f"says that no Hub may be asked. Unset it and run: hiraku collect {name}; or copy that folder from a machine "
-            "that has it."
+            f"Recipe '{name}' takes its model from {source}, which is not at {place_of(source)} yet, and "
+            f"HF_HUB_OFFLINE says that no Hub may be asked. Unset it and run: hiraku collect {name}; or copy that "
+            "folder from a machine that has it."
         )
 
 
@@ -103,10 +103,11 @@ def fetch(name: str, source: str, say: Say) -> Path:
     with hub.opened(found.repository, is_reading=True) as there:
         wanted = there.matching(found.commit, WANTED)
         if not any(path.endswith(".safetensors") for path in wanted):
-            pickles = sorted(there.matching(found.commit, PICKLES))
+            pickles = sorted(there.matching(found.commit, PICKLES))[:3]
+            instead = f" but {', '.join(pickles)}" if pickles else ""
             raise Refused(
-                f"{source} holds no safetensors{f' but {', '.join(pickles[:3])}' if pickles else ''}: a pickle can run "
-                "code when it is read. Name a commit that has them (its tab 'Community' often offers one), or convert "
+                f"{source} holds no safetensors{instead}: a pickle can run code when it is read. "
+                "Name a commit that has them (its tab 'Community' often offers one), or convert "
                 f"them on a machine you can lose and write 'source: path:FOLDER' into the recipe '{name}'."
             )
         num_bytes = sum(row.size for row in wanted.values())

@@ -121,7 +121,7 @@ class Repository:
         return {path: row for path, row in self.files(commit).items() if any(fnmatch(path, each) for each in patterns)}
 
     def differences(self, commit: str, files: list[LocalFile], only: set[str] | None = None) -> list[str]:
-        """In what a commit, or `only` some of its files, differs from local files, one phrase each; empty if nowhere."""
+        """In what a commit, or `only` some of its files, differs from local files, one phrase each; or nothing."""
         there = {path: row for path, row in self.files(commit).items() if only is None or path in only}
         problems = [
             f"{path} is there and should not be" for path in sorted(there.keys() - {file.path for file in files})
@@ -286,8 +286,9 @@ def opened(name: str, is_reading: bool = False) -> Iterator[Repository]:
             raise Refused(f"{hub} did not take {name}: {words}. {there.truth}. {_advice(status)}") from None
         if not isinstance(cause, httpx2.HTTPError | OSError | JSONDecodeError) or getattr(cause, "errno", 0) in DISK:
             raise  # a fault of ours, or of this machine
+        truth = "" if is_reading else f"{there.truth}. "
         raise Unfinished(
-            f"{hub} did not answer as it should for {name}: {words}. {'' if is_reading else f'{there.truth}. '}Check the network and HF_ENDPOINT; "
+            f"{hub} did not answer as it should for {name}: {words}. {truth}Check the network and HF_ENDPOINT; "
             "the same command goes on from what has arrived."
         ) from None  # the library's own words may hold the password of an address
 

@@ -1,8 +1,9 @@
 """Scores of a model: how they are made, what they were made on, and where those of a registered version are found.
 
 A payload of scores is a folder with `scores.json` (totals by task and metric), `items.parquet` (task, item, metric,
-value) and, of tasks in which a model writes, `outputs.parquet` (task, item, prompt, output). A version's are kept with its run together with `tasks.json`: the tasks, and for each a hash of all that decides
-a score besides the model. Two models can be compared where these hashes are equal.
+value) and, of tasks in which a model writes, `outputs.parquet` (task, item, prompt, output). A version's are kept with
+its run together with `tasks.json`: the tasks, and for each a hash of all that decides a score besides the model. Two
+models can be compared where these hashes are equal.
 """
 
 import hashlib
@@ -54,8 +55,8 @@ def open_foreign(family: str, package: Path) -> Model:
     opened = getattr(modality(name), "open_foreign_encoder", None)
     if opened is None:
         raise Refused(
-            f"Somebody else's models of family '{family}' cannot be scored as they come: nothing says how {name} becomes "
-            "their input. Take the section 'evaluate' out, and let a recipe with an encoder start from the model."
+            f"Somebody else's models of family '{family}' cannot be scored as they come: nothing says how {name} "
+            "becomes their input. Take the section 'evaluate' out, and let a recipe with an encoder start from it."
         )
     set_threads()
     network = part_of(family, "convert").load(package, any_kind=True)

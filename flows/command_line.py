@@ -136,19 +136,19 @@ for _verb in VERB_HELP:
 
 
 @app.command(group=PROJECT)
-def collect(corpus: str, /, *, source: Annotated[Path | None, Parameter(name="--from")] = None) -> int:
-    """Bring the raw data of a corpus under data/ and record just them in data.dvc.
+def collect(name: str, /, *, source: Annotated[Path | None, Parameter(name="--from")] = None) -> int:
+    """Bring the raw data of a corpus, or somebody else's model from a Hub, under data/ and record it in data.dvc.
 
     Parameters
     ----------
-    corpus
-        A corpus, such as demo-text.
+    name
+        A corpus, such as demo-text, or a recipe with 'source: hub:...', such as llama2-7b.
     source
         The folder that holds the files; without it, the generator of the corpus writes them.
     """
     from flows.collect import collect as bring
 
-    bring(corpus, source, say)
+    bring(name, source, say)
     return 0
 
 

@@ -19,7 +19,7 @@ from flows import collect
 from flows.checks import before_publish, before_release, before_verb
 from flows.session import joined, run
 from flows.summary import Summary
-from flows.tasks import collect_data, run_publish, run_register, run_stage
+from flows.tasks import collect_data, fetch_model, run_publish, run_register, run_stage
 from models import part_of
 
 FLOW_NAMES = {"text": "language", "image": "vision", "speech": "speech"}
@@ -84,6 +84,8 @@ def _collect_missing(stages: list[Stage]) -> None:
     corpora = collect.missing(Library(), stages)
     if corpora:
         collect_data(corpora)
+    for recipe in collect.missing_models(Library(), stages):
+        fetch_model(recipe)
 
 
 def release(recipe: str, say: Say = print) -> Summary:

@@ -54,6 +54,24 @@ def collect_data(corpora: list[str]) -> None:
 
 
 @task(
+    task_run_name="fetch {recipe}",
+    retries=2,
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_model(recipe: str) -> None:
+    """Fetch somebody else's model at its pinned commit; what has arrived stays, so this can be repeated."""
+    session = current()
+    with hub_token(session.say):
+        try:
+            collect.complete_model(Library(), recipe, session.repo, session.say)
+        except Unfinished as error:
+            raise StageFailed(f"fetch {recipe}: {error}") from None  # no cause: its words hold addresses in full
+
+
+@task(
     task_run_name="{verb} {name}",
     retries=2,
     retry_delay_seconds=RETRY_SECONDS,

@@ -12,39 +12,18 @@ MODALITY = "text"
 HUB_NAMES = {
     "transformers": ("transformers", "text-generation"),
     "reward": ("transformers", "text-classification"),
-    "causal-lm": ("transformers", "text-generation"),
-    "causal-lm-spiece": ("transformers", "text-generation"),
 }
 
+_NETWORK = ("config.json", "generation_config.json", "model.safetensors")
 # Files of each layout that decide what a released model computes; a card is not among them.
 LAYOUTS = {
-    "transformers": (
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "spiece.model",
-    ),
+    "transformers": (*_NETWORK, "tokenizer.json", "tokenizer_config.json", "spiece.model"),
     # A reward model: AutoModelForSequenceClassification, which generates nothing.
     "reward": ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "spiece.model"),
-    # Somebody else's language model, of any architecture that AutoModelForCausalLM has, whose tokenizer AutoTokenizer
-    # loads from tokenizer.json; or, where it is a SentencePiece model alone, that model itself: transformers 5 gives
-    # other ids for the released models of the paper.
-    "causal-lm": (
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ),
-    "causal-lm-spiece": (
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer_config.json",
-        "spiece.model",
-    ),
+    # Somebody else's language model, of any architecture of AutoModelForCausalLM, with a tokenizer of AutoTokenizer;
+    # or, where that is a SentencePiece model alone, itself: transformers 5 gives other ids for the released models.
+    "causal-lm": (*_NETWORK, "tokenizer.json", "tokenizer_config.json"),
+    "causal-lm-spiece": (*_NETWORK, "tokenizer_config.json", "spiece.model"),
 }
 FOREIGN = ("causal-lm", "causal-lm-spiece")
 """Layouts in which only somebody else's model stands."""

@@ -11,7 +11,7 @@ from components.modalities.text.scoring import first_by_hash
 def task_texts(task: Any, read: Callable[..., Iterable[Any]]) -> Iterator[tuple[str, list[str]]]:
     """(item, its texts) of a task whose kind has `CAN_LEAK`.
 
-    Of a document it is the document; of questions and pairs what is asked last and the better answer, since turns before
+    Of a document it is the document; of questions and pairs what is asked last and the better answer: turns before that
     are context.
 
     Args:

@@ -1,9 +1,9 @@
 """Scores of a language model on text: how many bits it needs for documents that no training saw.
 
 A document is scored as the training stream shows it: the end-of-text token that closed the document before it (of
-somebody else's model, what its own tokenizer puts there) stands in front and is not scored, every token of the document and its own end-of-text token are. So the bits of a document are
-the code length of its text and of where it ends, whatever the tokenizer, and bits per character compare models of
-different vocabularies.
+somebody else's model, what its own tokenizer puts there) stands in front and is not scored, every token of the document
+and its own end-of-text token are. So the bits of a document are the code length of its text and of where it ends,
+whatever the tokenizer, and bits per character compare models of different vocabularies.
 """
 
 import hashlib
