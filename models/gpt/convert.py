@@ -70,16 +70,21 @@ def load(folder: Path, any_kind: bool = False) -> "PreTrainedModel":
 def _load_foreign(folder: Path, config: Any) -> "PreTrainedModel":
     """A language model of an architecture that this family does not train."""
     import transformers
+
+    _require_language_model(folder, config)
+    network: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    return network.eval()
+
+
+def _require_language_model(folder: Path, config: Any) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise Mismatch(f"{folder} holds a network of type '{config.model_type}', expected a causal language model.")
     if getattr(config, "max_position_embeddings", None) is None:
         raise Mismatch(f"{folder}/config.json does not tell the longest context (max_position_embeddings). Add it.")
-    network: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-    )
-    return network.eval()
 
 
 def _say_nothing() -> None:
@@ -202,6 +207,8 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:
         raise Mismatch(f"{where}: config.json is not one transformers can load: {error}. Change 'source'.") from error
+    if layout in FOREIGN:
+        _require_language_model(source, config)
     folder.mkdir(parents=True, exist_ok=True)
     for file in LAYOUTS[layout]:
         if file != WEIGHTS_NAME and (source / file).is_file():
