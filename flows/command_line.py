@@ -64,7 +64,7 @@ def release(recipe: str, /) -> int:
     recipe
         A recipe, such as gpt-demo (see: hiraku recipes).
     """
-    from flows import checks, server, summary
+    from flows import checks, scoreboard, server, summary
 
     checks.before_release(recipe, say)
     with server.running():
@@ -72,6 +72,7 @@ def release(recipe: str, /) -> int:
 
         done = flow.release(recipe, say)
     summary.print_summary(done, console)
+    scoreboard.show(recipe, console)
     return 0
 
 
@@ -89,7 +90,7 @@ def _verb_command(verb: str) -> Callable[[str], int]:
     what, text = VERB_HELP[verb]
 
     def command(name: str, /) -> int:
-        from flows import checks, server, summary
+        from flows import checks, scoreboard, server, summary
 
         checks.before_verb(verb, name, say)
         with server.running():
@@ -97,6 +98,8 @@ def _verb_command(verb: str) -> Callable[[str], int]:
 
             done = flow.run_verb(verb, name, say)
         summary.print_rows(done, console)
+        if verb == "evaluate":
+            scoreboard.show(name, console)
         return 0
 
     command.__name__ = verb
