@@ -70,8 +70,8 @@ def paired(one: str, other: str) -> Pairing:
     if not common:
         told = "; ".join(f"{task}: {why}" for task, why in left_out.items()) or "neither has a task"
         raise Refused(
-            f"'{one}' and '{other}' were scored on no task in the same way, so nothing can be compared. {told}. Name the "
-            "same tasks in both recipes' 'evaluate.tasks' and run: hiraku evaluate RECIPE"
+            f"'{one}' and '{other}' were scored on no task in the same way, so nothing can be compared. {told}. Name "
+            "the same tasks in both recipes' 'evaluate.tasks' and run: hiraku evaluate RECIPE"
         )
     measures = measures_of(common)
     found = compare(before.items, after.items, measures)
@@ -167,6 +167,8 @@ def keep(found: Pairing, picture: Path | None) -> str:
             run.metrics({f"gain/{test.task}/{test.measure.metric}": test.gain for test in found.comparison.tests})
             status = "FINISHED"
         words.append(f"MLflow keeps it in the experiment '{EXPERIMENT}', run {run.run_id[:8]}.")
-    except (Refused, *tracking.troubles()) as error:
+    except Exception as error:
+        if not isinstance(error, (Refused, *tracking.troubles())):
+            raise
         words.append(f"MLflow did not take it: {one_line(shown(error), 200)}.")
     return " ".join(words)
