@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import Any
 
 from components import contamination, paths
+from components.corpora import scored_on
 from components.devices import gpu_held
 from components.encoders import models_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES
 from components.outcomes import Refused
-from components.recipes import Foreign, Library, references
+from components.recipes import Foreign, Library
 from components.scoring import Model, open_foreign, open_model, write_scores
 from components.training_stage import weights_of
 from models import FAMILIES
@@ -39,7 +40,7 @@ def evaluate(name: str) -> None:
     scored = weights_of(library, name)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
-    corpora = {found for task in tasks.values() for kind, found in references(task) if kind == "corpus"}
+    corpora = scored_on(tasks.values())
     trained_on = contamination.corpora_to_read(library, name)
     nodes = [scored, *_encoder(library, recipe)]
     nodes += [(verb, corpus) for corpus in sorted(corpora.union(trained_on)) for verb in ("ingest", "validate")]
