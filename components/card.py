@@ -12,10 +12,12 @@ import yaml
 from components import paths
 from components.card_metadata import metadata
 from components.card_scores import evaluation
+from components.corpora import scored_on
 from components.curve import LOSS_UNIT, Line, draw
 from components.lineage import LINEAGE_NAME, Lineage, merged, mermaid, write_lineage
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
+from components.scoring import parsed
 from models import part_of
 
 CARD_NAME = "README.md"
@@ -114,9 +116,12 @@ def _network(release: Release) -> str:
 def _uses(release: Release, corpus: str) -> str:
     """What a corpus served for in this release."""
     records = paths.payload("ingest", corpus).as_posix()
-    by_verb = {"shard": "training", "fit": "encoder", "evaluate": "evaluation"}
-    lineage = release.lineage
-    return ", ".join(word for verb, word in by_verb.items() if any(records in row.parents for row in lineage.of(verb)))
+    by_verb = {"shard": "training", "fit": "encoder"}
+    uses = [word for verb, word in by_verb.items() if any(records in row.parents for row in release.lineage.of(verb))]
+    # What a model was trained on is a parent of its scores too: items are looked for in it.
+    if corpus in scored_on(parsed(section) for section in release.tasks.values()):
+        uses.append("evaluation")
+    return ", ".join(uses)
 
 
 def _data(release: Release) -> str:

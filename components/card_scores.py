@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from components.contamination import in_words
 from components.markdown import label, number, table
 from components.modalities import schema_of
 
@@ -31,6 +32,9 @@ def evaluation(release: "Release") -> str:
         parts += [f"**`{task}`** ({section['kind']}: {words}). {meaning}", _of_task(release, task)]
     if any(release.errors.values()):
         parts.append(ERRORS)
+    parts += [
+        words for state in release.lineage.of("evaluate") if (words := in_words(state.details.get("contamination", {})))
+    ]
     return "\n\n".join([*parts, *_published(release)])
 
 

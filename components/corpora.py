@@ -1,15 +1,16 @@
 """Which corpora a stage reads, and what for: what a tracking server shows as the data sets of a run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from components import paths
 from components.graph import Stage, plan_to
 from components.manifest import MANIFEST_NAME, Manifest, read_manifest
 from components.outcomes import Refused
-from components.recipes import Library
+from components.recipes import Library, references
 
 DIGEST_CHARS = 36
 """The longest digest of a data set that MLflow takes; ours are longer."""
@@ -47,10 +48,19 @@ def used_by(library: Library, verb: str, name: str) -> list[UsedCorpus]:
         stages = plan_to(library, verb, name)
     except Refused:
         return []
+    tasks = library.read("recipe", name).evaluate.tasks if verb == "evaluate" else []
+    scored = scored_on(library.read("task", task) for task in tasks)
     for corpus, use in _named(stages):
+        if tasks and corpus not in scored:  # items of tasks are looked for in what the model was trained on
+            continue
         if corpus not in found and (paths.state("ingest", corpus) / MANIFEST_NAME).is_file():
             found[corpus] = _used(read_manifest("ingest", corpus), use)
     return list(found.values())
+
+
+def scored_on(tasks: Iterable[Any]) -> set[str]:
+    """The corpora whose records are items of tasks, or examples before them."""
+    return {name for task in tasks for kind, name in references(task) if kind == "corpus"}
 
 
 def _named(stages: list[Stage]) -> Iterator[tuple[str, str]]:

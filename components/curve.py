@@ -70,7 +70,7 @@ def draw(lines: list[Line], x_label: str, y_label: str) -> str:
     """An SVG drawing of lines over a common step axis; every line has at least one point."""
     steps = [step for line in lines for step, _ in line.points]
     values = [value for line in lines for _, value in line.points]
-    x_ticks, y_ticks = _ticks(min(steps), max(steps)), _ticks(min(values), max(values))
+    x_ticks, y_ticks = ticks(min(steps), max(steps)), ticks(min(values), max(values))
     x_low, x_high = min(x_ticks[0], *steps), max(x_ticks[-1], *steps)
     y_low, y_high = y_ticks[0], y_ticks[-1]
 
@@ -105,7 +105,7 @@ def draw(lines: list[Line], x_label: str, y_label: str) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers around a range, at least two."""
     if low == high:
         low, high = low - 0.5, high + 0.5

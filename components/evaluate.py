@@ -3,44 +3,47 @@
 from importlib import import_module
 from typing import Any
 
-from components import paths
+from components import contamination, paths
+from components.corpora import scored_on
 from components.devices import gpu_held
 from components.encoders import models_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES
 from components.outcomes import Refused
-from components.recipes import Foreign, Library, Recipe, references
-from components.scoring import open_model, write_scores
+from components.recipes import Foreign, Library
+from components.scoring import Model, open_foreign, open_model, write_scores
 from components.training_stage import weights_of
 from models import FAMILIES
 from models.objective import Mismatch
 
-REVISION = 2
+REVISION = 3
 
 
 def evaluate(name: str) -> None:
     """Score a recipe's weights on its tasks into `artifacts/evaluated/<name>/scores/`.
 
-    `scores.json` holds the totals of each task, `items.parquet` one row per item (task, item, metric, value).
+    `scores.json` holds the totals of each task, `items.parquet` one row per item (task, item, metric, value),
+    `outputs.parquet` what a model wrote. Items are looked for in all that the model was trained on.
 
     Raises:
         Refused: the recipe has nothing to score, weights, encoder or records are missing, or a score is not finite.
     """
     library = Library()
     recipe = library.read("recipe", name)
-    if isinstance(recipe, Foreign):
+    if recipe.evaluate is None:
         raise Refused(
             f"Recipe '{name}' is somebody else's model (it has a 'source') and names no task, so there is nothing to "
-            f"evaluate. Run: hiraku package {name}"
+            "evaluate. Add evaluate: {tasks: [TASK, ...]} to it. Without scores it is taken in by: "
+            f"hiraku package {name}"
         )
-    trained = ("align" if recipe.align else "pretrain", name)
+    scored = weights_of(library, name)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
-    corpora = sorted({found for task in tasks.values() for kind, found in references(task) if kind == "corpus"})
-    nodes = [trained, ("fit", recipe.encoder)]
-    nodes += [weights_of(library, each) for each in models_behind(library, recipe.encoder)]
-    nodes += [(verb, corpus) for corpus in corpora for verb in ("ingest", "validate")]
+    corpora = scored_on(tasks.values())
+    trained_on = contamination.corpora_to_read(library, name)
+    nodes = [scored, *_encoder(library, recipe)]
+    nodes += [(verb, corpus) for corpus in sorted(corpora.union(trained_on)) for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
     journal = Journal("evaluate", name)
     journal.parameters({task: section.model_dump() for task, section in tasks.items()})
@@ -53,15 +56,34 @@ def evaluate(name: str) -> None:
     )
     with gpu_held(), writing(manifest) as folder:
         try:
-            model = open_model(recipe.family, paths.payload(*trained), paths.payload("fit", recipe.encoder))
+            model = _opened(name, recipe, scored)
         except Mismatch as error:
-            raise Refused(f"{error} Run: hiraku {trained[0]} {trained[1]}") from error
-        scores = write_scores(tasks, model, folder / paths.PAYLOAD["evaluate"])
+            raise Refused(f"{error} Run: hiraku {scored[0]} {scored[1]}") from error
+        place = folder / paths.PAYLOAD["evaluate"]
+        scores = write_scores(tasks, model, place)
+        if section := recipe.evaluate.contamination:
+            found = contamination.look(library, section, tasks, trained_on) if trained_on else {}
+            scores = contamination.add_to(place, section, tasks, found)
+            manifest.details["contamination"] = contamination.facts_of(library, name, section, found, trained_on)
         manifest.counts = {"num_tasks": len(tasks)}
         for task, totals in scores.items():
             journal.metrics(0, **{f"{task}/{metric}": value for metric, value in totals.items()})
 
 
-def _revisions(recipe: Recipe, tasks: dict[str, Any]) -> dict[str, int]:
+def _encoder(library: Library, recipe: Any) -> list[tuple[str, str]]:
+    """The states that turn text, sound or pictures into input; somebody else's package has them in it."""
+    if isinstance(recipe, Foreign):
+        return []
+    behind = [weights_of(library, each) for each in models_behind(library, recipe.encoder)]
+    return [("fit", recipe.encoder), *behind]
+
+
+def _opened(name: str, recipe: Any, scored: tuple[str, str]) -> Model:
+    if isinstance(recipe, Foreign):
+        return open_foreign(recipe.family, paths.layout(name, recipe.layout))
+    return open_model(recipe.family, paths.payload(*scored), paths.payload("fit", recipe.encoder))
+
+
+def _revisions(recipe: Any, tasks: dict[str, Any]) -> dict[str, int]:
     modules = {FAMILIES[recipe.family], *(MODALITIES[task.modality] for task in tasks.values())}
     return {__name__: REVISION} | {module: import_module(module).REVISION for module in sorted(modules)}

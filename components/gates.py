@@ -12,6 +12,7 @@ import yaml
 
 from components.card import CARD_NAME, LINEAGE_NAME, OWN_NAMES
 from components.comparison import Comparison, PairedTest
+from components.contamination import SHARE
 from components.licences import RECIPE_KEY, obstacle
 from components.lineage import Lineage, from_rows
 from components.loadback import load_back
@@ -22,8 +23,6 @@ from components.scoring import Scores
 from components.wording import one_line
 from models import part_of
 
-CONTAMINATION = "contaminated_share"
-"""The metric by which a modality tells what share of a task's items stand in the training data."""
 LIBRARIES = ("torch", "transformers", "diffusers")
 METADATA = ("license", "language", "pipeline_tag")
 
@@ -173,7 +172,7 @@ def _loads(candidate: Candidate) -> tuple[bool, str]:
 def _contamination(candidate: Candidate) -> tuple[bool, str]:
     bound = candidate.recipe.promote.max_contamination
     totals = candidate.scores.totals if candidate.scores else {}
-    measured = {task: values[CONTAMINATION] for task, values in totals.items() if CONTAMINATION in values}
+    measured = {task: values[SHARE] for task, values in totals.items() if SHARE in values}
     if over := {task: share for task, share in measured.items() if share > bound}:
         shares = ", ".join(f"{share:.2%} of {task}" for task, share in over.items())
         return False, f"{shares} stand in the training data, at most {bound:.2%} may (promote.max_contamination)"

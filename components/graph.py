@@ -13,7 +13,9 @@ import yaml
 
 from components import PURE_VERBS, paths
 from components.agreement import require_agreement
+from components.contamination import corpora_to_read
 from components.encoders import models_behind, require_layers
+from components.foreign import place_of
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
@@ -261,11 +263,15 @@ class _Builder:
         return self._trained("align", name)
 
     def _evaluate(self, name: str) -> Stage:
-        recipe: Recipe = self.library.read("recipe", name)
+        recipe: Recipe | Foreign = self.library.read("recipe", name)
         weights, weights_deps = self._resolve("weights", name)
         nodes, deps, params = self._follow(recipe, ("encoder", "evaluate"))
-        more_nodes, more_deps, more_params = self._behind(recipe.encoder)
-        nodes, deps, params = nodes + more_nodes, deps + more_deps, params + more_params
+        if isinstance(recipe, Recipe):  # somebody else's package has its encoder in it
+            more_nodes, more_deps, more_params = self._behind(recipe.encoder)
+            nodes, deps, params = nodes + more_nodes, deps + more_deps, params + more_params
+        for corpus in corpora_to_read(self.library, name):
+            more_nodes, more_deps = self._resolve("corpus", corpus)
+            nodes, deps = nodes + more_nodes, deps + more_deps
         params += [self._verb("evaluate"), *self._code_of(recipe.family), self._file("recipe", name, READS["evaluate"])]
         mine = self.library.is_mine("recipe", name)
         return self._stage("evaluate", name, weights_deps + deps, params, weights + nodes, mine)
@@ -277,7 +283,7 @@ class _Builder:
         params = [self._verb("package"), *self._code_of(recipe.family), self._file("recipe", name, keys)]
         mine = self.library.is_mine("recipe", name)
         if isinstance(recipe, Foreign):
-            return self._stage("package", name, [recipe.source.removeprefix("path:")], params, [], mine)
+            return self._stage("package", name, [place_of(recipe.source).as_posix()], params, [], mine)
         trained, _ = self._resolve("weights", name)
         nodes, deps = self._payloads([("evaluate", name), ("fit", recipe.encoder)])
         # The card tells the whole lineage, so it reads the manifest of every ancestor; training reads none of them.
@@ -333,13 +339,19 @@ def stages(library: Library) -> list[Stage]:
     for name in library.files["encoder"]:
         builder.add("fit", name)
     for name in library.files["recipe"]:
-        builder.add("package", name)
+        builder.add(last_verb(library, name), name)
     return sorted(builder.stages.values(), key=lambda stage: (PURE_VERBS.index(stage.verb), stage.name))
 
 
 def plan(library: Library, recipe: str) -> list[Stage]:
     """What the release of one recipe needs, parents before children."""
-    return plan_to(library, "package", recipe)
+    return plan_to(library, last_verb(library, recipe), recipe)
+
+
+def last_verb(library: Library, recipe: str) -> str:
+    """The stage that ends a release: a package tells its scores, but somebody else's model is scored as packaged."""
+    section = library.read("recipe", recipe)
+    return "evaluate" if isinstance(section, Foreign) and section.evaluate else "package"
 
 
 def plan_to(library: Library, verb: str, name: str) -> list[Stage]:

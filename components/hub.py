@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import escape
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,9 +116,13 @@ class Repository:
         rows = self.api.list_repo_tree(self.name, revision=commit, recursive=True)
         return {row.path: row for row in rows if isinstance(row, RepoFile) and row.path not in OWN_FILES}
 
-    def differences(self, commit: str, files: list[LocalFile]) -> list[str]:
-        """In what a commit differs from local files, one phrase each; empty if it holds exactly them."""
-        there = self.files(commit)
+    def matching(self, commit: str, patterns: tuple[str, ...]) -> dict[str, "RepoFile"]:
+        """The files of a commit whose paths one of some patterns of a shell matches."""
+        return {path: row for path, row in self.files(commit).items() if any(fnmatch(path, each) for each in patterns)}
+
+    def differences(self, commit: str, files: list[LocalFile], only: set[str] | None = None) -> list[str]:
+        """In what a commit, or `only` some of its files, differs from local files, one phrase each; or nothing."""
+        there = {path: row for path, row in self.files(commit).items() if only is None or path in only}
         problems = [
             f"{path} is there and should not be" for path in sorted(there.keys() - {file.path for file in files})
         ]
@@ -133,9 +139,12 @@ class Repository:
         one, two = ({path: _hash_of(row) for path, row in self.files(each).items()} for each in (commit, other))
         return one == two
 
-    def download(self, commit: str, folder: Path) -> None:
-        """The files of a commit, as the Hub serves them."""
-        self.api.snapshot_download(self.name, revision=commit, local_dir=folder, ignore_patterns=sorted(OWN_FILES))
+    def download(self, commit: str, folder: Path, only: list[str] | None = None) -> None:
+        """The files of a commit, or `only` some, as the Hub serves them; into a folder that holds a part, the rest."""
+        wanted = None if only is None else [escape(path) for path in only]
+        self.api.snapshot_download(
+            self.name, revision=commit, local_dir=folder, allow_patterns=wanted, ignore_patterns=sorted(OWN_FILES)
+        )
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the library notes of its download
 
     # ---- changes -----------------------------------------------------------------------------------------------------
@@ -237,8 +246,12 @@ def endpoint() -> str:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Repository]:
+def opened(name: str, is_reading: bool = False) -> Iterator[Repository]:
     """A repository of the Hub that `HF_ENDPOINT` names, for the owner of `HF_TOKEN`.
+
+    Args:
+        name: ORGANISATION/NAME.
+        is_reading: nothing will be written; words of errors go by it.
 
     Raises:
         Refused: the Hub does not accept what is asked; the message says what is true now and what to check.
@@ -268,11 +281,14 @@ def opened(name: str) -> Iterator[Repository]:
         status = _status(cause)
         is_final = isinstance(cause, wrong_settings) or "LFS batch API returned errors" in words
         if is_final or (400 <= status < 500 and status not in TRANSIENT):
+            if is_reading:
+                raise Refused(f"{hub} did not give {name}: {words}. {_advice_to_reader(status, name)}") from None
             raise Refused(f"{hub} did not take {name}: {words}. {there.truth}. {_advice(status)}") from None
         if not isinstance(cause, httpx2.HTTPError | OSError | JSONDecodeError) or getattr(cause, "errno", 0) in DISK:
             raise  # a fault of ours, or of this machine
+        truth = "" if is_reading else f"{there.truth}. "
         raise Unfinished(
-            f"{hub} did not answer as it should for {name}: {words}. {there.truth}. Check the network and HF_ENDPOINT; "
+            f"{hub} did not answer as it should for {name}: {words}. {truth}Check the network and HF_ENDPOINT; "
             "the same command goes on from what has arrived."
         ) from None  # the library's own words may hold the password of an address
 
@@ -299,3 +315,14 @@ def _advice(status: int) -> str:
     if status == 412:
         return "Somebody else has committed meanwhile. Look at the repository, then run again."
     return f"Check {TOKEN} (it must be able to write), HF_ENDPOINT, HF_HUB_OFFLINE, publish.repository; run again."
+
+
+def _advice_to_reader(status: int, name: str) -> str:
+    if status in (401, 403):
+        return (
+            f"If {name} exists, its makers ask for a login: accept their terms on its page, set {TOKEN} to a token of "
+            "that account that may read, run again."
+        )
+    if status == 404:
+        return f"Check repository and commit in the key 'source'; a private repository needs {TOKEN}. Run again."
+    return f"Check the key 'source', {TOKEN}, HF_ENDPOINT and HF_HUB_OFFLINE; run again."

@@ -14,6 +14,7 @@ from components import paths
 from components.card import CARD_NAME, OWN_NAMES, Release, write_card
 from components.cost import cost_of, total_flops, training_of
 from components.curve import training_curve
+from components.foreign import is_missing, place_of
 from components.journal import Journal
 from components.licences import inherited, judged
 from components.lineage import Lineage, lineage_from
@@ -189,7 +190,9 @@ def _num_bytes(folder: Path) -> int:
 
 
 def _package_foreign(name: str, recipe: Foreign) -> None:
-    source = Path(recipe.source.removeprefix("path:"))
+    if is_missing(recipe.source):
+        raise Refused(f"{place_of(recipe.source)} is not here. Run: hiraku collect {name}")
+    source = place_of(recipe.source)
     files = part_of(recipe.family, "schema").LAYOUTS.get(recipe.layout)
     if files is None:
         known = ", ".join(part_of(recipe.family, "schema").LAYOUTS)

@@ -41,6 +41,11 @@ def layout(recipe: str, name: str) -> Path:
     return state("package", recipe) / name
 
 
+def hub_model(repository: str, commit: str) -> Path:
+    """The files of somebody else's model, as a commit of a Hub's repository holds them."""
+    return DATA / "hub" / repository / commit
+
+
 def receipt(verb: str, recipe: str) -> Path:
     """A copy of a server's answer to `register` or `publish`."""
     return ARTIFACTS / VERBS[verb] / f"{recipe}.json"

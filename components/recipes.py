@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from components import paths
+from components.foreign_schema import Evaluate, Foreign
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
@@ -24,7 +25,7 @@ from components.translators.schema import Translated
 from components.voices.schema import Spoken
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
-from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict, TaskRef
+from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict
 
 FOLDERS = {"recipe": "", "corpus": "corpora", "encoder": "encoders", "task": "tasks"}
 FIXED_COLUMNS = ("id", "split", "licence", "source")
@@ -115,12 +116,6 @@ class Corpus(Strict):
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 
 
-class Evaluate(Strict):
-    """What a model is scored on."""
-
-    tasks: list[TaskRef] = Field(min_length=1)
-
-
 class Recipe(Strict):
     """Everything in which one released model differs from another; sections of a family are typed by it."""
 
@@ -147,18 +142,6 @@ class Recipe(Strict):
         if (self.align is None) != (self.starts_from is None):
             raise ValueError("'starts_from' and 'align' belong together: one is there without the other")
         return self
-
-
-class Foreign(Strict):
-    """Somebody else's model: nothing to train, `package` alone makes it, and every verb that takes a model takes it."""
-
-    family: str
-    description: str
-    language: str
-    licence: str
-    source: str = Field(pattern=r"^path:.+")
-    """`path:<folder>`: a folder that `save_pretrained` wrote, safetensors only."""
-    layout: str = "transformers"
 
 
 def _one_of(tag: str, choices: list[Any]) -> Any:

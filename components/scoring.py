@@ -1,8 +1,9 @@
 """Scores of a model: how they are made, what they were made on, and where those of a registered version are found.
 
-A payload of scores is a folder with `scores.json` (totals by task and metric) and `items.parquet` (task, item, metric,
-value). A version's are kept with its run together with `tasks.json`: the tasks, and for each a hash of all that decides
-a score besides the model. Two models can be compared where these hashes are equal.
+A payload of scores is a folder with `scores.json` (totals by task and metric), `items.parquet` (task, item, metric,
+value) and, of tasks in which a model writes, `outputs.parquet` (task, item, prompt, output). A version's are kept with
+its run together with `tasks.json`: the tasks, and for each a hash of all that decides a score besides the model. Two
+models can be compared where these hashes are equal.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 ITEMS_NAME = "items.parquet"
 SCORES_NAME = "scores.json"
+OUTPUTS_NAME = "outputs.parquet"
 TASKS_NAME = "tasks.json"
 
 
@@ -40,6 +42,25 @@ class Model:
 
     network: Any
     encoder: Any
+
+
+def open_foreign(family: str, package: Path) -> Model:
+    """Load a layout of somebody else's model, its own encoder in it, onto the device that the settings name.
+
+    Raises:
+        Refused: models of this family cannot be scored as they come.
+        models.objective.Mismatch: the folder holds something else.
+    """
+    name = part_of(family, "schema").MODALITY
+    opened = getattr(modality(name), "open_foreign_encoder", None)
+    if opened is None:
+        raise Refused(
+            f"Somebody else's models of family '{family}' cannot be scored as they come: nothing says how {name} "
+            "becomes their input. Take the section 'evaluate' out, and let a recipe with an encoder start from it."
+        )
+    set_threads()
+    network = part_of(family, "convert").load(package, any_kind=True)
+    return Model(network.to("cuda" if uses_gpu() else "cpu").eval(), opened(package))
 
 
 def open_model(family: str, weights: Path, encoder: Path) -> Model:
@@ -71,11 +92,15 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
 
     folder.mkdir()
     columns: dict[str, list[Any]] = {"task": [], "item": [], "metric": [], "value": []}
+    said: dict[str, list[str]] = {"task": [], "item": [], "prompt": [], "output": []}
     scores: dict[str, dict[str, float]] = {}
     for name, task in tasks.items():
         scores[name] = {}
         for row in _score(name, task, model):
-            if row["item"] is None:
+            if "output" in row:
+                for key, value in {"task": name, **row}.items():
+                    said[key].append(value)
+            elif row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:
                 require_finite(name, row)
@@ -84,6 +109,9 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
     types = {"task": pa.string(), "item": pa.string(), "metric": pa.string(), "value": pa.float64()}
     table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
     pq.write_table(table, folder / ITEMS_NAME, compression="zstd")
+    if said["task"]:
+        words = pa.table({key: pa.array(values, pa.string()) for key, values in said.items()})
+        pq.write_table(words, folder / OUTPUTS_NAME, compression="zstd")
     text = json.dumps({"tasks": scores}, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
     return scores
@@ -244,8 +272,10 @@ def read_scores(folder: Path) -> Scores:
 def scores_behind(package: Manifest) -> tuple[Path, dict[str, Task]] | None:
     """The scores that a package tells of and their tasks, if they lie in this project as they were then."""
     place = paths.payload("evaluate", package.name)
-    made_from = package.parents.get(place.as_posix())
-    if made_from is None or not (place / ITEMS_NAME).is_file():
-        return None  # somebody else's model has none
+    if not (place / ITEMS_NAME).is_file():
+        return None
     manifest = read_manifest("evaluate", package.name)
-    return (place, tasks_of(manifest)) if manifest.payload_hash == made_from else None
+    is_told = package.parents.get(place.as_posix()) == manifest.payload_hash
+    # Somebody else's model is scored after it is packaged.
+    is_told |= manifest.parents.get(paths.payload("package", package.name).as_posix()) == package.payload_hash
+    return (place, tasks_of(manifest)) if is_told else None

@@ -28,8 +28,8 @@ def standard_errors(items: "pa.Table", task: str, measures: tuple[Measure, ...])
     """
     found = {}
     for measure in measures:
-        values = _values(items, task, measure.metric)
-        weights = _values(items, task, measure.per) if measure.per else dict.fromkeys(values, 1.0)
+        values = values_by_item(items, task, measure.metric)
+        weights = values_by_item(items, task, measure.per) if measure.per else dict.fromkeys(values, 1.0)
         if len(values) < 2 or values.keys() != weights.keys():
             continue
         tops, bottoms = (np.array([rows[item] for item in values]) for rows in (values, weights))
@@ -39,7 +39,7 @@ def standard_errors(items: "pa.Table", task: str, measures: tuple[Measure, ...])
     return found
 
 
-def _values(items: "pa.Table", task: str, metric: str) -> dict[str, float]:
+def values_by_item(items: "pa.Table", task: str, metric: str) -> dict[str, float]:
     """Item -> value of one metric of a task."""
     import pyarrow.compute as pc
 

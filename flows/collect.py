@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from components import paths
+from components import foreign, paths
 from components.generators import GENERATORS
 from components.graph import Stage
+from components.hub import Unfinished
 from components.outcomes import Busy, Refused
-from components.recipes import Corpus, Library
+from components.recipes import Corpus, Foreign, Library
 from components.sources import ANY, ENDINGS, endings_of, is_there
 from components.wording import one_line, unknown_name
 from flows import events, raw_data, workspace
+from flows.launch import StageFailed
 
 KNOWN_ENDINGS = tuple(ENDINGS)
 EMPTY_DATA_FILE = "outs:\n- hash: md5\n  path: data\n"
@@ -37,12 +39,21 @@ def missing(library: Library, stages: Iterable[Stage]) -> list[str]:
     return [name for name in names if _lacking(library.read("corpus", name))]
 
 
+def missing_models(library: Library, stages: Iterable[Stage]) -> list[str]:
+    """Somebody else's models among some stages that have to be fetched from a Hub."""
+    recipes = {stage.name: library.read("recipe", stage.name) for stage in stages if stage.verb == "package"}
+    return [name for name, each in recipes.items() if isinstance(each, Foreign) and foreign.is_missing(each.source)]
+
+
 def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
-    """Refuse raw data that is missing and that neither a generator nor `data.dvc` can bring.
+    """Refuse raw data that is missing and that neither a generator, `data.dvc` nor a Hub can bring.
 
     Raises:
         Refused: the message names every such corpus, and the commands that bring them.
     """
+    stages = list(stages)
+    for name in missing_models(library, stages):
+        foreign.require_reachable(name, library.read("recipe", name).source)
     corpora = {name: library.read("corpus", name) for name in missing(library, stages)}
     brought = {name: each for name, each in corpora.items() if not getattr(each.source, "generator", None)}
     if not brought:
@@ -100,11 +111,25 @@ def complete(library: Library, name: str, repo: Any, say: Say) -> None:
         raise Refused(_absent(library, name, still))
 
 
+def complete_model(library: Library, name: str, repo: Any, say: Say) -> None:
+    """Bring somebody else's model that is missing: from the DVC remote, or from the Hub.
+
+    Raises:
+        Refused: neither has it; as `components.foreign.fetch`.
+        components.hub.Unfinished: the Hub does not answer.
+    """
+    source = library.read("recipe", name).source
+    if raw_data.pull(repo, [foreign.place_of(source)]) and not foreign.is_missing(source):
+        say(f"The model of {name} came from the DVC remote.")
+        return
+    foreign.fetch(name, source, say)
+
+
 def collect(name: str, source: Path | None, say: Say) -> None:
-    """Bring the raw data of one corpus under `data/` and record them in `data.dvc`.
+    """Bring the raw data of one corpus, or somebody else's model, under `data/` and record them in `data.dvc`.
 
     Args:
-        name: the corpus.
+        name: the corpus, or a recipe that takes its model from a Hub.
         source: a folder to copy from; None runs the generator of the corpus.
         say: receives what was done.
 
@@ -112,6 +137,9 @@ def collect(name: str, source: Path | None, say: Say) -> None:
         Refused: no such corpus or folder, nothing in it, or `data.dvc` cannot be added to.
     """
     library = Library()
+    if name in library.files["recipe"] and name not in library.files["corpus"]:
+        _collect_model(library, name, source, say)
+        return
     corpus = library.read("corpus", name)
     workspace.require_project()
     generator = getattr(corpus.source, "generator", None)
@@ -129,6 +157,26 @@ def collect(name: str, source: Path | None, say: Say) -> None:
     except Busy as busy:
         raise Refused(f"{busy} When it has ended, run the same command again.") from busy
     events.corpus_landed(name, "".join(workspace.data_hashes().values()), events.PERSON)
+
+
+def _collect_model(library: Library, name: str, source: Path | None, say: Say) -> None:
+    recipe = library.read("recipe", name)
+    workspace.require_project()
+    if not isinstance(recipe, Foreign) or foreign.pinned(recipe.source) is None:
+        raise Refused(
+            f"Recipe '{name}' takes no model from a Hub, and corpora are what else is collected. What it needs: "
+            f"hiraku release {name} says."
+        )
+    if source is not None:
+        raise Refused(f"Recipe '{name}' takes its model from {recipe.source}; run it without --from.")
+    try:
+        place = foreign.fetch(name, recipe.source, say)
+    except Unfinished as error:
+        raise StageFailed(f"collect {name}: {error}") from None  # no cause: its words hold addresses in full
+    try:
+        record(library, [place], say)
+    except Busy as busy:
+        raise Refused(f"{busy} When it has ended, run the same command again.") from busy
 
 
 def _generate(generator: str, name: str, say: Say) -> None:

@@ -64,7 +64,7 @@ def release(recipe: str, /) -> int:
     recipe
         A recipe, such as gpt-demo (see: hiraku recipes).
     """
-    from flows import checks, server, summary
+    from flows import checks, scoreboard, server, summary
 
     checks.before_release(recipe, say)
     with server.running():
@@ -72,6 +72,7 @@ def release(recipe: str, /) -> int:
 
         done = flow.release(recipe, say)
     summary.print_summary(done, console)
+    scoreboard.show(recipe, console)
     return 0
 
 
@@ -89,7 +90,7 @@ def _verb_command(verb: str) -> Callable[[str], int]:
     what, text = VERB_HELP[verb]
 
     def command(name: str, /) -> int:
-        from flows import checks, server, summary
+        from flows import checks, scoreboard, server, summary
 
         checks.before_verb(verb, name, say)
         with server.running():
@@ -97,6 +98,8 @@ def _verb_command(verb: str) -> Callable[[str], int]:
 
             done = flow.run_verb(verb, name, say)
         summary.print_rows(done, console)
+        if verb == "evaluate":
+            scoreboard.show(name, console)
         return 0
 
     command.__name__ = verb
@@ -136,19 +139,19 @@ for _verb in VERB_HELP:
 
 
 @app.command(group=PROJECT)
-def collect(corpus: str, /, *, source: Annotated[Path | None, Parameter(name="--from")] = None) -> int:
-    """Bring the raw data of a corpus under data/ and record just them in data.dvc.
+def collect(name: str, /, *, source: Annotated[Path | None, Parameter(name="--from")] = None) -> int:
+    """Bring the raw data of a corpus, or somebody else's model from a Hub, under data/ and record it in data.dvc.
 
     Parameters
     ----------
-    corpus
-        A corpus, such as demo-text.
+    name
+        A corpus, such as demo-text, or a recipe with 'source: hub:...', such as llama2-7b.
     source
         The folder that holds the files; without it, the generator of the corpus writes them.
     """
     from flows.collect import collect as bring
 
-    bring(corpus, source, say)
+    bring(name, source, say)
     return 0
 
 

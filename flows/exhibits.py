@@ -11,10 +11,13 @@ from components.curve import draw, training_curve
 from components.journal import POINTS_NAME
 from components.markdown import label, number, short, table
 from components.progress import duration
+from components.scoring import ITEMS_NAME, OUTPUTS_NAME
+from flows import scoreboard
 from flows.summary import Summary
 
 CURVE_NAME = "curve.svg"
 SCORES, ITEMS, PREVIEWS = "tables/scores.json", "tables/items.json", "tables/previews.json"
+OUTPUTS = "tables/outputs.json"
 """Tables that a run keeps, as MLflow's page shows and compares them."""
 RESPONSES = "tables/responses.json"
 """Of an alignment: what the network answered before and after."""
@@ -34,7 +37,7 @@ Columns = dict[str, list[Any]]
 def tables(verb: str, name: str) -> dict[str, Columns]:
     """Path among a run's artifacts -> columns; what the stage has left of them."""
     if verb == "evaluate":
-        found = {SCORES: _scores(name), ITEMS: _items(name)}
+        found = {SCORES: _scores(name), ITEMS: _items(name), OUTPUTS: _items(name, OUTPUTS_NAME)}
     elif verb in TRAINED:
         found = {PREVIEWS: _previews(paths.state(verb, name) / "previews.md")}
         if verb == "align":
@@ -44,31 +47,31 @@ def tables(verb: str, name: str) -> dict[str, Columns]:
     return {path: columns for path, columns in found.items() if any(columns.values())}
 
 
-def scores(name: str) -> dict[str, dict[str, float]]:
-    """Task -> metric -> value of a recipe that was evaluated; empty if it was not."""
-    path = paths.payload("evaluate", name) / "scores.json"
-    if not path.is_file():
-        return {}
-    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-    return found
-
-
 def figures(verb: str, name: str) -> dict[str, float]:
     """The figures by which runs are compared, as far as a state itself tells them: `<verb>/<metric>` -> value."""
     if verb == "evaluate":
-        return {f"{verb}/{task}/{key}": value for task, row in scores(name).items() for key, value in row.items()}
+        return {
+            f"{verb}/{task}/{key}": value
+            for task, row in scoreboard.totals_of(name).items()
+            for key, value in row.items()
+        }
     curve = paths.state(verb, name) / "curve.json"
     points = json.loads(curve.read_text(encoding="utf-8")) if curve.is_file() else []
     return {key: value for point in points for key, value in point["metrics"].items()}
 
 
 def _scores(name: str) -> Columns:
-    rows = [(task, *item) for task, totals in sorted(scores(name).items()) for item in sorted(totals.items())]
-    return {key: [row[place] for row in rows] for place, key in enumerate(("task", "metric", "value"))}
+    rows = scoreboard.rows_of(name)
+    return {
+        "task": [row.task for row in rows],
+        "metric": [row.metric for row in rows],
+        "value": [row.value for row in rows],
+        "standard_error": [row.error for row in rows],
+    }
 
 
-def _items(name: str) -> Columns:
-    path = paths.payload("evaluate", name) / "items.parquet"
+def _items(name: str, file: str = ITEMS_NAME) -> Columns:
+    path = paths.payload("evaluate", name) / file
     if not path.is_file():
         return {}
     import pyarrow.compute as pc

@@ -19,7 +19,7 @@ from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Kind, Outcome
 from components.recipes import Library
 from components.wording import one_line, shown
-from flows import exhibits, gauges
+from flows import exhibits, gauges, scoreboard
 
 RUN_NAME = "run.json"
 STATUS: dict[Kind, str] = {
@@ -231,6 +231,8 @@ class Mirror:
             run_page.attach_text(self.run_id, drawing, exhibits.CURVE_NAME)
         for path, columns in exhibits.tables(self.verb, self.name).items() if is_done else ():
             run_page.log_table(self.run_id, path, columns)
+        for path, drawing in scoreboard.pictures(self.name).items() if is_done and self.verb == "evaluate" else ():
+            run_page.attach_text(self.run_id, drawing, path)
         tracking.attach_files(self.run_id, self._files(is_done))
 
     def _files(self, is_done: bool) -> dict[Path, str | None]:

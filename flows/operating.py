@@ -11,16 +11,34 @@ from flows.terminal import console, say
 OPERATION = Group("Operation", sort_key=3)
 
 
-def compare(recipe: str, /, *, last: int = 5) -> int:
-    """Show the last runs of a recipe side by side: differing parameters, what came out, what it cost, data and code.
+def compare(recipe: str, other: str = "", /, *, last: int = 5, picture: Path | None = None) -> int:
+    """Show the last runs of a recipe side by side; or two models, item by item, as promotion compares them.
+
+    Of runs it shows differing parameters, what came out, what it cost, data and code; of two models every score with
+    its standard error, the gain with its interval, and whether it is more than noise.
 
     Parameters
     ----------
     recipe
-        A recipe, such as gpt-demo.
+        A recipe, such as gpt-demo; of two models also registry:NAME@ALIAS_OR_VERSION.
+    other
+        A second model, whose gains over the first are told.
     last
         How many runs, the newest first.
+    picture
+        Where the picture of two models goes, an SVG file; MLflow keeps one without it, too.
     """
+    if other:
+        from flows import pairing
+
+        found = pairing.paired(recipe, other)
+        pairing.show(found, console)
+        say(pairing.keep(found, picture))
+        return 0
+    if picture is not None:
+        from components.outcomes import Refused
+
+        raise Refused("--picture is of two models. Name the second one: hiraku compare MODEL OTHER --picture FILE")
     from flows import compare as comparing
 
     comparing.show(comparing.compare(recipe, last), console)

@@ -19,7 +19,7 @@ from flows import collect
 from flows.checks import before_publish, before_release, before_verb
 from flows.session import joined, run
 from flows.summary import Summary
-from flows.tasks import collect_data, run_publish, run_register, run_stage
+from flows.tasks import collect_data, fetch_model, run_publish, run_register, run_stage, show_scores
 from models import part_of
 
 FLOW_NAMES = {"text": "language", "image": "vision", "speech": "speech"}
@@ -39,6 +39,7 @@ def release_flow(recipe: str) -> None:
         for stage in stages:
             run_stage(stage.verb, stage.name, stage.address)
         run_register(recipe)
+        show_scores(recipe)
 
 
 @flow(name="stage", persist_result=False)
@@ -48,6 +49,8 @@ def stage_flow(verb: str, name: str) -> None:
         stage = plan_to(Library(), verb, name)[-1]
         _collect_missing([stage])
         run_stage(stage.verb, stage.name, stage.address)
+        if verb == "evaluate":
+            show_scores(name)
 
 
 @flow(name="register", persist_result=False)
@@ -84,6 +87,8 @@ def _collect_missing(stages: list[Stage]) -> None:
     corpora = collect.missing(Library(), stages)
     if corpora:
         collect_data(corpora)
+    for recipe in collect.missing_models(Library(), stages):
+        fetch_model(recipe)
 
 
 def release(recipe: str, say: Say = print) -> Summary:

@@ -4,12 +4,14 @@ Tasks are called, not submitted, and keep no results: DVC decides what is done a
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
@@ -20,7 +22,7 @@ from components.outcomes import Busy, Refused
 from components.publish import publish
 from components.recipes import Library
 from components.register import register
-from flows import collect, profiles, trouble, workspace
+from flows import collect, profiles, scoreboard, trouble, workspace
 from flows.hub_token import hub_token
 from flows.launch import Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
@@ -51,6 +53,24 @@ def collect_data(corpora: list[str]) -> None:
     for corpus in corpora:
         bring = partial(collect.complete, Library(), corpus, session.repo, session.say)
         when_free(bring, f"raw data of {corpus}", session.say)
+
+
+@task(
+    task_run_name="fetch {recipe}",
+    retries=2,
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_model(recipe: str) -> None:
+    """Fetch somebody else's model at its pinned commit; what has arrived stays, so this can be repeated."""
+    session = current()
+    with hub_token(session.say):
+        try:
+            collect.complete_model(Library(), recipe, session.repo, session.say)
+        except Unfinished as error:
+            raise StageFailed(f"fetch {recipe}: {error}") from None  # no cause: its words hold addresses in full
 
 
 @task(
@@ -198,3 +218,13 @@ def run_publish(recipe: str, version: str = "", to: str | None = None, unapprove
             raise StageFailed(f"publish {recipe}: {error}") from None  # no cause: its words hold addresses in full
     state = "published" if receipt["is_new"] else "ready"
     session.summary.rows.append(Row("publish", recipe, state, work=time.monotonic() - started))
+
+
+@task(task_run_name="scores of {recipe}", cache_policy=NO_CACHE, persist_result=False)
+def show_scores(recipe: str) -> None:
+    """Leave the score table as an artifact of the flow run, where Prefect's pages show it; none without scores."""
+    text = scoreboard.as_markdown(recipe)
+    if text:
+        key = f"scores-{re.sub(r'[^a-z0-9]+', '-', recipe)}"
+        create: Any = create_markdown_artifact
+        create(text, key=key, description=f"Scores of {recipe}")

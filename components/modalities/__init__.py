@@ -12,7 +12,7 @@ A modality is a package with these names (a module is its own instance of the pr
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,6 +93,9 @@ class Modality(Protocol):
     def open_encoder(self, folder: Path) -> Encoder:
         """Open what `fit` left."""
 
+    def open_foreign_encoder(self, folder: Path) -> Any:
+        """Open what turns text into input of somebody else's model, in whose folder it is; a modality may have none."""
+
     def vocabulary(self, folder: Path) -> dict[int, str]:
         """What each id of the encoder in a folder, of `fit` or of a released model, stands for."""
 
@@ -112,8 +115,21 @@ class Modality(Protocol):
     ) -> Iterator[dict[str, Any]]:
         """Score a model on a task: rows of (item, metric, value), item None for the whole task.
 
+        What a model said is a row of (item, prompt, output).
         `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
         """
+
+    def task_texts(self, task: Any, read: Callable[..., Any]) -> Iterator[tuple[str, list[str]]]:
+        """(item, the texts by which it is known again in training data); a modality may have none.
+
+        Kinds of task whose items can stand in training data have `CAN_LEAK`.
+        """
+
+    def overlap_index(self, texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> Any:
+        """What is looked for of such texts: `digest` names it, `shares` tells how much of each item was seen."""
+
+    def look_for(self, indices: list[Any], texts: Iterable[str]) -> list[np.ndarray]:
+        """What of each of some indices stands in texts, in one pass."""
 
 
 def modality(name: str) -> Modality:

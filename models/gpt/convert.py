@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.foreign import require_safetensors
-from models.gpt.schema import LAYOUTS, Preview
+from models.foreign import WEIGHTS_NAME, join_weights, require_safetensors
+from models.gpt.schema import FOREIGN, LAYOUTS, Preview
 from models.objective import Mismatch
 
 if TYPE_CHECKING:
@@ -36,8 +36,12 @@ def released_part(network: Any) -> "PreTrainedModel":
     return part
 
 
-def load(folder: Path) -> "PreTrainedModel":
+def load(folder: Path, any_kind: bool = False) -> "PreTrainedModel":
     """The network of a folder that `save` or transformers wrote, in the precision of its file, ready to evaluate.
+
+    Args:
+        folder: with weights and configuration.
+        any_kind: take every causal language model that transformers knows, to be scored and not to be trained.
 
     Raises:
         Mismatch: the folder holds no safetensors, or a network of another family.
@@ -50,6 +54,8 @@ def load(folder: Path) -> "PreTrainedModel":
             raise Mismatch(f"{folder} has no {needed}, expected a folder that save_pretrained wrote as safetensors.")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     kinds = KINDS.get(config.model_type, ())
+    if any_kind and not kinds:
+        return _load_foreign(folder, config)
     named = [each for each in config.architectures or kinds[:1] if each in kinds]
     if not named:
         found = ", ".join(config.architectures or []) if kinds else config.model_type
@@ -59,6 +65,26 @@ def load(folder: Path) -> "PreTrainedModel":
         folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
     )
     return network.eval()
+
+
+def _load_foreign(folder: Path, config: Any) -> "PreTrainedModel":
+    """A language model of an architecture that this family does not train."""
+    import transformers
+
+    _require_language_model(folder, config)
+    network: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    return network.eval()
+
+
+def _require_language_model(folder: Path, config: Any) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise Mismatch(f"{folder} holds a network of type '{config.model_type}', expected a causal language model.")
+    if getattr(config, "max_position_embeddings", None) is None:
+        raise Mismatch(f"{folder}/config.json does not tell the longest context (max_position_embeddings). Add it.")
 
 
 def _say_nothing() -> None:
@@ -171,21 +197,32 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
     from transformers import AutoConfig, GenerationConfig
 
     where = f"'source: path:{source}'"
-    require_safetensors(where, source, "AutoModelForCausalLM")
+    require_safetensors(where, source, "AutoModelForCausalLM", in_parts=layout in FOREIGN)
     derived = "generation_config.json"
-    missing = [file for file in LAYOUTS[layout] if file != derived and not (source / file).is_file()]
+    made = (derived, WEIGHTS_NAME)
+    missing = [file for file in LAYOUTS[layout] if file not in made and not (source / file).is_file()]
     if missing:
-        raise Mismatch(
-            f"{where} holds no {', '.join(missing)}; the layout has {', '.join(LAYOUTS[layout])}. Add them: "
-            "save_pretrained of model and tokenizer writes them, spiece.model is the tokenizer's SentencePiece file."
-        )
+        raise Mismatch(f"{where} holds no {', '.join(missing)}; {_what_to_add(source, layout)}")
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:
         raise Mismatch(f"{where}: config.json is not one transformers can load: {error}. Change 'source'.") from error
+    if layout in FOREIGN:
+        _require_language_model(source, config)
     folder.mkdir(parents=True, exist_ok=True)
     for file in LAYOUTS[layout]:
-        if (source / file).is_file():
+        if file != WEIGHTS_NAME and (source / file).is_file():
             shutil.copyfile(source / file, folder / file)
+    join_weights(source, folder / WEIGHTS_NAME)
     if not (folder / derived).is_file():
         GenerationConfig.from_model_config(config).save_pretrained(folder)
+
+
+def _what_to_add(source: Path, layout: str) -> str:
+    """What to do about a folder that lacks files of a layout."""
+    if layout == "causal-lm" and (source / "spiece.model").is_file():
+        return "its tokenizer is a SentencePiece model alone, so write 'layout: causal-lm-spiece' into the recipe."
+    hint = "save_pretrained of model and tokenizer writes them"
+    if layout not in FOREIGN:
+        hint += ", spiece.model is the tokenizer's SentencePiece file"
+    return f"the layout '{layout}' has {', '.join(LAYOUTS[layout])}. Add them: {hint}."

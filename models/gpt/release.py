@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.gpt.schema import LAYOUTS
+from models.gpt.schema import FOREIGN, LAYOUTS
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +32,14 @@ def check_package(package: Any) -> list[str]:
 
     transformers keeps and ignores a generation setting that it does not know.
     """
+    own = [layout for layout in LAYOUTS if layout not in FOREIGN]
     if not package.layouts:
-        return [f"package.layouts is empty, expected one or more of {', '.join(LAYOUTS)}. Fill the key or remove it."]
+        return [f"package.layouts is empty, expected one or more of {', '.join(own)}. Fill the key or remove it."]
     problems = [] if getattr(package, "example_prompt", "-") else ["key 'package.example_prompt' is missing"]
     problems += [
-        f"package.layouts has '{layout}', expected one or more of {', '.join(LAYOUTS)}. Change the key."
+        f"package.layouts has '{layout}', expected one or more of {', '.join(own)}. Change the key."
         for layout in package.layouts
-        if layout not in LAYOUTS
+        if layout not in own
     ]
     return problems + (_check_generation(package.generation) if package.generation else [])
 
@@ -83,6 +84,8 @@ def answer_of_folder(folder: Path, texts: list[str]) -> dict[str, "torch.Tensor"
     """What a release computes, loaded the way its card says."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+    if not (folder / "tokenizer.json").is_file():
+        return _answer_by_pieces(folder, texts)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = AutoConfig.from_pretrained(folder)
     is_reward = any(each.endswith("ForSequenceClassification") for each in config.architectures or ())
@@ -90,6 +93,18 @@ def answer_of_folder(folder: Path, texts: list[str]) -> dict[str, "torch.Tensor"
     network = kind.from_pretrained(folder, use_safetensors=True)
     # Everything the tokenizer returns goes in, as in a user's program: a stray token_type_ids would show.
     return _answer(network, texts, [tokenizer(text, return_tensors="pt", split_special_tokens=True) for text in texts])
+
+
+def _answer_by_pieces(folder: Path, texts: list[str]) -> dict[str, "torch.Tensor"]:
+    """What somebody else's model computes whose tokenizer is a SentencePiece model."""
+    import sentencepiece
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    rows = [torch.tensor([pieces.encode(text)], dtype=torch.int64) for text in texts]
+    network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    return _answer(network, texts, [{"input_ids": row} for row in rows])
 
 
 def _answer(network: Any, texts: list[str], inputs: list[Any]) -> dict[str, "torch.Tensor"]:

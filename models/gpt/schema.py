@@ -9,21 +9,26 @@ from models.schema import RecipeRef, Strict
 
 MODALITY = "text"
 # Layout -> the library that loads it and what it does, as the Hugging Face Hub calls them.
-HUB_NAMES = {"transformers": ("transformers", "text-generation"), "reward": ("transformers", "text-classification")}
+HUB_NAMES = {
+    "transformers": ("transformers", "text-generation"),
+    "reward": ("transformers", "text-classification"),
+}
 
+_NETWORK = ("config.json", "generation_config.json", "model.safetensors")
 # Files of each layout that decide what a released model computes; a card is not among them.
 LAYOUTS = {
-    "transformers": (
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "spiece.model",
-    ),
+    "transformers": (*_NETWORK, "tokenizer.json", "tokenizer_config.json", "spiece.model"),
     # A reward model: AutoModelForSequenceClassification, which generates nothing.
     "reward": ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "spiece.model"),
+    # Somebody else's language model, of any architecture of AutoModelForCausalLM, with a tokenizer of AutoTokenizer;
+    # or, where that is a SentencePiece model alone, itself: transformers 5 gives other ids for the released models.
+    "causal-lm": (*_NETWORK, "tokenizer.json", "tokenizer_config.json"),
+    "causal-lm-spiece": (*_NETWORK, "tokenizer_config.json", "spiece.model"),
 }
+FOREIGN = ("causal-lm", "causal-lm-spiece")
+"""Layouts in which only somebody else's model stands."""
+FOREIGN_LAYOUT = FOREIGN[0]
+"""How somebody else's model is taken in where its recipe does not say."""
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components import gates, paths
+from components import contamination, gates, paths
 from components.card_metadata import HUB_LICENCES
 from components.comparison import Comparison, PairedTest, compare
 from components.evaluate import evaluate
@@ -191,7 +191,7 @@ def test_weights_that_compute_no_number_fail(candidate: Candidate) -> None:
 
 def test_contamination_above_the_bound_fails_where_it_was_measured(candidate: Candidate) -> None:
     assert found(candidate, "contamination").reason == "not measured on these tasks"
-    totals = {"spelling": {gates.CONTAMINATION: 0.04}, "reading": {"accuracy": 0.5}}
+    totals = {"spelling": {contamination.SHARE: 0.04}, "reading": {"accuracy": 0.5}}
     measured = replace(candidate, scores=Scores(NO_ITEMS, totals, {}))
     gate = found(measured, "contamination")
     assert (gate.passed, "4.00% of spelling" in gate.reason) == (False, True)

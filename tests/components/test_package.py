@@ -329,6 +329,7 @@ def foreign(project: Path) -> Path:
         "language": "ja",
         "licence": "MIT",
         "source": "path:elsewhere",
+        "layout": "transformers",
     }
     (project / "recipes" / "other.yaml").write_text(yaml.safe_dump(recipe))
     return folder

@@ -73,6 +73,17 @@ def test_a_release_runs_what_is_stale_and_remembers_it_and_a_second_one_does_not
     assert json.loads(newest.data.tags[f"ready.pretrain.{RECIPE}"])["run_id"] == trained.info.run_id
 
 
+def test_the_score_table_of_a_release_is_an_artifact_of_its_flow_run(project: Project, flows) -> None:
+    from prefect.client.orchestration import get_client
+
+    done = flows.release(RECIPE)
+    with get_client(sync_client=True) as client:
+        found = [each for each in client.read_artifacts() if str(each.flow_run_id) == done.flow_run_id]
+    [table] = [each for each in found if each.type == "markdown"]
+    assert table.key == f"scores-{RECIPE}"
+    assert "| smoke-held-out | Perplexity | 9.9 |" in table.data
+
+
 def test_another_clone_takes_results_from_the_run_cache_of_the_remote(
     project: Project, flows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """Text: the protocol of `components.modalities`, each part in a file of its own and imported when it is used."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,13 @@ def open_encoder(folder: Path) -> Any:
     return chat.open_encoder(folder) if chat.is_chat(folder) else tokenizers.open_encoder(folder)
 
 
+def open_foreign_encoder(folder: Path) -> Any:
+    """The tokenizer in somebody else's folder."""
+    from components.modalities.text import foreign
+
+    return foreign.ForeignEncoder(folder)
+
+
 def vocabulary(folder: Path) -> dict[int, str]:
     """The pieces of a tokenizer's SentencePiece model by their ids."""
     from components.modalities.text import tokenizer_json
@@ -111,12 +118,35 @@ def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
     return windows.describe(batch, encoder)
 
 
+def task_texts(task: Any, read: Callable[..., Any]) -> Iterator[tuple[str, list[str]]]:
+    """(item, the texts by which it is known again in training data), of kinds of task that have `CAN_LEAK`."""
+    from components.modalities.text import leaking
+
+    return leaking.task_texts(task, read)
+
+
+def overlap_index(texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> Any:
+    """The stretches of characters of a task's texts, to be looked for."""
+    from components.modalities.text import overlap
+
+    return overlap.Index(texts, min_chars, max_chars)
+
+
+def look_for(indices: list[Any], texts: Iterable[str]) -> list[np.ndarray]:
+    """Which stretches of each of some indices stand in texts, bool [stretches]."""
+    from components.modalities.text import overlap
+
+    return overlap.look(indices, texts)
+
+
 def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text."""
-    from components.modalities.text import answering, comparing, scoring
+    from components.modalities.text import answering, comparing, sampling, scoring
 
+    if isinstance(task, schema.Samples):
+        return sampling.score(task, model, read, tell)
     if isinstance(task, schema.Answering):
         return answering.score(task, model, read, tell)  # type: ignore[arg-type]
     own = comparing if isinstance(task, schema.PreferenceAccuracy) else scoring

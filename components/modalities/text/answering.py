@@ -190,13 +190,13 @@ class FewShot(Asking):
 
     def prompt(self, item: Item) -> np.ndarray:
         """As many of the examples as there is room for, the last ones, and the question, as the start of a document."""
-        room = self.longest - self.task.max_new_tokens
+        room, facts = self.longest - self.task.max_new_tokens, self.model.encoder.facts
         for first in range(len(self.shots) + 1):
             shots = [*((shot.messages, shot.answer) for shot in self.shots[first:]), (item.messages, None)]
             [ids] = self.model.encoder.encode_texts(["".join(self._written(*shot) for shot in shots)])
             if len(ids) < room:
                 break
-        return np.concatenate([[self.model.encoder.facts["eos"]], ids]).astype(np.int64)
+        return np.concatenate([[facts.get("start", facts["eos"])], ids]).astype(np.int64)
 
     def _written(self, messages: list[dict[str, str]], answer: str | None) -> str:
         """A conversation in the words of the format; without an answer, up to the place where it belongs."""

@@ -58,6 +58,12 @@ def count_classes(text: str) -> np.ndarray:
     return np.bincount(_class_of_code_point()[points], minlength=len(CLASSES))
 
 
+def letters_and_digits(text: str, and_also: str) -> np.ndarray:
+    """Code points of a text's letters and digits, and of one more character, uint32 [characters]."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return points[(_class_of_code_point()[points] <= DIGIT) | (points == ord(and_also))]
+
+
 def japanese_share(counts: np.ndarray) -> float:
     """Share of letters that are kana or kanji; 0 for a text without letters.
 

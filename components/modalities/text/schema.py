@@ -142,9 +142,13 @@ class Chat(Strict):
 
 
 class HeldOutBits(Strict):
-    """Bits per character and byte, and perplexity, on documents that no training saw; one row per document."""
+    """Bits per character and byte, and perplexity, on documents that no training saw; one row per document.
+
+    Tokens per character do not count the token that ends a document.
+    """
 
     MEASURES: ClassVar = (Measure("bits", "lower", per="num_characters", total="bits_per_character"),)
+    CAN_LEAK: ClassVar = True
     kind: Literal["held-out-bits"]
     modality: Literal["text"] = "text"
     corpus: CorpusRef
@@ -165,6 +169,7 @@ class PreferenceAccuracy(Strict):
     """How often the better of two answers to a prompt is told from the worse one; one row per pair."""
 
     MEASURES: ClassVar = (Measure("accuracy", "higher"),)
+    CAN_LEAK: ClassVar = True
 
     kind: Literal["preference-accuracy"]
     modality: Literal["text"] = "text"
@@ -207,6 +212,7 @@ class FewShot(Strict):
 class Answering(Strict):
     """Questions that a model answers."""
 
+    CAN_LEAK: ClassVar = True
     modality: Literal["text"] = "text"
     corpus: CorpusRef
     column: str = "conversation"
@@ -245,8 +251,37 @@ class GeneratedQuality(Answering):
         return judge
 
 
+class Samples(Strict):
+    """What a model writes by itself: how much of it repeats, and how varied it is; one row per sample.
+
+    Beside it stand the same figures of what people wrote, cut to the same length, where prompts come from a corpus: a
+    model that repeats more than they do is stuck, one that is more varied rambles. Stretches are of characters, so
+    models of different tokenizers are compared. `repeated_share` is the share of a sample's stretches of 8 characters,
+    about 4 words, that stood in it before (Welleck et al. 2020, arXiv 1908.04319, count 4 tokens); `distinct_n` the
+    different stretches of n characters of all samples together, by how many there are (Li et al. 2016, arXiv
+    1510.03055).
+    """
+
+    MEASURES: ClassVar = (Measure("repeated_share", "lower"),)
+    kind: Literal["samples"]
+    modality: Literal["text"] = "text"
+    corpus: CorpusRef | None = None
+    """Whose documents give the prompts; without it, samples begin like a document."""
+    column: str = "text"
+    split: Literal["valid", "test"] = "test"
+    prompt_chars: int = Field(default=20, ge=1)
+    """So many characters begin a prompt; shorter documents give none."""
+    num_samples: int = Field(default=100, ge=2)
+    """Of documents, those with the smallest hashes of their ids."""
+    max_new_tokens: int = Field(default=100, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    """1 shows the model's own distribution; 0 takes the most likely token."""
+    seed: int = 0
+
+
 TASKS = {
     "held-out-bits": HeldOutBits,
+    "samples": Samples,
     "preference-accuracy": PreferenceAccuracy,
     "exact-match": ExactMatch,
     "generated-quality": GeneratedQuality,

@@ -1,9 +1,9 @@
 """Scores of a language model on text: how many bits it needs for documents that no training saw.
 
-A document is scored as the training stream shows it: the end-of-text token that closed the document before it stands in
-front and is not scored, every token of the document and its own end-of-text token are. So the bits of a document are
-the code length of its text and of where it ends, whatever the tokenizer, and bits per character compare models of
-different vocabularies.
+A document is scored as the training stream shows it: the end-of-text token that closed the document before it (of
+somebody else's model, what its own tokenizer puts there) stands in front and is not scored, every token of the document
+and its own end-of-text token are. So the bits of a document are the code length of its text and of where it ends,
+whatever the tokenizer, and bits per character compare models of different vocabularies.
 """
 
 import hashlib
@@ -88,6 +88,7 @@ def score(task: HeldOutBits, model: Any, read: Read, tell: Tell) -> Iterator[dic
         "bits_per_character": totals["bits"] / totals["num_characters"],
         "bits_per_byte": totals["bits"] / totals["num_bytes"],
         "perplexity": 2.0 ** (totals["bits"] / totals["num_tokens"]),
+        "tokens_per_character": (totals["num_tokens"] - len(records)) / totals["num_characters"],
     }
     del totals["bits"]  # told by the rates
     for metric, value in {**rates, **totals, "num_documents": len(records)}.items():
@@ -126,7 +127,8 @@ def _measure(task: HeldOutBits, model: Any, texts: list[str], told: Callable[[fl
     """
     eos = int(model.encoder.facts["eos"])
     end = np.array([eos], dtype=np.int64)
-    sequences = [np.concatenate([end, ids.astype(np.int64), end]) for ids in model.encoder.encode_texts(texts)]
+    start = np.array([model.encoder.facts.get("start", eos)], dtype=np.int64)
+    sequences = [np.concatenate([start, ids.astype(np.int64), end]) for ids in model.encoder.encode_texts(texts)]
     window_tokens = _window_tokens(task, model.network)
     stride_tokens = max(1, math.floor(window_tokens * task.stride_share))
     windows = [

@@ -1,0 +1,119 @@
+"""Which stretches of some texts stand in others: n-grams of characters, indexed once, looked for in one pass.
+
+Texts are compared as letters and digits alone, in one case and width. A stretch is known by a hash of 64 bits: among
+10^10 stretches of a corpus and 10^6 of a task one is taken for another with a likelihood below 10^-3.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from components.modalities.text.characters import letters_and_digits
+
+REVISION = 1
+"""Of normalisation and hashes: what was found before is looked for anew when it is raised."""
+LENGTH_PERCENTILE = 5
+"""Of the lengths of a task's texts: how long a stretch is, within bounds; GPT-3, arXiv 2005.14165, appendix C."""
+CHUNK_CHARS = 2_000_000
+SEPARATOR = "\0"
+"""Stands between two texts; no stretch that is looked for has one."""
+FILTER_BITS = range(16, 28)
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xD6E8FEB86659FD93)
+
+
+def normal(text: str) -> np.ndarray:
+    """Code points of the letters and digits of a text, in one case and width (NFKC), uint32 [characters]."""
+    return letters_and_digits(unicodedata.normalize("NFKC", text).casefold(), SEPARATOR)
+
+
+def hashes_of(points: np.ndarray, length: int) -> np.ndarray:
+    """A hash of every stretch of so many characters, uint64 [characters - length + 1].
+
+    A polynomial modulo 2^64 by doubling: about log2(length) passes over the text.
+    """
+    if len(points) < length:
+        return np.empty(0, np.uint64)
+    single = points.astype(np.uint64) * _MIX
+    single ^= single >> np.uint64(31)
+    found, known = single, 1
+    for bit in f"{length:b}"[1:]:
+        found = found[:-known] * np.uint64(pow(int(_BASE), known, 1 << 64)) + found[known:]
+        known *= 2
+        if bit == "1":
+            found = found[:-1] * _BASE + single[known:]
+            known += 1
+    found = (found ^ (found >> np.uint64(32))) * _MIX
+    return np.asarray(found ^ (found >> np.uint64(29)))
+
+
+class Index:
+    """The stretches of a task's items.
+
+    Args:
+        texts: item -> its texts; a stretch lies within one of them.
+        min_chars: bounds of how long a stretch is.
+        max_chars: the upper one.
+    """
+
+    def __init__(self, texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> None:
+        points = {item: [normal(text) for text in parts] for item, parts in texts.items()}
+        longest = sorted(max(map(len, parts), default=0) for parts in points.values())
+        short = longest[len(longest) * LENGTH_PERCENTILE // 100] if longest else 0
+        self.num_chars = min(max_chars, max(min_chars, short))
+        """How long a stretch is."""
+        self._own = {item: self._stretches(parts) for item, parts in points.items()}
+        self.keys = np.unique(np.concatenate([*self._own.values(), np.empty(0, np.uint64)]))
+        """The hashes of all, sorted, uint64 [stretches]."""
+        bits = min(max(int(len(self.keys) * 16).bit_length(), FILTER_BITS[0]), FILTER_BITS[-1])
+        self._shift = np.uint64(64 - bits)
+        self._may_be = np.zeros(1 << bits, dtype=bool)
+        self._may_be[self.keys >> self._shift] = True
+
+    def _stretches(self, parts: list[np.ndarray]) -> np.ndarray:
+        return np.unique(np.concatenate([hashes_of(each, self.num_chars) for each in parts] + [np.empty(0, np.uint64)]))
+
+    @property
+    def digest(self) -> str:
+        """Names what is looked for."""
+        head = f"{REVISION} {self.num_chars} ".encode()
+        return hashlib.sha256(head + self.keys.tobytes()).hexdigest()
+
+    def places_in(self, points: np.ndarray) -> np.ndarray:
+        """Which of `keys` stand in a text, int64 [any number]."""
+        found = hashes_of(points, self.num_chars)
+        found = found[self._may_be[found >> self._shift]]
+        places = np.searchsorted(self.keys, found)
+        places[places == len(self.keys)] = 0
+        return np.asarray(places[self.keys[places] == found])
+
+    def shares(self, seen: np.ndarray) -> dict[str, float]:
+        """Item -> the share of its stretches that were seen, bool [stretches]; one without a stretch is left out."""
+        return {
+            item: float(seen[np.searchsorted(self.keys, own)].mean()) for item, own in self._own.items() if len(own)
+        }
+
+
+def look(indices: list[Index], texts: Iterable[str]) -> list[np.ndarray]:
+    """Look for all of some indices in texts, in one pass: which of each one's `keys` stand there, bool [stretches]."""
+    seen = [np.zeros(len(index.keys), dtype=bool) for index in indices]
+
+    def look_in(part: list[str]) -> None:
+        points = normal(SEPARATOR.join(part))
+        for index, marks in zip(indices, seen, strict=True):
+            if len(marks):
+                marks[index.places_in(points)] = True
+
+    part: list[str] = []
+    num_chars = 0
+    for text in texts:
+        part.append(text)
+        num_chars += len(text)
+        if num_chars >= CHUNK_CHARS:
+            look_in(part)
+            part, num_chars = [], 0
+    look_in(part)
+    return seen

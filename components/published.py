@@ -1,0 +1,79 @@
+"""Scores that others have published: tables of facts with their source, beside which our own are shown."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from components import paths
+from components.outcomes import Refused
+from components.wording import one_line
+from models.schema import Name, Strict
+
+FOLDER = "published"
+
+
+class PublishedColumn(Strict):
+    """One score of a table."""
+
+    words: str
+    better: Literal["lower", "higher"]
+    metric: str = ""
+    """Our total that measures the same, in any task that has it; empty if none does."""
+    scale: float = 1
+    """Ours times this has the unit of theirs."""
+
+
+class PublishedModel(Strict):
+    """One row of a table."""
+
+    model: str
+    recipe: Name | None = None
+    """Of ours, which re-creates it, or takes it in."""
+    num_parameters: int | None = Field(default=None, ge=1)
+    values: dict[str, float] = Field(min_length=1)
+
+
+class PublishedTable(Strict):
+    """A table of scores."""
+
+    title: str
+    source: str
+    columns: dict[str, PublishedColumn] = Field(min_length=1)
+    models: list[PublishedModel] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def values_have_columns(self) -> "PublishedTable":
+        """A number that nobody can read is a mistake."""
+        if strange := sorted({key for row in self.models for key in row.values} - self.columns.keys()):
+            raise ValueError(f"'values' has {', '.join(strange)}, which 'columns' has not")
+        return self
+
+
+def read_tables(root: Path = paths.RECIPES) -> dict[str, PublishedTable]:
+    """Every table below a folder of recipes, by the names of files.
+
+    Raises:
+        Refused: a file is no table; the message names the keys.
+    """
+    found = {}
+    for path in sorted((root / FOLDER).glob("*.yaml")):
+        try:
+            raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found[path.stem] = TypeAdapter(PublishedTable).validate_python(raw)
+        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise Refused(f"{path} is no table of published scores: {one_line(error, 400)}. Mend the file.") from error
+    return found
+
+
+def our_value(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> float | None:
+    """Our score in the unit of a column; None where no task has it.
+
+    Args:
+        column: of a table.
+        scores: task -> metric -> value.
+    """
+    if not column.metric:
+        return None
+    return next((totals[column.metric] * column.scale for totals in scores.values() if column.metric in totals), None)

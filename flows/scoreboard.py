@@ -1,0 +1,196 @@
+"""The scores of a model for a person: as a table, beside what others have published, and as pictures."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import paths
+from components.card_scores import with_error
+from components.contamination import in_words
+from components.manifest import MANIFEST_NAME, read_manifest
+from components.markdown import label, table
+from components.outcomes import Refused
+from components.published import PublishedTable, our_value, read_tables
+from components.recipes import Library
+from components.score_charts import Bar, Point, bars, scatter
+from components.scoring import ITEMS_NAME, SCORES_NAME, parsed
+from components.standard_errors import standard_errors
+from components.training_stage import weights_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BARS, SIZES = "charts/tasks.svg", "charts/{table}-{column}.svg"
+"""Pictures of a run of `evaluate`."""
+MOST_MODELS = 12
+HIDDEN = "num_"
+"""Begins the names of totals that count and judge nothing."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One total of one task."""
+
+    task: str
+    metric: str
+    value: float
+    error: float | None
+    """Its standard error, where single items tell it."""
+
+
+def totals_of(name: str) -> dict[str, dict[str, float]]:
+    """Task -> metric -> value of a recipe that was evaluated; empty if it was not."""
+    path = paths.payload("evaluate", name) / SCORES_NAME
+    if not path.is_file():
+        return {}
+    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    return found
+
+
+def rows_of(name: str) -> list[Score]:
+    """Every total of a recipe that was evaluated, by task, with standard errors."""
+    totals = totals_of(name)
+    errors = _errors(name) if totals else {}
+    return [
+        Score(task, metric, value, errors.get(task, {}).get(metric))
+        for task, found in sorted(totals.items())
+        for metric, value in sorted(found.items())
+    ]
+
+
+def _errors(name: str) -> dict[str, dict[str, float]]:
+    import pyarrow.parquet as pq
+
+    state = paths.state("evaluate", name) / MANIFEST_NAME
+    path = paths.payload("evaluate", name) / ITEMS_NAME
+    if not state.is_file() or not path.is_file():
+        return {}
+    items, found = pq.read_table(path), {}
+    for task, section in read_manifest("evaluate", name).details.get("tasks", {}).items():
+        try:
+            measures = getattr(type(parsed(section)), "MEASURES", ())
+        except Refused:  # made by a version that had other kinds of tasks
+            continue
+        found[task] = standard_errors(items, task, measures)
+    return found
+
+
+# ---- as a table ------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(name: str) -> str:
+    """The score table of a recipe, and beside it what others have published; empty if it was not evaluated."""
+    rows = [row for row in rows_of(name) if not row.metric.startswith(HIDDEN)]
+    if not rows:
+        return ""
+    parts = [f"**Scores of {name}**"]
+    cells = [(row.task, label(row.metric), with_error(row.value, row.error)) for row in rows]
+    parts.append(table(("Task", "Metric", "Value"), cells))
+    if (paths.state("evaluate", name) / MANIFEST_NAME).is_file():
+        parts.append(in_words(read_manifest("evaluate", name).details.get("contamination", {})))
+    parts += [_beside(name, each) for each in read_tables().values()]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _beside(name: str, published: PublishedTable) -> str:
+    """Our scores in a published table, where it has the model that a recipe re-creates; empty if it has not."""
+    theirs = [row for row in published.models if row.recipe == name]
+    if not theirs:
+        return ""
+    ours = {key: our_value(column, totals_of(name)) for key, column in published.columns.items()}
+    cells = [
+        (row.model, published.columns[key].words, f"{value:g}", "" if ours[key] is None else f"{ours[key]:.4g}")
+        for row in theirs
+        for key, value in row.values.items()
+    ]
+    head = ("Model", "Score", "Published", name)
+    return f"{published.title} ({published.source}):\n\n{table(head, cells)}"
+
+
+def show(name: str, console: "Console") -> None:
+    """Print the scores of a recipe with their standard errors; nothing if it was not evaluated."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = [row for row in rows_of(name) if not row.metric.startswith(HIDDEN)]
+    if not rows:
+        return
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column("task")
+    shown.add_column("score")
+    shown.add_column("± standard error", justify="right")
+    last = ""
+    for row in rows:
+        shown.add_row("" if row.task == last else escape(row.task), row.metric, with_error(row.value, row.error))
+        last = row.task
+    console.print()
+    console.print(shown)
+
+
+# ---- as pictures -----------------------------------------------------------------------------------------------------
+
+
+def pictures(name: str) -> dict[str, str]:
+    """Path among a run's artifacts -> SVG: tasks of all models evaluated here, and score against parameters."""
+    others = [each for each in _evaluated() if each != name]
+    found = {}
+    if groups := _groups([name, *others][:MOST_MODELS]):
+        found[BARS] = bars(groups, f"{name} and other models evaluated here")
+    for key, published in read_tables().items():
+        for column in published.columns:
+            if points := _points(name, others, published, column):
+                words = published.columns[column].words
+                path = SIZES.format(table=key, column=column)
+                found[path] = scatter(points, f"{published.title}: {words}", f"{words}; grey: {published.source}")
+    return found
+
+
+def _evaluated() -> list[str]:
+    folder = paths.state("evaluate", "any").parent
+    return sorted(path.parent.parent.name for path in folder.glob(f"*/*/{SCORES_NAME}"))
+
+
+def _groups(names: list[str]) -> dict[str, list[Bar]]:
+    """The measures of the first model's tasks -> a bar for each model that was scored on the same task."""
+    board = {name: {(row.task, row.metric): row for row in rows_of(name)} for name in names}
+    found: dict[str, list[Bar]] = {}
+    for key, row in board[names[0]].items():
+        if row.error is None:
+            continue
+        having = [(name, rows[key]) for name, rows in board.items() if key in rows]
+        found[f"{key[0]}: {label(key[1])}"] = [Bar(name, each.value, each.error) for name, each in having]
+    return found
+
+
+def _points(name: str, others: list[str], published: PublishedTable, column: str) -> list[Point]:
+    """The published models with their sizes, and ours; none if ours has not the score."""
+    if our_value(published.columns[column], totals_of(name)) is None:
+        return []
+    theirs = [row for row in published.models if row.num_parameters and column in row.values]
+    points = [Point(row.model, int(row.num_parameters or 0), row.values[column], is_ours=False) for row in theirs]
+    for each in [name, *others]:
+        value, size = our_value(published.columns[column], totals_of(each)), num_parameters(each)
+        if value is not None and size:
+            points.append(Point(each, size, value, is_ours=True))
+    return points
+
+
+def num_parameters(name: str) -> int:
+    """How many numbers a recipe's weights hold, by the headers of their files; 0 if they are not here."""
+    from safetensors import safe_open
+
+    total = 0
+    library = Library()
+    if name not in library.files["recipe"]:
+        return 0
+    for path in sorted(Path(weights_folder(library, name)).glob("model*.safetensors")):
+        opened: Any = safe_open
+        with opened(path, framework="numpy") as tensors:
+            shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118
+        for shape in shapes:
+            size = 1
+            for length in shape:
+                size *= length
+            total += size
+    return total
