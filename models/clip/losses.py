@@ -68,7 +68,7 @@ def info_nce(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: 
 
 
 def info_loob(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: int = 0) -> Tensor:
-    """InfoLOOB (Fürst et al. 2022, CLOOB, equation 4), which leaves the positive out of the denominator; mean over rows.
+    """InfoLOOB (Fürst et al. 2022, CLOOB, equation 4): no positive in the denominator; the mean over rows.
 
     As in both public codes the logarithm is of the sum, not of the mean, over the others. Negative values are normal.
     """
@@ -77,7 +77,7 @@ def info_loob(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first:
 
 
 def retrieval(states: Tensor, stored: Tensor, scale: float) -> Tensor:
-    """What states retrieve from stored patterns (modern Hopfield networks), brought to length 1; shapes as in `rows`."""
+    """What states retrieve from stored patterns, as modern Hopfield networks do, brought to length 1."""
     return nn.functional.normalize(retrieved(states, stored, scale), dim=1)
 
 
