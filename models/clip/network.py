@@ -178,8 +178,7 @@ def build(section: ImageTower | Dual, facts: dict[str, Any]) -> nn.Module:
         facts: the encoder's: `num_labels` (and `labels`), or `vocab_size`.
     """
     if isinstance(section, ImageTower):
-        network = ViTForImageClassification(vit_configuration(section, facts.get("labels") or int(facts["num_labels"])))
-        return network
+        return ViTForImageClassification(vit_configuration(section, facts.get("labels") or int(facts["num_labels"])))
     text = BertModel(bert_configuration(section.text, facts), add_pooling_layer=False)
     visual, textual = (projection(width, section) for width in (section.tower_width, section.text.hidden_size))
     return DualEncoder(None, text, visual, textual)
