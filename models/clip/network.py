@@ -303,4 +303,4 @@ def check(section: ImageTower | Dual, facts: dict[str, Any], samples: Any) -> No
 
 def blocks(network: Any) -> list[nn.Module]:
     """The layers that are trained, first to last."""
-    return list(network.text_tower.encoder.layer if isinstance(network, DualEncoder) else network.vit.layers)
+    return list(network.text_tower.encoder.layer if hasattr(network, "text_tower") else network.vit.layers)
