@@ -26,7 +26,7 @@ PROCESSOR_NAME, TOKENIZER_NAME, TOKENIZER_CONFIG_NAME = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-SENTENCEPIECE_NAME = "spiece.model"
+SENTENCEPIECE_NAME, CAPTIONS_NAME = "spiece.model", "captions.json"
 
 MAX_TOKENS = 77
 """Of a caption in a release whose tokenizer says nothing else."""
@@ -130,8 +130,9 @@ def write_layout(
     else:
         for name in (CONFIG_NAME, WEIGHTS_NAME):
             shutil.copyfile(weights_folder / name, folder / name)
-    size = image_size(json.loads((weights_folder / CONFIG_NAME).read_text(encoding="utf-8")))
-    write_processor(size, folder)
+    processor(image_size(json.loads((weights_folder / CONFIG_NAME).read_text(encoding="utf-8")))).save_pretrained(
+        folder
+    )
     if layout != "tower":
         _write_tokenizer(encoder_folder, folder)
     if layout == "transformers":
@@ -143,14 +144,11 @@ def image_size(config: dict[str, Any]) -> int:
     return int(config.get("vision_config", config)["image_size"])
 
 
-def write_processor(size_px: int, folder: Path, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> None:
-    """Shorter side to the size, bilinear, and the middle cut out, as the encoders of pixels and towers do."""
-    _say_nothing()
-    processor(size_px, mean, std).save_pretrained(folder)
-
-
 def processor(size_px: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Any:
-    """The image processor of a release; Pillow's, since torchvision's resize gives other numbers."""
+    """Shorter side to the size, bilinear, and the middle cut out, as the encoders of pixels and towers do.
+
+    Pillow's, since torchvision's resize gives other numbers.
+    """
     from PIL.Image import Resampling
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -169,7 +167,7 @@ def _write_tokenizer(encoder_folder: Path, folder: Path) -> None:
     Raises:
         Mismatch: one is missing.
     """
-    for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, SENTENCEPIECE_NAME):
+    for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, SENTENCEPIECE_NAME, CAPTIONS_NAME):
         if not (encoder_folder / name).is_file():
             raise Mismatch(f"{encoder_folder} has no {name}, expected the folder of an encoder of kind 'captions'.")
         shutil.copyfile(encoder_folder / name, folder / name)

@@ -13,11 +13,12 @@ READS_IDS = False
 
 _PICTURE_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_ENCODER_FILES = (*_TOKENIZER_FILES, "spiece.model", "captions.json")
 LAYOUTS = {
     # VisionTextDualEncoderModel, for AutoModel, AutoTokenizer, AutoImageProcessor and AutoProcessor.
-    "transformers": (*_PICTURE_FILES, "processor_config.json", *_TOKENIZER_FILES, "spiece.model"),
+    "transformers": (*_PICTURE_FILES, "processor_config.json", *_ENCODER_FILES),
     # For the client of rinna's models, japanese_clip.
-    "japanese-clip": (*_PICTURE_FILES, *_TOKENIZER_FILES, "spiece.model"),
+    "japanese-clip": (*_PICTURE_FILES, *_ENCODER_FILES),
     # ViTForImageClassification, or somebody else's ViTModel.
     "tower": _PICTURE_FILES,
     # Somebody else's CLIPModel or VisionTextDualEncoderModel.

@@ -131,13 +131,19 @@ def read_timm(folder: Path) -> nn.Module:
     return found
 
 
-def write_as_transformers(source: Path, folder: Path) -> None:
-    """Write the files of the layout `tower`, with the mean and deviation that timm's configuration names."""
-    from models.clip.convert import write_processor
+def processor_of(folder: Path) -> Any:
+    """Shorter side to the tower's size and the middle cut out, with the mean and deviation that timm names."""
+    from models.clip.convert import processor
 
-    network: Any = read_timm(source)
-    network.save_pretrained(folder, max_shard_size="1TB")
-    told = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     told = told | (told.get("pretrained_cfg") or {})
     mean, std = (tuple(told.get(key) or HALF) for key in ("mean", "std"))
-    write_processor(network.config.image_size, folder, mean, std)
+    found: Any = read_timm(folder)
+    return processor(found.config.image_size, mean, std)
+
+
+def write_as_transformers(source: Path, folder: Path) -> None:
+    """Write the files of the layout `tower`."""
+    network: Any = read_timm(source)
+    network.save_pretrained(folder, max_shard_size="1TB")
+    processor_of(source).save_pretrained(folder)
