@@ -23,6 +23,7 @@ import numpy as np
 MODALITIES: dict[str, str] = {
     "text": "components.modalities.text",
     "speech": "components.modalities.speech",
+    "image": "components.modalities.image",
 }
 
 
