@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from models.pictures import MEAN, STD
+from models.pixels import MEAN, STD
 from models.schema import CorpusShare, EncoderRef, RecipeRef, Strict
 
 Colour = tuple[float, float, float]
