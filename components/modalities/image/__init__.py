@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (until encoders, shards and tasks are there)
 """Pictures and captions: the protocol of `components.modalities`, each part in a file, imported when it is used."""
 
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.modalities.image import schema as schema
+from components.modalities.image.column_schema import CLEAN
 from components.outcomes import Refused
 
 REVISION = 1
@@ -33,10 +35,6 @@ def with_texts(value: Any, column: schema.Column, texts: list[str]) -> dict[str,
     from components.modalities.image import captions
 
     return captions.with_texts(value, texts) if column.has_texts else {CLEAN: value}
-
-
-CLEAN = "clean"
-"""The part in which a value comes that is clean already; no raw row can have it."""
 
 
 def prompt_of(value: Any, column: schema.Column) -> str | None:

@@ -19,6 +19,8 @@ PARTS: dict[str, str] = {
     "scene": "scene",
 }
 """Form of a column -> the part that it is read from, and the raw key if the column names none."""
+CLEAN = "clean"
+"""The part in which a value comes that is clean already, since its record was made from another one."""
 FLAGGED = ("true", "1", "yes", "unsafe", "nsfw", "porn")
 """What a flag says of a picture that must not be used, in lower case."""
 
@@ -30,7 +32,7 @@ class Filters(Strict):
     """Of the shorter side of a picture."""
     max_aspect: float = Field(default=4.0, ge=1)
     """The longer side over the shorter one."""
-    max_pixels: int = Field(default=100_000_000, ge=1)
+    max_pixels: int = Field(default=80_000_000, ge=1, le=80_000_000)
     """More, by the head of the file, and it is not decoded: a small file can hold a picture that fills the memory."""
     min_chars: int = Field(default=1, ge=1)
     """A shorter caption is left out; a record without any left is a reject."""
@@ -49,7 +51,8 @@ class Expectations(Strict):
     max_aspect: float = Field(default=4.0, ge=1)
     aspect_mostly: Share = 1.0
     unique_mostly: Share = 0.9
-    """Share of pictures that look like no other one, by a perceptual hash; all that look alike are left out."""
+    """Share of pictures that look like no other one, by a perceptual hash; all that look alike are left out. 0 lets
+    them stay."""
     min_chars: int = Field(default=1, ge=1)
     max_chars: int | None = None
     length_mostly: Share = 1.0
@@ -57,7 +60,7 @@ class Expectations(Strict):
     language_mostly: Share = 0.9
     """Share of records whose captions are in the language of the corpus, where it is Japanese or English."""
     unique_captions_mostly: Share = 0.0
-    """Share of records whose captions no other record has; 0 lets captions come again, as they do in real data."""
+    """Share of records whose captions no other record has; all that have the same are left out. 0 lets them stay."""
 
 
 class Column(Strict):
