@@ -23,6 +23,7 @@ import numpy as np
 MODALITIES: dict[str, str] = {
     "text": "components.modalities.text",
     "speech": "components.modalities.speech",
+    "image": "components.modalities.image",
 }
 
 
@@ -43,7 +44,8 @@ class Encoder(Protocol):
 class Samples(Protocol):
     """Shards cut into training samples of one size, addressed by number.
 
-    Where something was left out of them, they may have `left_out`: what, in words.
+    Where something was left out of them, they may have `left_out`: what, in words. Where not all samples go together in
+    a batch, they have `order`, a `components.batches.Order`.
     """
 
     def __len__(self) -> int:

@@ -1,0 +1,100 @@
+# ruff: noqa: ARG001 (until encoders, shards and tasks are there)
+"""Pictures and captions: the protocol of `components.modalities`, each part in a file, imported when it is used."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.modalities.image import schema as schema
+from components.modalities.image.column_schema import CLEAN
+from components.outcomes import Refused
+
+REVISION = 1
+
+
+def reader(column: schema.Column) -> Callable[[dict[str, Any]], Any]:
+    """A function from raw fields to a PNG or JPEG, to captions as JSON of [kind, text], or to another clean string."""
+    from components.modalities.image import captions, pictures, words
+
+    if column.form == "picture":
+        return pictures.reader(column)
+    return captions.reader(column) if column.has_texts else words.reader(column)
+
+
+def texts_of(value: Any, column: schema.Column) -> list[str]:
+    """Every caption or foil; of other forms nothing."""
+    from components.modalities.image import captions
+
+    return [text for _, text in captions.pairs_of(value)] if column.has_texts else []
+
+
+def with_texts(value: Any, column: schema.Column, texts: list[str]) -> dict[str, Any]:
+    """The raw parts of the same captions in other words; of other forms, those of the value as it is."""
+    from components.modalities.image import captions
+
+    return captions.with_texts(value, texts) if column.has_texts else {CLEAN: value}
+
+
+def prompt_of(value: Any, column: schema.Column) -> str | None:
+    """The group, so that all of one share a split, unless the column says otherwise."""
+    return value if column.form == "group" and not column.may_share_splits else None
+
+
+def check(value: Any, column: schema.Column) -> dict[str, Any]:
+    """Facts about one clean value."""
+    from components.modalities.image import checking
+
+    return checking.check(value, column)
+
+
+def expectations(name: str, column: schema.Column, language: str) -> list[tuple[str, dict[str, Any]]]:
+    """Great Expectations class names and arguments over the facts of a column called `name`."""
+    from components.modalities.image import checking
+
+    return checking.expectations(name, column, language)
+
+
+def fit(
+    encoder: Any, values: Iterable[Any], held_out: Iterable[Any], parents: dict[str, Path], folder: Path
+) -> dict[str, Any]:
+    """Fit an encoder of pictures or captions."""
+    raise Refused(f"No encoder of kind '{encoder.kind}' is known.")
+
+
+def open_encoder(folder: Path) -> Any:
+    """What `fit` left.
+
+    Raises:
+        Refused: the folder holds no encoder of pictures or captions.
+    """
+    raise Refused(f"{folder} holds no encoder of pictures or captions. Run: hiraku fit ENCODER")
+
+
+def vocabulary(folder: Path) -> dict[int, str]:
+    """What each id of an encoder stands for."""
+    found: dict[int, str] = open_encoder(folder).vocabulary()
+    return found
+
+
+def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
+    """Write (split, array) pairs as shards."""
+    raise Refused(f"{folder}: no shards of '{encoder.kind}' are known.")
+
+
+def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Any:
+    """Shards as samples of pictures with labels or captions."""
+    raise Refused(f"{folders[0][0]}: no samples of form '{spec.form}' are known.")
+
+
+def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
+    """What a batch of samples says to a person, one text a sample."""
+    return []
+
+
+def score(
+    task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
+) -> Iterator[dict[str, Any]]:
+    """Score a model on a task of pictures."""
+    raise Refused(f"No task of kind '{task.kind}' is known.")
