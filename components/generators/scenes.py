@@ -100,7 +100,7 @@ def _row(name: str, split: str, scene: Scene, said: Captions) -> dict[str, Any]:
     return {
         "id": name,
         "split": split,
-        "scene": scene.shown(),
+        "scene": {"name": name, **scene.shown()},
         **said.fields(),
         "label": Captions.composition(thing, colour),
         "marks": scene.marks(),
