@@ -68,7 +68,7 @@ def info_nce(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: 
 
 
 def info_loob(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: int = 0) -> Tensor:
-    """InfoLOOB (Fürst et al. 2022, CLOOB, equation 4), which leaves the positive out of the denominator; mean over rows.
+    """InfoLOOB (Fürst et al. 2022, CLOOB, equation 4): no positive in the denominator; the mean over rows.
 
     As in both public codes the logarithm is of the sum, not of the mean, over the others. Negative values are normal.
     """
@@ -77,7 +77,7 @@ def info_loob(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first:
 
 
 def retrieval(states: Tensor, stored: Tensor, scale: float) -> Tensor:
-    """What states retrieve from stored patterns (modern Hopfield networks), brought to length 1; shapes as in `rows`."""
+    """What states retrieve from stored patterns, as modern Hopfield networks do, brought to length 1."""
     return nn.functional.normalize(retrieved(states, stored, scale), dim=1)
 
 
@@ -99,19 +99,40 @@ class CloobTerms(NamedTuple):
 
 
 def cloob_terms(
-    images: Pairs, texts: Pairs, inverse_temperature: Tensor | float, hopfield_scale: float, first: int = 0
+    images: Pairs,
+    texts: Pairs,
+    inverse_temperature: Tensor | float,
+    hopfield_scale: float,
+    first: int = 0,
+    retrieved_share: float = 1.0,
 ) -> CloobTerms:
     """InfoLOOB of what images and texts retrieve from the stored images, and from the stored texts (CLOOB, equation 8).
 
-    Whatever is retrieved for all pairs is computed by every rank for its own, and gathered. Half of their sum is the
-    loss of rinna's code; ml-jku's is their sum over the inverse temperature.
+    Whatever is retrieved for all pairs is computed by every rank for its own, and gathered. Half of the terms' sum is
+    the loss of rinna's code; ml-jku's is their sum over the inverse temperature.
+
+    Args:
+        images: of length 1.
+        texts: of length 1.
+        inverse_temperature: multiplies cosines.
+        hopfield_scale: of the retrieval.
+        first: see above.
+        retrieved_share: below 1, plain features have the rest in what is compared; 0 is InfoLOOB alone.
     """
     found = []
     for states, others in ((images, texts), (texts, images)):
-        anchors = retrieval(states.own, states.all, hopfield_scale)
-        columns, _ = gathered(retrieval(others.own, states.all, hopfield_scale))
+        anchors = _mixed(states.own, states.all, hopfield_scale, retrieved_share)
+        columns, _ = gathered(_mixed(others.own, states.all, hopfield_scale, retrieved_share))
         found.append(info_loob(anchors, columns.all, inverse_temperature, first))
     return CloobTerms(*found)
+
+
+def _mixed(states: Tensor, stored: Tensor, scale: float, share: float) -> Tensor:
+    """Retrieved features, with plain ones in them where the share is below 1; of length 1."""
+    if share == 0.0:
+        return states
+    found = retrieval(states, stored, scale)
+    return found if share == 1.0 else nn.functional.normalize(torch.lerp(states, found, share), dim=1)
 
 
 def siglip_loss(images: Pairs, texts: Pairs, scale: Tensor | float, bias: Tensor | float, first: int = 0) -> Tensor:

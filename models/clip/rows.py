@@ -1,8 +1,8 @@
 """Sums over the rows of a matrix of logits that is never there as a whole.
 
-A row is a sample, its columns all samples of a batch. Blocks of rows are computed, summed up and forgotten, and computed
-again in the backward pass; so memory grows with the batch, not with its square. What is summed is in fp32 or better,
-under autocast too.
+A row is a sample, its columns all samples of a batch. Blocks of rows are computed, summed up and forgotten, and
+computed again in the backward pass; so memory grows with the batch, not with its square. Inputs are in fp32 or better,
+and no autocast is on.
 """
 
 from collections.abc import Iterator
