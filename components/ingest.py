@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.derived import Derived
+from components.drawing import Drawing
 from components.journal import Journal
 from components.manifest import Manifest, writing
 from components.modalities import Rejected, modality
@@ -26,7 +28,6 @@ from components.rows import Row
 from components.source_schema import Files
 from components.speaking import Speech
 from components.translating import ORIGINAL, Translation
-from components.translators.schema import Translated
 from components.wording import one_line
 
 REVISION = 2
@@ -50,7 +51,7 @@ def ingest(name: str) -> None:
     corpus: Corpus = Library().read("corpus", name)
     shutil.rmtree(paths.outcome_folder("ingest", name), ignore_errors=True)
     started = time.monotonic()
-    origin = _open(name, corpus)
+    origin = ORIGINS[corpus.source.kind](name, corpus)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
         verb="ingest",
@@ -83,14 +84,15 @@ def ingest(name: str) -> None:
 # ---- one pass over the rows ------------------------------------------------------------------------------------------
 
 
-Origin = RawFiles | Translation | Speech
+Origin = RawFiles | Derived
 
-
-def _open(name: str, corpus: Corpus) -> Origin:
-    """Where the rows of a corpus come from, by the kind of its source."""
-    if isinstance(corpus.source, Files):
-        return RawFiles(name, corpus)
-    return Translation(name, corpus) if isinstance(corpus.source, Translated) else Speech(name, corpus)
+# The one table of who gives the rows of a corpus, by the kind of its source; see `components.recipes.SOURCES`.
+ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
+    "files": RawFiles,
+    "translated": Translation,
+    "spoken": Speech,
+    "drawn": Drawing,
+}
 
 
 @dataclass
@@ -214,11 +216,12 @@ class _Cleaner:
             if fields.get(key) != wanted:
                 raise Rejected(f"'{key}' is not {wanted!r} (source.only)")
         keys = self.corpus.columns[column].raw_keys
+        may_lack = getattr(self.corpus.columns[column], "may_lack", False)
         for part, key in keys.items():
-            if key not in fields:
+            if key not in fields and not may_lack:
                 where = "field" if len(keys) == 1 else f"fields.{part}"
                 raise Rejected(f"no field '{key}' (columns.{column}.{where})")
-        return self._read(column, {part: fields[key] for part, key in keys.items()})
+        return self._read(column, {part: fields.get(key) for part, key in keys.items()})
 
     def _read(self, column: str, parts: dict[str, Any]) -> Any:
         try:

@@ -30,7 +30,8 @@ class RawFiles:
         self.corpus = corpus
         self.files = sources.locate(name, corpus.source)
         self.attached = Attached(name, corpus.source) if corpus.source.files_field else None
-        keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
+        needed = [column for column in corpus.columns.values() if not getattr(column, "may_lack", False)]
+        keys = [key for column in needed for key in column.raw_keys.values()]
         sources.check_heads(name, self.files, corpus.source.format, keys)
         _check_room(name, self._needed())
         self.num_steps = len(self.files)

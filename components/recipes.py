@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_mode
 from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
+from components.painters.schema import Drawn
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
 from components.source_schema import Files, Split
 from components.training_schema import Training
@@ -35,7 +36,7 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated, "spoken": Spoken}
+SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated, "spoken": Spoken, "drawn": Drawn}
 
 
 class Splits(Strict):

@@ -68,6 +68,12 @@ def reserved(model: bytes, pieces: list[str]) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
+def is_bpe(model: bytes) -> bool:
+    """Whether a model merges pairs (BPE); else it is a unigram model."""
+    proto = parse(model)
+    return bool(proto.trainer_spec.model_type == proto.trainer_spec.BPE)
+
+
 def lowered(text: str) -> str:
     """A text in lower case as the tokenizers library has it: each character by itself, a final sigma too."""
     return "".join(map(str.lower, text))

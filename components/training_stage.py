@@ -164,8 +164,8 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
         return network_part.begin(recipe.network, section.objective, setting)
 
     try:
-        network_part.check(recipe.network, encoder.facts, section.samples)
         train_samples = own.open_samples(folders, "train", section.samples)
+        network_part.check(recipe.network, encoder.facts | getattr(train_samples, "facts", {}), section.samples)
         valid_samples = own.open_samples(folders, "valid", section.samples)
         network = build()
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)

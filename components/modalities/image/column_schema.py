@@ -7,13 +7,14 @@ from pydantic import Field, model_validator
 from models.schema import Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Form = Literal["picture", "captions", "foils", "label", "group", "flag", "scene"]
+Form = Literal["picture", "captions", "foils", "label", "labels", "group", "flag", "scene"]
 
 PARTS: dict[str, str] = {
     "picture": "image",
     "captions": "caption",
     "foils": "foil",
     "label": "label",
+    "labels": "labels",
     "group": "group",
     "flag": "unsafe",
     "scene": "scene",
@@ -72,10 +73,10 @@ class Column(Strict):
     modality: Literal["image"]
     form: Form
     """A picture; what is said of it, as JSON of [kind, text]; the same that is false of it, made from the first
-    caption; the name of its class; what stands in one split with others; whether it must not be used; or what a drawn
-    picture shows, as JSON."""
+    caption; the name of its class; the names of all classes that it is of, as a JSON list; what stands in one split
+    with others; whether it must not be used; or what a drawn picture shows, as JSON."""
     field: str | None = None
-    """The key of the raw row; without it `image`, `caption`, `foil`, `label`, `group`, `unsafe`, `scene`."""
+    """The key of the raw row; without it `image`, `caption`, `foil`, `label`, `labels`, `group`, `unsafe`, `scene`."""
     fields: dict[str, str] = {}
     """Of captions and foils: kind -> the key of the raw row that holds a text or a list of them. Without it, captions
     are of the kind `web`, and foils of the kind `other`."""

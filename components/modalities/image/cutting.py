@@ -16,7 +16,7 @@ Resample = Literal["bilinear", "bicubic"]
 def cut(image: "Image", size_px: int, resample: Resample) -> "Image":
     """A square picture: the shorter side scaled to a size, with smoothing where it shrinks, then the middle.
 
-    The numbers are those of torchvision's `Resize` and `CenterCrop` of pictures of Pillow, which rinna's client applies.
+    Sides and edges are those of torchvision's `Resize` and `CenterCrop` of Pillow's pictures, as rinna's client has.
     """
     from PIL import Image
 
@@ -37,12 +37,12 @@ def pixels_of(pictures: list[bytes], size_px: int, resample: Resample) -> np.nda
 
 
 def normalised(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
-    """float32 [pictures, 3, size, size] of uint8 [pictures, size, size, 3]: between 0 and 1, less `mean`, over `std`."""
+    """uint8 [pictures, size, size, 3] -> float32 [pictures, 3, size, size]: between 0 and 1, less mean, over std."""
     import torch
 
     # A table of the 256 values of each colour: one look-up in place of three passes over the picture.
     values = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-    table = (values - np.float32(mean)) / np.float32(std)
+    table = (values - np.array(mean, np.float32)) / np.array(std, np.float32)
     found = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.float32)
     for colour in range(3):
         np.take(table[:, colour], pixels[..., colour], out=found[:, colour], mode="clip")

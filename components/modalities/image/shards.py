@@ -23,6 +23,8 @@ INDEX_NAME = "index.json"
 WRITE_BYTES = 1 << 20
 PICTURE = "picture"
 """The array that goes into tars: uint8, the bytes of a file."""
+ID = "id"
+"""What names a record, beside its picture: uint8, UTF-8."""
 DIGEST = "digest"
 """The array by which what is equal is told: uint64 [1] of a picture, [captions] of captions."""
 
@@ -84,13 +86,15 @@ class _SplitWriter:
 
     def add(self, parts: Parts) -> None:
         for name, values in parts.items():
-            if name == PICTURE:
-                self.tars = self.tars or TarWriter(self.folder, self.ending)
-                self.tars.add(self.num_records, values.tobytes(), {"number": self.num_records, "split": self.split})
+            if name in (PICTURE, ID):
                 continue
             if name not in self.arrays:
                 self.arrays[name] = _ArrayWriter(self.folder / f"{name}.bin", values.dtype)
             self.arrays[name].add(values)
+        if PICTURE in parts:
+            self.tars = self.tars or TarWriter(self.folder, self.ending)
+            facts = {"id": parts[ID].tobytes().decode()} if ID in parts else {}
+            self.tars.add(self.num_records, parts[PICTURE].tobytes(), facts | {"split": self.split})
         self.num_records += 1
 
     def close(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Pictures in tars: read one after another by the webdataset library, or each by its number.
 
-`{number:09d}.png` (or `.jpg`) stands beside `{number:09d}.json` with its `number` and `split`; `pictures.npy` says where
-each picture lies.
+`{number:09d}.png` (or `.jpg`) stands beside `{number:09d}.json` with the record's `id` and `split`; `pictures.npy` says
+where each picture lies.
 """
 
 import json

@@ -17,7 +17,8 @@ def reader(column: Column) -> Callable[[dict[str, Any]], str]:
     """A function from a raw field to a clean string; it raises `Rejected` with a reason."""
     if column.form == "flag":
         return lambda parts: _unflagged(_only(parts), column.max_score)
-    return lambda parts: _scene(_only(parts)) if column.form == "scene" else _line(_only(parts))
+    clean = {"scene": _scene, "labels": _labels}.get(column.form, _line)
+    return lambda parts: clean(_only(parts))
 
 
 def _only(parts: dict[str, Any]) -> Any:
@@ -35,6 +36,17 @@ def _line(raw: Any) -> str:
     if not text or "\ufffd" in text or any(0xD800 <= ord(character) < 0xE000 for character in text):
         raise Rejected("marks of a wrong decoding" if text else "empty")
     return text
+
+
+def _labels(raw: Any) -> str:
+    """JSON of a list of names, each once, in their order."""
+    try:
+        names = json.loads(raw) if isinstance(raw, str | bytes) else raw
+    except ValueError:
+        raise Rejected("not JSON") from None
+    if not isinstance(names, list) or not names:
+        raise Rejected("no list of names of classes")
+    return json.dumps(sorted({_line(name) for name in names}), ensure_ascii=False)
 
 
 def _unflagged(raw: Any, max_score: float | None) -> str:
