@@ -64,7 +64,7 @@ def fit(
     if isinstance(encoder, schema.Captions):
         return tokens.fit(encoder, values, held_out, parents, folder)
     if isinstance(encoder, schema.Labels):
-        return labels.fit(values, held_out, folder)
+        return labels.fit(encoder, values, held_out, folder)
     return towers.fit(encoder, parents, folder) if isinstance(encoder, schema.Tower) else pixels.fit(encoder, folder)
 
 
