@@ -107,12 +107,13 @@ class DualEncoder(nn.Module):
 # ---- configurations --------------------------------------------------------------------------------------------------
 
 
-def vit_configuration(section: ImageTower, labels: int | list[str] = 0) -> ViTConfig:
+def vit_configuration(section: ImageTower, labels: int | list[str] = 0, many: bool = False) -> ViTConfig:
     """The configuration that is trained and published.
 
     Args:
         section: sizes.
         labels: names of what it can see, or how many there are.
+        many: whether several of them can hold of one picture.
     """
     names = labels if isinstance(labels, list) else [f"LABEL_{number}" for number in range(labels)]
     here: dict[str, Any] = {"attn_implementation": "sdpa"}  # of this process; transformers does not save it
@@ -132,6 +133,7 @@ def vit_configuration(section: ImageTower, labels: int | list[str] = 0) -> ViTCo
         patch_size=section.patch_px,
         num_channels=3,
         qkv_bias=True,
+        problem_type="multi_label_classification" if many else "single_label_classification",
         id2label=dict(enumerate(names or ["LABEL_0", "LABEL_1"])),
         label2id={name: number for number, name in enumerate(names or ["LABEL_0", "LABEL_1"])},
     )
@@ -175,10 +177,11 @@ def build(section: ImageTower | Dual, facts: dict[str, Any]) -> nn.Module:
 
     Args:
         section: sizes.
-        facts: the encoder's: `num_labels` (and `labels`), or `vocab_size`.
+        facts: the encoder's: `num_labels` (and `labels`, `many`), or `vocab_size` and `pad`.
     """
     if isinstance(section, ImageTower):
-        return ViTForImageClassification(vit_configuration(section, facts.get("labels") or int(facts["num_labels"])))
+        labels = facts.get("labels") or int(facts["num_labels"])
+        return ViTForImageClassification(vit_configuration(section, labels, bool(facts.get("many"))))
     text = BertModel(bert_configuration(section.text, facts), add_pooling_layer=False)
     visual, textual = (projection(width, section) for width in (section.tower_width, section.text.hidden_size))
     return DualEncoder(None, text, visual, textual)

@@ -16,9 +16,10 @@ from models.objective import Loss, Mismatch, Objective, Setting
 
 
 class LabelLoss(nn.Module):
-    """Cross-entropy in nats, the mean over pictures.
+    """Cross-entropy in nats, the mean over pictures; of pictures with several names, the sum over all names.
 
-    A batch has `pixels`, normalised, [pictures, 3, height, width], and `labels`, int64 [pictures].
+    A batch has `pixels`, normalised, [pictures, 3, height, width], and `labels`: int64 [pictures]; or float [pictures,
+    names], 1 for each that holds, which are then decided one by one.
     """
 
     item = "pictures"
@@ -29,10 +30,16 @@ class LabelLoss(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Loss:
         """The loss of a batch; smoothed in training alone."""
-        logits = self.network(pixel_values=batch["pixels"]).logits.float()
+        logits, labels = self.network(pixel_values=batch["pixels"]).logits.float(), batch["labels"]
         smoothing = self.section.label_smoothing if self.network.training else 0.0
-        entropy = nn.functional.cross_entropy(logits, batch["labels"], label_smoothing=smoothing)
-        return Loss(entropy, {"accuracy": (logits.detach().argmax(1) == batch["labels"]).float().mean()})
+        if labels.ndim == 1:
+            entropy = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return Loss(entropy, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()})
+        wanted = labels * (1 - smoothing) + smoothing / 2
+        entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(labels)
+        is_said, holds = logits.detach() > 0, labels > 0
+        right = (is_said & holds).sum()
+        return Loss(entropy, {"f1": 2 * right / (is_said.sum() + holds.sum())})
 
     def num_items(self, batch: dict[str, Any]) -> int:
         """Pictures."""

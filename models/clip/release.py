@@ -144,7 +144,7 @@ def _read(network: Any, ids: "torch.Tensor") -> "torch.Tensor":
 # ---- the card --------------------------------------------------------------------------------------------------------
 
 
-def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str:  # noqa: ARG001 - as every family has it
+def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str:
     """The program on a card: how near a drawn picture is to three captions, or what a tower sees in it.
 
     Args:
@@ -154,7 +154,7 @@ def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str
         facts: the encoder's.
     """
     if not isinstance(network, Dual):
-        lines = _naming(name)
+        lines = _naming(name, "sigmoid()" if facts.get("many") else "softmax(1)")
     elif package.layouts[0] == "japanese-clip":
         lines = _comparing_by_hand(name)
     else:
@@ -223,7 +223,7 @@ def _comparing_by_hand(name: str) -> list[str]:
     ]
 
 
-def _naming(name: str) -> list[str]:
+def _naming(name: str, shares: str) -> list[str]:
     return [
         "import torch",
         "from PIL import Image, ImageDraw",
@@ -234,7 +234,7 @@ def _naming(name: str) -> list[str]:
         "model = AutoModelForImageClassification.from_pretrained(name)",
         *_PICTURE,
         "with torch.inference_mode():",
-        '    shares = model(**processor(picture, return_tensors="pt")).logits.softmax(1)[0]',
+        f'    shares = model(**processor(picture, return_tensors="pt")).logits.{shares}[0]',
         "for number in shares.topk(min(3, len(shares))).indices.tolist():",
         '    print(f"{shares[number]:.3f}  {model.config.id2label[number]}")',
     ]
