@@ -15,9 +15,9 @@ class Files(Strict):
     kind: Literal["files"]
     paths: list[str] = Field(min_length=1)
     """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
-    format: Literal["auto", "txt", "jsonl", "parquet", "csv", "tsv", "kaldi"] = "auto"
-    """`auto` goes by the ending: .txt, .jsonl, .csv, .tsv, these with .gz or .zst, .parquet; and `wav.scp` makes its
-    folder a Kaldi list."""
+    format: Literal["auto", "txt", "jsonl", "parquet", "csv", "tsv", "kaldi", "webdataset"] = "auto"
+    """`auto` goes by the ending: .txt, .jsonl, .csv, .tsv, these with .gz or .zst, .parquet, .tar and .tar.gz of
+    WebDataset; and `wav.scp` makes its folder a Kaldi list."""
     files_field: str | None = None
     """The key of a raw row that holds the path of a file, which ingest reads in its place: its bytes are what columns
     see. All that lies in the folders of `paths` is then raw data. A Kaldi list has its paths under `audio`."""

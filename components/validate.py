@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import paths
+from components.contact_sheet import sheets_of
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
@@ -71,7 +72,8 @@ def validate(name: str) -> None:
         result = _run_suite(name, suite, frame, folder / DOCS_NAME)
         profile = profile_of(frame)
         findings = findings_of(result)
-        page = validation_page(name, corpus.description, findings, profile, _ingest_report(name))
+        sheets = sheets_of(name, corpus, frame, _broken(result))
+        page = validation_page(name, corpus.description, findings, profile, _ingest_report(name), sheets)
         (folder / PAGE_NAME).write_text(page, encoding="utf-8")
         (folder / PROFILE_NAME).write_text(json.dumps(profile, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         accepted = frame[~frame["id"].isin(_broken_ids(result))]
@@ -235,9 +237,24 @@ def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", do
 # ---- the verdict -----------------------------------------------------------------------------------------------------
 
 
+def _broken(result: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Claim of each expectation on single records that some break, tolerated or not -> their ids, and what they have.
+
+    Ids and digests break what holds of the table, so their values say nothing.
+    """
+    found = []
+    for each in result["results"]:
+        if places := each["result"].get("unexpected_index_list"):
+            config = each["expectation_config"]
+            column = config["kwargs"].get("column", "")
+            claim = (config.get("meta") or {}).get("claim", config["type"])
+            found.append((f"{column}: {claim}", [(place["id"], str(place.get(column, ""))) for place in places]))
+    return found
+
+
 def _broken_ids(result: dict[str, Any]) -> set[str]:
     """Ids of the records that break an expectation on single records, tolerated or not."""
-    return {place["id"] for each in result["results"] for place in each["result"].get("unexpected_index_list") or []}
+    return {record for _, places in _broken(result) for record, _ in places}
 
 
 def _losses(corpus: Corpus, accepted: "pd.DataFrame") -> Iterator[str]:

@@ -40,6 +40,15 @@ def prompt_of(value: Any, column: schema.Column) -> str | None:
     return value if column.form == "group" and not column.may_share_splits else None
 
 
+def shown(value: Any, column: schema.Column) -> list[bytes | str]:
+    """What a person sees of a clean value on a page: a small picture, or texts."""
+    from components.modalities.image import pictures
+
+    if column.form == "picture":
+        return [pictures.thumbnail(value)]
+    return [value] if column.form == "label" else list(texts_of(value, column)) if column.form == "captions" else []
+
+
 def check(value: Any, column: schema.Column) -> dict[str, Any]:
     """Facts about one clean value."""
     from components.modalities.image import checking

@@ -23,7 +23,7 @@ from components.modalities.image.shards import Arrays
 from components.outcomes import Refused
 from components.shard import shard
 from models.pixels import MEAN, STD
-from tests.components.image.small_pictures import ENCODERS, png, small_records, square, write_project, write_tower
+from tests.components.image.small_squares import ENCODERS, png, small_records, square, write_project, write_tower
 from tests.components.speech.small_speech import write_yaml
 
 NAMES = ("squares+pixels", "squares+tower", "squares+half", "squares+captions", "squares+labels", "squares+marks")

@@ -16,7 +16,7 @@ from components.modalities.image.cutting import normalised, pixels_of
 from components.outcomes import Refused
 from components.shard import shard
 from models.pixels import MEAN, STD
-from tests.components.image.small_pictures import CORPUS, ENCODERS, small_records, write_project
+from tests.components.image.small_squares import CORPUS, ENCODERS, small_records, write_project
 from tests.components.speech.small_speech import write_records, write_yaml
 
 NAMES = ("squares+pixels", "squares+tower", "squares+captions", "squares+labels", "squares+marks")
