@@ -1,5 +1,6 @@
 """Pictures of a list of addresses, from a server on this machine that is as bad as real ones are."""
 
+import contextlib
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ from components.sources import read
 from tests.components.image.small_pictures import bomb, file_of, noise
 
 PICTURE = file_of(noise(), "JPEG")
+BOMB = bomb()
 LARGE = file_of(noise(400, 300), "JPEG")
 
 
@@ -33,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if what == "drip":
             self._head(200, {"Content-Length": "100000"})
-            for _ in range(40):
+            for _ in range(80):
                 try:
                     self.wfile.write(b"x")
                     self.wfile.flush()
@@ -53,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         bodies = {
             "fine": PICTURE,
             "large": LARGE,
-            "bomb": bomb(),
+            "bomb": BOMB,
             "text": b"<html>",
             "cut": PICTURE[:-300],
             "none": b"",
@@ -64,7 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         body = bodies.get(what, PICTURE)
         more = {"X-Robots-Tag": "all, noai"} if what == "robots" else {}
         self._head(200, {"Content-Length": str(len(body) + 10 * (what == "short")), **more})
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
 
     def _head(self, status, headers):
         self.send_response(status)
@@ -103,7 +106,7 @@ def source(server, whats, **more):
         for what in whats
     ]
     (paths.DATA / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    section = {"lists": ["list.jsonl"], "timeout_seconds": 0.4, "num_parallel": 8, "own_hosts": ["127.0.0.1"]}
+    section = {"lists": ["list.jsonl"], "timeout_seconds": 1.0, "num_parallel": 8, "own_hosts": ["127.0.0.1"]}
     return Files(kind="files", paths=["tars"], format="webdataset", download=section | more)
 
 
