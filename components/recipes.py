@@ -196,7 +196,7 @@ def _recipe_type(family: str) -> type[Recipe]:
     sections: dict[str, Any] = {"family": (Literal[family], ...), "network": (schema.Network, ...)}
     for section in ("pretrain", "align"):
         objective = getattr(schema, f"{section.capitalize()}Objective", None)
-        samples = getattr(schema, f"{section.capitalize()}Samples", None) or schema.Samples
+        samples = getattr(schema, f"{section.capitalize()}Samples", None) or getattr(schema, "Samples", None)
         sections[section] = (training(objective, samples) | None if objective else None, None)
     return create_model("Recipe", __base__=Recipe, **sections)
 

@@ -102,7 +102,8 @@ def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int])
 
 def parent_recipes(recipe: Recipe, verb: str) -> list[str]:
     """The recipes whose weights a training takes, the one it starts from first."""
-    found = [name for kind, name in references(recipe, ("starts_from", verb)) if kind in ("weights", "package")]
+    keys = ("starts_from", "network", verb)
+    found = [name for kind, name in references(recipe, keys) if kind in ("weights", "package")]
     return list(dict.fromkeys(found))
 
 
@@ -111,7 +112,10 @@ def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections:
 
     journal = Journal(checkpoints.verb, checkpoints.name)
     journal.parameters(sections)
-    return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
+    try:
+        return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
+    except Mismatch as error:  # of a batch, which nobody has seen before
+        raise Refused(f"{error}") from error
 
 
 def _finish(recipe: Recipe, section: Any, network: Any) -> None:
@@ -160,8 +164,8 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
         return network_part.begin(recipe.network, section.objective, setting)
 
     try:
-        network_part.check(recipe.network, encoder.facts, section.samples)
         train_samples = own.open_samples(folders, "train", section.samples)
+        network_part.check(recipe.network, encoder.facts | getattr(train_samples, "facts", {}), section.samples)
         valid_samples = own.open_samples(folders, "valid", section.samples)
         network = build()
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)

@@ -38,14 +38,19 @@ class Encoder(Protocol):
     facts: dict[str, Any]
     """What a network must know: for text `vocab_size` and the ids `bos`, `eos`, `pad`, `unk`."""
 
-    def encode(self, values: list[Any]) -> list[np.ndarray]:
-        """Encode clean values, one array each."""
+    def encode(self, values: list[Any]) -> list[Any]:
+        """Encode clean values: of each an array, or what `write_shards` of its modality takes in place of one.
+
+        Where shards keep the names of records, there is `encode_named` besides, which takes their ids first.
+        """
 
 
 class Samples(Protocol):
     """Shards cut into training samples of one size, addressed by number.
 
-    Where something was left out of them, they may have `left_out`: what, in words.
+    Where something was left out of them, they may have `left_out`: what, in words. Where not all samples go together in
+    a batch, they have `order`, a `components.batches.Order`. What a network must know of them besides its encoder's
+    facts stands in `facts`.
     """
 
     def __len__(self) -> int:
@@ -99,9 +104,9 @@ class Modality(Protocol):
         """What each id of the encoder in a folder, of `fit` or of a released model, stands for."""
 
     def write_shards(
-        self, encoded: Iterator[tuple[str, np.ndarray]], encoder: Encoder, folder: Path
+        self, encoded: Iterator[tuple[str, Any]], encoder: Encoder, folder: Path
     ) -> dict[str, int | float]:
-        """Write (split, array) pairs, in order, as shards; return counts."""
+        """Write pairs of a split and what `encode` gives, in order, as shards; return counts."""
 
     def open_samples(self, folders: list[tuple[Path, float]], split: str, spec: Any) -> Samples:
         """Open shards, each with its weight in a mixture, as samples of the size a recipe asks for."""

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from components.modalities.image import schema as schema
 from components.modalities.image.column_schema import CLEAN
 from components.outcomes import Refused
@@ -68,38 +66,60 @@ def expectations(name: str, column: schema.Column, language: str) -> list[tuple[
 def fit(
     encoder: Any, values: Iterable[Any], held_out: Iterable[Any], parents: dict[str, Path], folder: Path
 ) -> dict[str, Any]:
-    """Fit an encoder of pictures or captions."""
-    raise Refused(f"No encoder of kind '{encoder.kind}' is known.")
+    """Make the tokenizer of captions, number classes, or write down what pixels and features are."""
+    from components.modalities.image import labels, pixels, tokens, towers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(encoder, schema.Captions):
+        return tokens.fit(encoder, values, held_out, parents, folder)
+    if isinstance(encoder, schema.Labels):
+        return labels.fit(encoder, values, held_out, folder)
+    return towers.fit(encoder, parents, folder) if isinstance(encoder, schema.Tower) else pixels.fit(encoder, folder)
 
 
 def open_encoder(folder: Path) -> Any:
-    """What `fit` left.
+    """What `fit` left, or what a release has of it.
 
     Raises:
         Refused: the folder holds no encoder of pictures or captions.
     """
-    raise Refused(f"{folder} holds no encoder of pictures or captions. Run: hiraku fit ENCODER")
+    from components.modalities.image import labels, pixels, tokens, towers
+
+    parts = (pixels, towers, tokens, labels)
+    for part in parts:
+        if (folder / part.NAME).is_file():
+            return part.open_encoder(folder)
+    names = ", ".join(part.NAME for part in parts)
+    raise Refused(
+        f"{folder} holds no encoder of pictures or captions, expected one of {names}. Run: hiraku fit ENCODER"
+    )
 
 
 def vocabulary(folder: Path) -> dict[int, str]:
-    """What each id of an encoder stands for."""
+    """What each id of captions or labels stands for."""
     found: dict[int, str] = open_encoder(folder).vocabulary()
     return found
 
 
-def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
-    """Write (split, array) pairs as shards."""
-    raise Refused(f"{folder}: no shards of '{encoder.kind}' are known.")
+def write_shards(encoded: Iterator[tuple[str, Any]], encoder: Any, folder: Path) -> dict[str, int | float]:
+    """Write what an encoder made of records as memory-mapped arrays, and pictures as tars."""
+    from components.modalities.image import shards
+
+    return shards.write_shards(encoded, encoder, folder)
 
 
 def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Any:
-    """Shards as samples of pictures with labels or captions."""
-    raise Refused(f"{folders[0][0]}: no samples of form '{spec.form}' are known.")
+    """Shards of labels or captions, each with its pictures or their features, as samples."""
+    from components.modalities.image import samples
+
+    return samples.open_samples(folders, split, spec)
 
 
 def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
-    """What a batch of samples says to a person, one text a sample."""
-    return []
+    """The label or the caption of each sample."""
+    from components.modalities.image import samples
+
+    return samples.describe(batch, encoder)
 
 
 def score(
