@@ -104,7 +104,7 @@ def sheet_section(sheet: Sheet) -> str:
 
 def _figure(card: Card) -> str:
     images = "".join(f'<img alt="" src="{data_address(each)}">' for each in card.pictures)
-    lines = "".join(f"<span>{escape(line)}</span>" for line in card.lines[:MOST_LINES])
+    lines = "".join(f"<span>{escape(line)}</span>" for line in list(dict.fromkeys(card.lines))[:MOST_LINES])
     under = f"<span class=soft>{escape(card.id)} · {escape(card.split)}</span>"
     return f"<figure class=card>{images}<figcaption>{lines}{under}</figcaption></figure>"
 

@@ -161,6 +161,7 @@ def validation_page(
         f"<div class=two>{''.join(charts)}</div>",
         _reject_table(ingest_report),
         _translation_table(ingest_report.get("translation", {})),
+        _download_table(ingest_report.get("downloads", {})),
         '<div class="two">',
         _count_table("Licences", "licence", profile["licences"], total),
         _count_table("Sources", "source", profile["sources"], total),
@@ -291,6 +292,16 @@ def _translation_table(translation: dict[str, Any]) -> str:
     body = _table(heads, rows) if suspicious else "<p class=soft>No pair is suspicious.</p>"
     engine = ", ".join(f"{key} {value}" for key, value in translation["engine"].items())
     return _section("Translation", body, f"{pairs:,} texts of {translation['corpus']}, translated by {engine}.")
+
+
+def _download_table(downloads: dict[str, Any]) -> str:
+    """Why addresses of a list gave no picture."""
+    if not downloads:
+        return ""
+    failed, total = downloads["failed"], downloads["addresses"]
+    heads = ("<th>no picture because</th>", "<th class=number>addresses</th>", "<th>share of all</th>")
+    body = _table(heads, _count_rows(failed.items(), total)) if failed else "<p class=soft>Every address gave one.</p>"
+    return _section("Downloads", body, f"{downloads['ok']:,} of {total:,} addresses gave a picture.")
 
 
 def _pair(example: dict[str, str]) -> str:

@@ -138,7 +138,7 @@ def _check_inside(corpus: str, name: str, key: str) -> None:
 
 
 def _how_to_bring(corpus: str, source: Any) -> str:
-    return f"Run: hiraku collect {corpus}" + ("" if source.generator else " --from FOLDER")
+    return f"Run: hiraku collect {corpus}" + ("" if source.generator or source.download else " --from FOLDER")
 
 
 def _files_below(folder: Path, file_format: str) -> Iterator[Path]:

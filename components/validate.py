@@ -37,6 +37,7 @@ DOCS_NAME = "data_docs"
 PROFILE_NAME = "profile.json"
 INGEST_REPORT_NAME = "report.json"
 CHUNK_ROWS = 20_000
+FAILED_SHARE = "downloads_failed_share"
 ROWS_BETWEEN_WORDS = 500
 PROMPT_MOSTLY = 0.98
 """Records whose prompt stands in one split alone; the others are left out, and more of them refuse the corpus. Our
@@ -69,8 +70,10 @@ def validate(name: str) -> None:
     )
     with writing(manifest) as folder:
         suite = [*_suite_of(corpus), *_prompt_expectations(corpus, frame)]
+        if (downloads := records.details.get("downloads")) is not None:
+            suite.append(_download_expectation(corpus, downloads, frame))
         result = _run_suite(name, suite, frame, folder / DOCS_NAME)
-        profile = profile_of(frame)
+        profile = profile_of(frame.drop(columns=FAILED_SHARE, errors="ignore"))
         findings = findings_of(result)
         sheets = sheets_of(name, corpus, frame, _broken(result))
         page = validation_page(name, corpus.description, findings, profile, _ingest_report(name), sheets)
@@ -201,6 +204,15 @@ def _prompt_expectations(corpus: Corpus, frame: "pd.DataFrame") -> Iterator[Expe
                 "ExpectColumnValuesToBeBetween",
                 _meant(claim, keys, column=column, max_value=1, mostly=PROMPT_MOSTLY),
             )
+
+
+def _download_expectation(corpus: Corpus, downloads: dict[str, Any], frame: "pd.DataFrame") -> Expectation:
+    """Enough of the addresses of a list gave a picture; the share stands in the facts, the same in every row."""
+    frame[FAILED_SHARE] = downloads["failed_share"]
+    most = corpus.source.download.max_failed_share
+    claim = f"at most {most:.0%} of {downloads['addresses']:,} addresses without a picture"
+    arguments = _meant(claim, ["source.download.max_failed_share"], column=FAILED_SHARE, max_value=most)
+    return "ExpectColumnMaxToBeBetween", arguments
 
 
 def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", docs: Path) -> dict[str, Any]:
