@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.captioning import Captioning
 from components.derived import Derived
 from components.drawing import Drawing
 from components.journal import Journal
@@ -92,6 +93,7 @@ ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "translated": Translation,
     "spoken": Speech,
     "drawn": Drawing,
+    "captioned": Captioning,
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components import paths, sources
+from components import downloads, paths, sources
 from components.attached import Attached
 from components.manifest import tree_hash
 from components.outcomes import Refused
@@ -62,8 +62,9 @@ class RawFiles:
                 yield num_files, file, self.attached.bring(row, file) if self.attached else row
 
     def details(self) -> dict[str, Any]:
-        """Nothing besides what is counted."""
-        return {}
+        """For the manifest and the report: how many addresses of a list gave a picture."""
+        source = self.corpus.source
+        return {"downloads": downloads.coverage_of(source)} if source.download else {}
 
     report = details
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from components import paths
+from components.captioning_schema import Captioned
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.painters.schema import Drawn
@@ -36,7 +37,13 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated, "spoken": Spoken, "drawn": Drawn}
+SOURCES: dict[str, type[Strict]] = {
+    "files": Files,
+    "translated": Translated,
+    "spoken": Spoken,
+    "drawn": Drawn,
+    "captioned": Captioned,
+}
 
 
 class Splits(Strict):
@@ -196,7 +203,7 @@ def _recipe_type(family: str) -> type[Recipe]:
     sections: dict[str, Any] = {"family": (Literal[family], ...), "network": (schema.Network, ...)}
     for section in ("pretrain", "align"):
         objective = getattr(schema, f"{section.capitalize()}Objective", None)
-        samples = getattr(schema, f"{section.capitalize()}Samples", None) or schema.Samples
+        samples = getattr(schema, f"{section.capitalize()}Samples", None) or getattr(schema, "Samples", None)
         sections[section] = (training(objective, samples) | None if objective else None, None)
     return create_model("Recipe", __base__=Recipe, **sections)
 

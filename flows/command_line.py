@@ -144,7 +144,8 @@ def collect(corpus: str, /, *, source: Annotated[Path | None, Parameter(name="--
     corpus
         A corpus, such as demo-text.
     source
-        The folder that holds the files; without it, the generator of the corpus writes them.
+        The folder that holds the files, or the lists of addresses. Without it, the generator of the corpus writes them,
+        or what its lists name is downloaded: run it again, and only what failed is tried.
     """
     from flows.collect import collect as bring
 

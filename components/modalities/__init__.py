@@ -9,6 +9,7 @@ A modality is a package with these names (a module is its own instance of the pr
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     prompt_of    clean value -> the prompt by which it is split, or None
     check        clean value -> one row of facts that `validate` puts expectations on
+    shown        clean value -> small pictures and texts, for the sheet of a page; of pictures alone
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 
@@ -117,6 +118,8 @@ class Modality(Protocol):
         self, task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
     ) -> Iterator[dict[str, Any]]:
         """Score a model on a task: rows of (item, metric, value), item None for the whole task.
+
+        Rows of (item None, picture, svg) are drawings for a person, each with the name of its file.
 
         `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
         """

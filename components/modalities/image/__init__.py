@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 (until encoders, shards and tasks are there)
 """Pictures and captions: the protocol of `components.modalities`, each part in a file, imported when it is used."""
 
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +39,15 @@ def prompt_of(value: Any, column: schema.Column) -> str | None:
     return value if column.form == "group" and not column.may_share_splits else None
 
 
+def shown(value: Any, column: schema.Column) -> list[bytes | str]:
+    """What a person sees of a clean value on a page: a small picture, or texts."""
+    from components.modalities.image import pictures
+
+    if column.form == "picture":
+        return [pictures.thumbnail(value)]
+    return [value] if column.form == "label" else list(texts_of(value, column)) if column.form == "captions" else []
+
+
 def check(value: Any, column: schema.Column) -> dict[str, Any]:
     """Facts about one clean value."""
     from components.modalities.image import checking
@@ -64,7 +72,7 @@ def fit(
     if isinstance(encoder, schema.Captions):
         return tokens.fit(encoder, values, held_out, parents, folder)
     if isinstance(encoder, schema.Labels):
-        return labels.fit(values, held_out, folder)
+        return labels.fit(encoder, values, held_out, folder)
     return towers.fit(encoder, parents, folder) if isinstance(encoder, schema.Tower) else pixels.fit(encoder, folder)
 
 
@@ -80,6 +88,8 @@ def open_encoder(folder: Path) -> Any:
     for part in parts:
         if (folder / part.NAME).is_file():
             return part.open_encoder(folder)
+    if (folder / tokens.FOREIGN_NAME).is_file():
+        return tokens.ForeignCaptions(folder)
     names = ", ".join(part.NAME for part in parts)
     raise Refused(
         f"{folder} holds no encoder of pictures or captions, expected one of {names}. Run: hiraku fit ENCODER"
@@ -117,4 +127,6 @@ def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of pictures."""
-    raise Refused(f"No task of kind '{task.kind}' is known.")
+    from components.modalities.image import scoring
+
+    return scoring.score(task, model, read, tell)

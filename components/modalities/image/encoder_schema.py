@@ -82,6 +82,8 @@ class Labels(Strict):
     column: str = "label"
     corpora: list[CorpusShare] = Field(min_length=1)
     """Whose training records have the classes that there are."""
+    many: bool = False
+    """Whether a record is of several classes, a column of form `labels`."""
 
 
 ENCODERS: dict[str, Any] = {"pixels": Pixels, "tower": Tower, "captions": Captions, "labels": Labels}

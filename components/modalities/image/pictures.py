@@ -20,6 +20,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 """What is tried; Pillow knows more, some of which start programs or read other files."""
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")
 JPEG_QUALITY = 95
+THUMBNAIL_PX = 200
 UNREADABLE = "not readable as a picture"
 TRUNCATED = "the picture ends early: the file is truncated or damaged"
 
@@ -145,6 +146,14 @@ def decoded(value: bytes) -> "Image":
     image = Image.open(io.BytesIO(value), formats=("PNG", "JPEG"))
     image.load()
     return image
+
+
+def thumbnail(value: bytes) -> bytes:
+    """A clean picture for a page: at most THUMBNAIL_PX wide and high, small ones as they are."""
+    image = decoded(value)
+    if max(image.size) <= THUMBNAIL_PX:
+        return value
+    return encoded(_shrunk(image, THUMBNAIL_PX), is_lossless=False)
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------

@@ -186,13 +186,23 @@ class Labelled(Samples):
     """Pictures with the numbers of their classes."""
 
     def batch(self, indices: np.ndarray, epoch: int) -> dict[str, Any]:
-        """`pixels` float32 [samples, 3, size, size], normalised, and `labels` int64 [samples]."""
+        """`pixels` float32 [samples, 3, size, size], normalised, and `labels` int64 [samples].
+
+        Of records with several classes `labels` are float32 [samples, classes], 1 for each that is there.
+        """
         import torch
 
         parts = [(source, places, source.taken(each, epoch)[0]) for source, places, each in self.parts(indices)]
-        labels = np.empty(len(indices), np.int64)
+        facts = self.sources[0].words.facts
+        shape, dtype = ((facts["num_labels"],), np.float32) if facts["many"] else ((), np.int64)
+        labels: np.ndarray = np.zeros((len(indices), *shape), dtype)
         for source, places, records in parts:
-            labels[places] = source.words.arrays[LABEL][records]
+            if not facts["many"]:
+                labels[places] = source.words.arrays[LABEL][records]
+                continue
+            starts = source.words.starts(LABEL)
+            for place, record in zip(places.tolist(), records.tolist(), strict=True):
+                labels[place, source.words.arrays[LABEL][starts[record] : starts[record + 1]]] = 1
         return {**self.seen(parts), "labels": torch.from_numpy(labels)}
 
 
@@ -358,7 +368,9 @@ def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
     """One text for each sample: its label, or its caption with how many tokens it has."""
     if "labels" in batch:
         names = encoder.vocabulary()
-        return [names[each] for each in batch["labels"].tolist()]
+        if batch["labels"].ndim == 1:
+            return [names[each] for each in batch["labels"].tolist()]
+        return [", ".join(names[each] for each in row.nonzero().flatten().tolist()) for row in batch["labels"]]
     sizes = batch["mask"].sum(dim=1).tolist()
     rows = zip(batch["ids"].tolist(), sizes, strict=True)
     return [f"{size} tokens: {encoder.decode(ids[:size])}" for ids, size in rows]
