@@ -221,7 +221,8 @@ def _notes(found: dict[str, list[dict[str, Any]]], pairs: int, num_steps: int) -
     )
     work = (
         f"ViT-B/16 at 224 pixels, locked; captions of {TOKENS} tokens, vocabulary {number(VOCAB)}, batch {pairs}, "
-        f"fp32; {num_steps} steps a process after one that is left out; text towers of {number(own['trained_parameters'])} "
+        f"fp32; {num_steps} steps a process after one that is left out; text towers of "
+        f"{number(own['trained_parameters'])} "
         f"and {number(bert['trained_parameters'])} trained parameters of ours."
     )
     seconds = bert["tower_seconds"] / pairs
