@@ -16,7 +16,6 @@ from components.modalities import modality
 from components.outcomes import Refused
 from components.records import iterate_records
 from components.settings import settings
-from components.validate import validate
 from models.clip import convert
 from models.clip.network import build
 from models.clip.schema import Dual, ImageTower
@@ -144,13 +143,6 @@ def test_a_second_run_scores_nothing_again(project, monkeypatch):
     monkeypatch.setattr(modality("image"), "open_pair", broken)
     ingest("near")
     assert read_manifest("ingest", "near").payload_hash == before
-
-
-def test_what_is_filtered_can_be_validated(project):
-    write_corpus(keep_share=0.9)
-    ingest("near")
-    validate("near")
-    assert len(list(iterate_records("near", ["score"]))) > 20
 
 
 def test_a_cosine_may_be_given_and_one_that_none_reaches_is_refused(project):
