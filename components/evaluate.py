@@ -56,7 +56,11 @@ def evaluate(name: str) -> None:
             model = open_model(recipe.family, paths.payload(*trained), paths.payload("fit", recipe.encoder))
         except Mismatch as error:
             raise Refused(f"{error} Run: hiraku {trained[0]} {trained[1]}") from error
-        scores = write_scores(tasks, model, folder / paths.PAYLOAD["evaluate"])
+        pictures: dict[str, str] = {}
+        scores = write_scores(tasks, model, folder / paths.PAYLOAD["evaluate"], pictures)
+        for file_name, picture in pictures.items():
+            (folder / file_name).write_text(picture, encoding="utf-8")
+            journal.note(file_name, picture)
         manifest.counts = {"num_tasks": len(tasks)}
         for task, totals in scores.items():
             journal.metrics(0, **{f"{task}/{metric}": value for metric, value in totals.items()})

@@ -60,8 +60,16 @@ def open_model(family: str, weights: Path, encoder: Path) -> Model:
     return Model(network.to(device).eval(), opened)
 
 
-def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str, dict[str, float]]:
+def write_scores(
+    tasks: dict[str, Any], model: Model, folder: Path, pictures: dict[str, str] | None = None
+) -> dict[str, dict[str, float]]:
     """Score a model on tasks into a folder that is made; return the totals by task and metric.
+
+    Args:
+        tasks: their sections by name.
+        model: what is scored.
+        folder: receives the payload of scores.
+        pictures: receives what a task shows to a person, SVG by the name of a file.
 
     Raises:
         Refused: an item's value is no finite number.
@@ -75,7 +83,9 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
     for name, task in tasks.items():
         scores[name] = {}
         for row in _score(name, task, model):
-            if row["item"] is None:
+            if "picture" in row:
+                (pictures if pictures is not None else {})[f"{name}-{row['picture']}"] = row["svg"]
+            elif row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:
                 require_finite(name, row)

@@ -119,6 +119,8 @@ class Modality(Protocol):
     ) -> Iterator[dict[str, Any]]:
         """Score a model on a task: rows of (item, metric, value), item None for the whole task.
 
+        Rows of (item None, picture, svg) are drawings for a person, each with the name of its file.
+
         `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
         """
 

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 (until encoders, shards and tasks are there)
 """Pictures and captions: the protocol of `components.modalities`, each part in a file, imported when it is used."""
 
 from collections.abc import Callable, Iterable, Iterator
@@ -89,6 +88,8 @@ def open_encoder(folder: Path) -> Any:
     for part in parts:
         if (folder / part.NAME).is_file():
             return part.open_encoder(folder)
+    if (folder / tokens.FOREIGN_NAME).is_file():
+        return tokens.ForeignCaptions(folder)
     names = ", ".join(part.NAME for part in parts)
     raise Refused(
         f"{folder} holds no encoder of pictures or captions, expected one of {names}. Run: hiraku fit ENCODER"
@@ -126,4 +127,6 @@ def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of pictures."""
-    raise Refused(f"No task of kind '{task.kind}' is known.")
+    from components.modalities.image import scoring
+
+    return scoring.score(task, model, read, tell)

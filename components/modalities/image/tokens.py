@@ -8,6 +8,7 @@ a caption that holds the characters `[SEP]` does not end there.
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,34 @@ import numpy as np
 
 from components import tokenizer_json
 from components.modalities.image.captions import pairs_of
+from components.modalities.image.cutting import Resample
 from components.modalities.image.encoder_schema import CLS, MASK, SEP, Captions
 from components.modalities.image.shards import DIGEST, Parts, digest_of
 from components.outcomes import Refused
 from components.settings import settings
 from components.tokenizer_json import MODEL_NAME, SPECIALS
 from components.tokenizer_parity import Parity, compare
+from models.pixels import MEAN, STD
 
 NAME = "captions.json"
 IDS, SIZES, KINDS = "ids", "sizes", "kinds"
 """Of a record: the ids of its captions one after another, how many each has, and the number of its kind."""
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How pictures are given to the tower that goes with captions."""
+
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+    resample: Resample = "bilinear"
+
+
 class CaptionEncoder:
     """A fitted tokenizer of captions. SentencePiece encodes, as its equal `tokenizer.json` would."""
 
     kind = "captions"
+    preparation = Preparation()
 
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         import sentencepiece
@@ -165,3 +178,52 @@ def _require_equal(part: str, found: Parity, is_bpe: bool) -> None:
 def open_encoder(folder: Path) -> CaptionEncoder:
     """What `fit` left, or a release has of it."""
     return CaptionEncoder(folder, json.loads((folder / NAME).read_text(encoding="utf-8")))
+
+
+# ---- other people's --------------------------------------------------------------------------------------------------
+
+FOREIGN_NAME = "tokenizer.json"
+PREPARATION_NAME = "preprocessor_config.json"
+MOST_TOKENS = 512
+"""Where a tokenizer says no limit."""
+
+
+class ForeignCaptions:
+    """The tokenizer of somebody else's pair of towers, as `AutoTokenizer` reads it, and how its pictures are prepared.
+
+    Raises:
+        Refused: it pads with no token.
+    """
+
+    kind = "captions"
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        if self._tokenizer.pad_token_id is None:
+            raise Refused(f"The tokenizer in {folder} has no token to pad with, so captions cannot stand in a batch.")
+        limit = min(int(self._tokenizer.model_max_length), MOST_TOKENS)
+        self.facts: dict[str, Any] = {
+            "vocab_size": len(self._tokenizer),
+            "pad": self._tokenizer.pad_token_id,
+            "max_tokens": limit,
+        }
+        self.preparation = _preparation(folder / PREPARATION_NAME)
+
+    def ids_of(self, texts: list[str]) -> list[np.ndarray]:
+        """Token ids of texts with the special tokens that it puts around them."""
+        rows = self._tokenizer(texts, truncation=True, max_length=self.facts["max_tokens"])["input_ids"]
+        return [np.array(row, np.int64) for row in rows]
+
+    def vocabulary(self) -> dict[int, str]:
+        """The piece of each id."""
+        return {number: piece for piece, number in self._tokenizer.get_vocab().items()}
+
+
+def _preparation(path: Path) -> Preparation:
+    """What a file of transformers says of mean, deviation and scaling; without one, OpenAI's."""
+    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    # The numbers of PIL.Image.Resampling; CLIP's own default is bicubic.
+    resample: Resample = "bicubic" if said.get("resample", 2) == 3 else "bilinear"
+    return Preparation(tuple(said.get("image_mean", MEAN)), tuple(said.get("image_std", STD)), resample)
