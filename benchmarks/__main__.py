@@ -11,6 +11,7 @@ from benchmarks import (
     alignment,
     alignment_speed,
     clustering,
+    contrast_memory,
     cross_entropy_memory,
     ngram,
     speech_loss,
@@ -43,6 +44,7 @@ app.command(saved(training_speed.measure), name=training_speed.NAME)
 app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
+app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)
 app.command(saved(speech_step.measure), name=speech_step.NAME)
@@ -60,6 +62,7 @@ def everything() -> None:
     saved(training_speed.measure)()
     saved(alignment_speed.measure_sft)()
     saved(alignment_speed.measure_ppo)()
+    saved(contrast_memory.measure)()
     saved(speech_loss.measure)()
     saved(speech_step.measure)()
 

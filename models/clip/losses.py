@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.clip.rows import log_sums, retrieved, softplus_sums
+from models.clip.rows import contrasts, retrieved, sigmoid_contrasts
 
 
 class Pairs(NamedTuple):
@@ -57,14 +57,9 @@ def gathered(own: Tensor) -> tuple[Pairs, int]:
     return Pairs(own, everyone), own.shape[0] * torch.distributed.get_rank()
 
 
-def positives(anchors: Tensor, candidates: Tensor, first: int) -> Tensor:
-    """The product of each row with its own column: [rows]."""
-    return (anchors * candidates[first : first + anchors.shape[0]]).sum(1)
-
-
 def info_nce(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: int = 0) -> Tensor:
     """Cross-entropy of the right column of each row (van den Oord et al. 2018, equation 4), the mean over rows."""
-    return (log_sums(anchors, candidates, scale, first) - scale * positives(anchors, candidates, first)).mean()
+    return contrasts(anchors, candidates, scale, first).mean()
 
 
 def info_loob(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: int = 0) -> Tensor:
@@ -72,13 +67,7 @@ def info_loob(anchors: Tensor, candidates: Tensor, scale: Tensor | float, first:
 
     As in both public codes the logarithm is of the sum, not of the mean, over the others. Negative values are normal.
     """
-    sums = log_sums(anchors, candidates, scale, first, leaves_out=True)
-    return (sums - scale * positives(anchors, candidates, first)).mean()
-
-
-def retrieval(states: Tensor, stored: Tensor, scale: float) -> Tensor:
-    """What states retrieve from stored patterns, as modern Hopfield networks do, brought to length 1."""
-    return nn.functional.normalize(retrieved(states, stored, scale), dim=1)
+    return contrasts(anchors, candidates, scale, first, leaves_out=True).mean()
 
 
 def clip_loss(images: Pairs, texts: Pairs, scale: Tensor | float, first: int = 0) -> Tensor:
@@ -131,7 +120,7 @@ def _mixed(states: Tensor, stored: Tensor, scale: float, share: float) -> Tensor
     """Retrieved features, with plain ones in them where the share is below 1; of length 1."""
     if share == 0.0:
         return states
-    found = retrieval(states, stored, scale)
+    found = retrieved(states, stored, scale)
     return found if share == 1.0 else nn.functional.normalize(torch.lerp(states, found, share), dim=1)
 
 
@@ -140,5 +129,4 @@ def siglip_loss(images: Pairs, texts: Pairs, scale: Tensor | float, bias: Tensor
 
     -ln sigmoid(l) = softplus(l) - l for a right pair, and softplus(l) for a wrong one.
     """
-    right = scale * positives(images.own, texts.all, first) + bias
-    return (softplus_sums(images.own, texts.all, scale, bias) - right).mean()
+    return sigmoid_contrasts(images.own, texts.all, scale, bias, first).mean()

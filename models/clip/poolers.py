@@ -29,7 +29,8 @@ def with_poolers(network: Any) -> VisionTextDualEncoderModel:
     if network.tower is None or network.reads == "pooler":
         what = "is not there" if network.tower is None else "is read through a pooler of its own"
         raise Mismatch(f"the image tower {what}, so these weights have no form of this family")
-    scale = min(float(network.scale()), MAX_SCALE)
+    with torch.no_grad():
+        scale = min(float(network.scale()), MAX_SCALE)
     contrast = dict(network.contrast)
     if network.logit_bias is not None:
         contrast["bias"] = float(network.logit_bias)

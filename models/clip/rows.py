@@ -17,6 +17,8 @@ BLOCK_BYTES = 24 << 20
 """Logits that are computed at once; glibc gives memory of 32 MiB and more back at once, and taking it again costs as
 much as the arithmetic."""
 GPU_BLOCK_BYTES = 256 << 20
+SHORTEST = 1e-12
+"""As torch's `normalize` has it."""
 
 
 def row_blocks(rows: Tensor, columns: Tensor) -> Iterator[slice]:
@@ -33,18 +35,21 @@ def _places(block: slice, first: int, device: torch.device) -> tuple[Tensor, Ten
     return rows, rows + block.start + first
 
 
-class _LogSumExp(torch.autograd.Function):
-    """ln sum_j exp(scale <a_i, b_j>), over all j or over all but the positive."""
+class _Contrast(torch.autograd.Function):
+    """ln sum_j exp(l_ij) less the logit of the positive, where l_ij = scale <a_i, b_j>; j over all, or all others."""
 
     @staticmethod
     def forward(ctx: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, first: int, leaves_out: bool) -> Tensor:
-        found = anchors.new_empty(anchors.shape[0])
+        found, sums = anchors.new_empty(anchors.shape[0]), anchors.new_empty(anchors.shape[0])
         for block in row_blocks(anchors, candidates):
             logits = linear(anchors[block], candidates).mul_(scale)
+            places = _places(block, first, logits.device)
+            right = logits[places]
             if leaves_out:
-                logits[_places(block, first, logits.device)] = -torch.inf
-            found[block] = logits.logsumexp(1)
-        ctx.save_for_backward(anchors, candidates, scale, found)
+                logits[places] = -torch.inf
+            sums[block] = logits.logsumexp(1)
+            found[block] = sums[block] - right
+        ctx.save_for_backward(anchors, candidates, scale, sums)
         ctx.first, ctx.leaves_out = first, leaves_out
         return found
 
@@ -54,27 +59,26 @@ class _LogSumExp(torch.autograd.Function):
         for_anchors, for_candidates = torch.zeros_like(anchors), torch.zeros_like(candidates)
         for block in row_blocks(anchors, candidates):
             shares = linear(anchors[block], candidates).mul_(scale).sub_(sums[block, None]).exp_()
-            if ctx.leaves_out:
-                shares[_places(block, ctx.first, shares.device)] = 0.0
+            places = _places(block, ctx.first, shares.device)
+            shares[places] = -1.0 if ctx.leaves_out else shares[places] - 1.0
             shares.mul_(gradients[0][block, None])
             torch.mm(shares, candidates, out=for_anchors[block])
             for_candidates.addmm_(shares.t(), anchors[block])
-        # d logits / d scale is the product without the scale.
-        for_scale = (for_anchors * anchors).sum() if ctx.needs_input_grad[2] else None
-        return for_anchors.mul_(scale), for_candidates.mul_(scale), for_scale, None, None
+        return *_scaled(for_anchors, for_candidates, anchors, scale, ctx.needs_input_grad[2]), None, None
 
 
-class _SoftplusSum(torch.autograd.Function):
-    """sum_j ln(1 + exp(scale <a_i, b_j> + bias))."""
+class _Sigmoids(torch.autograd.Function):
+    """sum_j softplus(l_ij) less the logit of the positive, for logits l_ij = scale <a_i, b_j> + bias."""
 
     @staticmethod
-    def forward(ctx: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, anchors: Tensor, candidates: Tensor, scale: Tensor, bias: Tensor, first: int) -> Tensor:
         found = anchors.new_empty(anchors.shape[0])
         for block in row_blocks(anchors, candidates):
-            found[block] = torch.nn.functional.softplus(linear(anchors[block], candidates).mul_(scale).add_(bias)).sum(
-                1
-            )
+            logits = linear(anchors[block], candidates).mul_(scale).add_(bias)
+            right = logits[_places(block, first, logits.device)]
+            found[block] = torch.nn.functional.softplus(logits).sum(1) - right
         ctx.save_for_backward(anchors, candidates, scale, bias)
+        ctx.first = first
         return found
 
     @staticmethod
@@ -83,18 +87,26 @@ class _SoftplusSum(torch.autograd.Function):
         for_anchors, for_candidates = torch.zeros_like(anchors), torch.zeros_like(candidates)
         for_bias = torch.zeros_like(bias)
         for block in row_blocks(anchors, candidates):
-            shares = (
-                linear(anchors[block], candidates).mul_(scale).add_(bias).sigmoid_().mul_(gradients[0][block, None])
-            )
+            shares = linear(anchors[block], candidates).mul_(scale).add_(bias).sigmoid_()
+            places = _places(block, ctx.first, shares.device)
+            shares[places] = shares[places] - 1.0
+            shares.mul_(gradients[0][block, None])
             torch.mm(shares, candidates, out=for_anchors[block])
             for_candidates.addmm_(shares.t(), anchors[block])
             for_bias += shares.sum()
-        for_scale = (for_anchors * anchors).sum() if ctx.needs_input_grad[2] else None
-        return for_anchors.mul_(scale), for_candidates.mul_(scale), for_scale, for_bias
+        return *_scaled(for_anchors, for_candidates, anchors, scale, ctx.needs_input_grad[2]), for_bias, None
+
+
+def _scaled(
+    for_anchors: Tensor, for_candidates: Tensor, anchors: Tensor, scale: Tensor, wants_scale: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of anchors, candidates and scale, from sums over logits that have no scale yet."""
+    for_scale = torch.dot(for_anchors.flatten(), anchors.flatten()) if wants_scale else None
+    return for_anchors.mul_(scale), for_candidates.mul_(scale), for_scale
 
 
 class _Retrieved(torch.autograd.Function):
-    """sum_k softmax_k(scale <r_k, s_i>) r_k: attention whose keys are its values."""
+    """h_i, the direction of sum_k softmax_k(scale <r_k, s_i>) r_k: attention whose keys are its values, normalised."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, stored: Tensor, scale: float) -> Tensor:
@@ -103,21 +115,25 @@ class _Retrieved(torch.autograd.Function):
             logits = linear(states[block], stored).mul_(scale)
             sums[block] = logits.logsumexp(1)
             torch.mm(logits.sub_(sums[block, None]).exp_(), stored, out=found[block])
-        ctx.save_for_backward(states, stored, found, sums)
+        lengths = torch.linalg.vector_norm(found, dim=1).clamp_(min=SHORTEST)
+        found.div_(lengths[:, None])
+        ctx.save_for_backward(states, stored, found, sums, lengths)
         ctx.scale = scale
         return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        states, stored, found, sums = ctx.saved_tensors
-        wanted = gradients[0]
+        states, stored, found, sums, lengths = ctx.saved_tensors
         for_states, for_stored = torch.zeros_like(states), torch.zeros_like(stored)
-        # The softmax's own term: what each row weighs on average (Dao et al. 2022, FlashAttention, appendix B.2).
-        means = (wanted * found).sum(1)
         for block in row_blocks(states, stored):
+            wanted, direction = gradients[0][block], found[block]
+            wanted = (wanted - direction * (wanted * direction).sum(1, keepdim=True)) / lengths[block, None]
+            # The softmax's own term (Dao et al. 2022, FlashAttention, appendix B.2); it is the rounding of what is
+            # zero, as `wanted` is at right angles to the direction, and makes that of the next lines smaller.
+            means = (wanted * direction).sum(1).mul_(lengths[block])
             shares = linear(states[block], stored).mul_(ctx.scale).sub_(sums[block, None]).exp_()
-            for_stored.addmm_(shares.t(), wanted[block])
-            shares.mul_(linear(wanted[block], stored).sub_(means[block, None])).mul_(ctx.scale)
+            for_stored.addmm_(shares.t(), wanted)
+            shares.mul_(linear(wanted, stored).sub_(means[:, None])).mul_(ctx.scale)
             torch.mm(shares, stored, out=for_states[block])
             for_stored.addmm_(shares.t(), states[block])
         return for_states, for_stored, None
@@ -127,10 +143,10 @@ def _as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
     return value.to(like.dtype) if isinstance(value, Tensor) else like.new_tensor(value)
 
 
-def log_sums(
+def contrasts(
     anchors: Tensor, candidates: Tensor, scale: Tensor | float, first: int = 0, leaves_out: bool = False
 ) -> Tensor:
-    """The logarithm of the sum of each row's exponentials.
+    """The logarithm of the sum of each row's exponentials, less the logit of its positive.
 
     Args:
         anchors: [rows, width].
@@ -142,18 +158,20 @@ def log_sums(
     Returns:
         [rows].
     """
-    found: Tensor = _LogSumExp.apply(anchors, candidates, _as_tensor(scale, anchors), first, leaves_out)
+    found: Tensor = _Contrast.apply(anchors, candidates, _as_tensor(scale, anchors), first, leaves_out)
     return found
 
 
-def softplus_sums(anchors: Tensor, candidates: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
-    """The sum of each row's ln(1 + exp(scale x product + bias)); shapes as in `log_sums`."""
+def sigmoid_contrasts(
+    anchors: Tensor, candidates: Tensor, scale: Tensor | float, bias: Tensor | float, first: int = 0
+) -> Tensor:
+    """The sum of each row's softplus(scale x product + bias), less the logit of its positive; see `contrasts`."""
     values = _as_tensor(scale, anchors), _as_tensor(bias, anchors)
-    found: Tensor = _SoftplusSum.apply(anchors, candidates, *values)
+    found: Tensor = _Sigmoids.apply(anchors, candidates, *values, first)
     return found
 
 
 def retrieved(states: Tensor, stored: Tensor, scale: float) -> Tensor:
-    """What each state [rows, width] retrieves from stored patterns [columns, width]: their mean, weighed by softmax."""
+    """The mean of stored patterns [columns, width] as each state [rows, width] weighs them by softmax, of length 1."""
     found: Tensor = _Retrieved.apply(states, stored, scale)
     return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from models.clip import rows
-from models.clip.losses import Pairs, clip_loss, cloob_terms, loob_loss, retrieval, siglip_loss
+from models.clip.losses import Pairs, clip_loss, cloob_terms, loob_loss, siglip_loss
 from models.clip.objectives import objective
 from models.objective import Setting
 from tests.conftest import ROOT
@@ -31,8 +31,8 @@ def near(found: Tensor, expected: list[list[float]], digits: int) -> bool:
 
 def test_every_value_of_the_worked_example_of_cloob_comes_out() -> None:
     # Computed in plain Python with fsum, and with mpmath at 50 digits, and by rinna's and ml-jku's own code.
-    retrieved = [retrieval(states, stored, 8.0) for states, stored in ((X, X), (Y, X), (X, Y), (Y, Y))]
-    u_x, u_y, v_x, v_y = retrieved
+    found = [rows.retrieved(states, stored, 8.0) for states, stored in ((X, X), (Y, X), (X, Y), (Y, Y))]
+    u_x, u_y, v_x, v_y = found
     weights = (8.0 * X[0] @ X.T).softmax(0)
     assert near(weights[None], [[0.96052468, 0.03915310, 0.00032222]], 8)
     assert near(u_x, [[0.99948331, 0.03214209], [0.53878430, 0.84244375], [0.10401437, 0.99457579]], 8)
