@@ -90,7 +90,7 @@ def ingest(name: str) -> None:
 
 Origin = RawFiles | Derived
 
-# The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_kinds`.
+# The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_schema.SOURCES`.
 ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "files": RawFiles,
     "translated": Translation,

@@ -18,8 +18,7 @@ from components import paths
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
-from components.source_kinds import SOURCES
-from components.source_schema import Split
+from components.source_schema import SOURCES, Split
 from components.training_schema import Training
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
@@ -349,7 +348,7 @@ def _references_of(annotation: Any, value: Any) -> Iterator[tuple[str, str]]:
     elif get_origin(annotation) in (Union, types.UnionType):
         seen = {found: None for arm in get_args(annotation) for found in _references_of(arm, value)}
         yield from seen
-    elif isinstance(value, list | tuple | dict):
+    elif isinstance(value, list | tuple | dict) and get_args(annotation):  # an arm of a union may hold no items
         for item in value.values() if isinstance(value, dict) else value:
             yield from _references_of(get_args(annotation)[-1], item)
 

@@ -60,7 +60,8 @@ class Expectations(Strict):
     length_mostly: Share = 1.0
     """Share of records whose shortest and longest captions lie within min_chars and max_chars."""
     language_mostly: Share = 0.9
-    """Share of records whose captions are in the language of the corpus, where it is Japanese or English."""
+    """Share of records whose captions are in the language of the corpus, where it is Japanese or English; those in
+    another one are left out. 0 lets them stay."""
     unique_captions_mostly: Share = 0.0
     """Share of records whose captions no other record has; all that have the same are left out. 0 lets them stay."""
 
