@@ -20,7 +20,7 @@ from components.recipes import Library
 from components.settings import settings
 from components.shard import shard
 from models.clip.convert import load
-from tests.components.image.small_squares import small_records, write_project, write_tower
+from tests.components.image.small_squares import ENCODERS, small_records, write_project, write_tower
 from tests.components.speech.small_speech import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -127,15 +127,22 @@ def test_a_batch_is_shown_by_its_captions():
     assert all("tokens: " in line for line in lines)
 
 
-def test_features_of_another_width_are_refused_before_training(chain):
-    write_tower(width=24)
-    fit("tower")
-    shard("squares+tower")
-    other = recipe({"kind": "clip"}, {"features": ["squares+tower"]})
-    other["network"]["tower_width"] = 16
-    write_yaml(paths.RECIPES / "other.yaml", other)
-    with pytest.raises(Refused, match="24"):
-        pretrain("other")
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (24, "hold 24 numbers a picture, but network.tower_width is 16: they are another tower's"),
+        (16, "computed with weights [0-9a-f]{12}, which are not those of small-vit as they are now"),
+    ],
+)
+def test_features_of_another_tower_are_refused_before_training(chain, width, words):
+    name = f"other-{width}"
+    write_tower(name, width=width, seed=1)
+    write_yaml(paths.RECIPES / "encoders" / f"{name}.yaml", ENCODERS["tower"] | {"model": name})
+    fit(name)
+    shard(f"squares+{name}")
+    write_yaml(paths.RECIPES / f"{name}-pair.yaml", recipe({"kind": "clip"}, {"features": [f"squares+{name}"]}))
+    with pytest.raises(Refused, match=words):
+        pretrain(f"{name}-pair")
 
 
 def test_a_pair_is_packaged():
