@@ -83,7 +83,7 @@ class Derived(ABC):
 
     @abstractmethod
     def report(self) -> dict[str, Any]:
-        """For the report of `ingest`: the same, and what a person should look at."""
+        """For the report of `ingest`: the same, what a person should look at, and `pictures` (file name -> SVG)."""
 
     @abstractmethod
     def _row(self, record: dict[str, Any], made: dict[str, Any]) -> Row:

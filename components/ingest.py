@@ -17,6 +17,7 @@ from components import paths
 from components.captioning import Captioning
 from components.derived import Derived
 from components.drawing import Drawing
+from components.filtering import Filtering
 from components.journal import Journal
 from components.manifest import Manifest, writing
 from components.modalities import Rejected, modality
@@ -78,6 +79,8 @@ def ingest(name: str) -> None:
         manifest.details["rejects"] = dict(sorted(tally.rejects.items()))
     journal = Journal("ingest", name)
     journal.parameters(corpus.model_dump(mode="json"))
+    for file_name, picture in tally.pictures.items():
+        journal.note(file_name, picture)
     seconds = time.monotonic() - started
     journal.metrics(0, seconds=seconds, rows_per_second=tally.num_rows / max(seconds, 1e-9), **tally.counts())
 
@@ -87,13 +90,14 @@ def ingest(name: str) -> None:
 
 Origin = RawFiles | Derived
 
-# The one table of who gives the rows of a corpus, by the kind of its source; see `components.recipes.SOURCES`.
+# The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_schema.SOURCES`.
 ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "files": RawFiles,
     "translated": Translation,
     "spoken": Speech,
     "drawn": Drawing,
     "captioned": Captioning,
+    "filtered": Filtering,
 }
 
 
@@ -114,6 +118,8 @@ class Tally:
     """The first ids that came a second time, and what the record is named instead."""
     digests: set[bytes] = field(default_factory=set)
     ids: set[bytes] = field(default_factory=set)
+    pictures: dict[str, str] = field(default_factory=dict)
+    """What a transformation shows to a person: SVG by the name of a file."""
 
     def accept(self, record: dict[str, Any], file: Path) -> None:
         """Count a row that became a record."""
@@ -308,7 +314,11 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
             if tally.num_rows % ROWS_BETWEEN_WORDS == 0:
                 progress.update(num_done, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
         progress.update(origin.num_steps, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
-    text = json.dumps(tally.report() | origin.report(), ensure_ascii=False, indent=1)
+    report = tally.report() | origin.report()
+    tally.pictures = report.pop("pictures", {})
+    for file_name, picture in tally.pictures.items():
+        (folder / file_name).write_text(picture, encoding="utf-8")
+    text = json.dumps(report, ensure_ascii=False, indent=1)
     (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
     return tally
 

@@ -15,15 +15,11 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from components import paths
-from components.captioning_schema import Captioned
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
-from components.painters.schema import Drawn
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
-from components.source_schema import Files, Split
+from components.source_schema import SOURCES, Split
 from components.training_schema import Training
-from components.translators.schema import Translated
-from components.voices.schema import Spoken
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict, TaskRef
@@ -34,16 +30,6 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # ---- corpora ---------------------------------------------------------------------------------------------------------
-
-
-# The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {
-    "files": Files,
-    "translated": Translated,
-    "spoken": Spoken,
-    "drawn": Drawn,
-    "captioned": Captioned,
-}
 
 
 class Splits(Strict):
@@ -362,7 +348,7 @@ def _references_of(annotation: Any, value: Any) -> Iterator[tuple[str, str]]:
     elif get_origin(annotation) in (Union, types.UnionType):
         seen = {found: None for arm in get_args(annotation) for found in _references_of(arm, value)}
         yield from seen
-    elif isinstance(value, list | tuple | dict):
+    elif isinstance(value, list | tuple | dict) and get_args(annotation):  # an arm of a union may hold no items
         for item in value.values() if isinstance(value, dict) else value:
             yield from _references_of(get_args(annotation)[-1], item)
 

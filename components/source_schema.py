@@ -1,9 +1,14 @@
-"""What a corpus says of raw files."""
+"""What a corpus says of where it comes from: raw files, or one of the kinds of `SOURCES`."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from components.captioning_schema import Captioned
+from components.filtering_schema import Filtered
+from components.painters.schema import Drawn
+from components.translators.schema import Translated
+from components.voices.schema import Spoken
 from models.schema import Strict
 
 Split = Literal["train", "valid", "test"]
@@ -89,3 +94,14 @@ class Files(Strict):
         """All below `data/` that the records are made from."""
         lists = self.download.lists if self.download else []
         return [*self.paths, *([self.files_folder] if self.files_folder else []), *lists]
+
+
+# The one table of where a corpus comes from; `components.ingest.ORIGINS` has who gives its rows.
+SOURCES: dict[str, type[Strict]] = {
+    "files": Files,
+    "translated": Translated,
+    "spoken": Spoken,
+    "drawn": Drawn,
+    "captioned": Captioned,
+    "filtered": Filtered,
+}

@@ -50,7 +50,7 @@ class Samples(Protocol):
 
     Where something was left out of them, they may have `left_out`: what, in words. Where not all samples go together in
     a batch, they have `order`, a `components.batches.Order`. What a network must know of them besides its encoder's
-    facts stands in `facts`.
+    facts stands in `facts`; where they were computed with the weights of a recipe, `weights_hash` among them.
     """
 
     def __len__(self) -> int:

@@ -296,6 +296,12 @@ def check(section: ImageTower | Dual, facts: dict[str, Any], samples: Any) -> No
         raise Mismatch(parameters_in_words(found, expected))
     if found != counted(section, int(facts.get("vocab_size", 0))):
         raise AssertionError(f"{found} parameters, but schema.py says {counted(section, facts.get('vocab_size', 0))}")
+    if isinstance(section, Dual) and facts.get("width", section.tower_width) != section.tower_width:
+        raise Mismatch(
+            f"the shards of pretrain.samples.features hold {facts['width']} numbers a picture, but network.tower_width "
+            f"is {section.tower_width}: they are another tower's. Name the shards of the encoder whose 'model' is "
+            f"'{section.tower}', or change network.tower and network.tower_width."
+        )
     longest = int(facts.get("max_tokens", 0))
     if isinstance(section, Dual) and longest > section.text.num_positions:
         raise Mismatch(

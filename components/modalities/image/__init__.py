@@ -20,6 +20,20 @@ def reader(column: schema.Column) -> Callable[[dict[str, Any]], Any]:
     return captions.reader(column) if column.has_texts else words.reader(column)
 
 
+def kinds_of(value: str) -> list[str]:
+    """The kind of every caption of a clean value, in the order of `texts_of`."""
+    from components.modalities.image import captions
+
+    return [kind for kind, _ in captions.pairs_of(value)]
+
+
+def open_pair(family: str, folder: Path, batch_pictures: int) -> Any:
+    """A packaged pair of towers, which says what it makes of pictures and captions."""
+    from components.modalities.image import similarity
+
+    return similarity.open_pair(family, folder, batch_pictures)
+
+
 def texts_of(value: Any, column: schema.Column) -> list[str]:
     """Every caption or foil; of other forms nothing."""
     from components.modalities.image import captions

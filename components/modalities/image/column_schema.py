@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from models.schema import Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Form = Literal["picture", "captions", "foils", "label", "labels", "group", "flag", "scene"]
+Form = Literal["picture", "captions", "foils", "label", "labels", "group", "flag", "scene", "score"]
 
 PARTS: dict[str, str] = {
     "picture": "image",
@@ -18,6 +18,7 @@ PARTS: dict[str, str] = {
     "group": "group",
     "flag": "unsafe",
     "scene": "scene",
+    "score": "score",
 }
 """Form of a column -> the part that it is read from, and the raw key if the column names none."""
 CLEAN = "clean"
@@ -59,7 +60,8 @@ class Expectations(Strict):
     length_mostly: Share = 1.0
     """Share of records whose shortest and longest captions lie within min_chars and max_chars."""
     language_mostly: Share = 0.9
-    """Share of records whose captions are in the language of the corpus, where it is Japanese or English."""
+    """Share of records whose captions are in the language of the corpus, where it is Japanese or English; those in
+    another one are left out. 0 lets them stay."""
     unique_captions_mostly: Share = 0.0
     """Share of records whose captions no other record has; all that have the same are left out. 0 lets them stay."""
 
@@ -74,9 +76,11 @@ class Column(Strict):
     form: Form
     """A picture; what is said of it, as JSON of [kind, text]; the same that is false of it, made from the first
     caption; the name of its class; the names of all classes that it is of, as a JSON list; what stands in one split
-    with others; whether it must not be used; or what a drawn picture shows, as JSON."""
+    with others; whether it must not be used; what a drawn picture shows, as JSON; or how near its captions are, as a
+    filter by a model says it."""
     field: str | None = None
-    """The key of the raw row; without it `image`, `caption`, `foil`, `label`, `labels`, `group`, `unsafe`, `scene`."""
+    """The key of the raw row; without it `image`, `caption`, `foil`, `label`, `labels`, `group`, `unsafe`, `scene`,
+    `score`."""
     fields: dict[str, str] = {}
     """Of captions and foils: kind -> the key of the raw row that holds a text or a list of them. Without it, captions
     are of the kind `web`, and foils of the kind `other`."""

@@ -153,7 +153,8 @@ class Samples:
         self.sources, self.is_features = sources, is_features
         self.ends = np.cumsum([source.num_samples for source in sources])
         first = sources[0].pictures
-        self.facts: dict[str, Any] = {"width": first.facts["width"]} if is_features else {}
+        given = ("width", "weights_hash") if is_features else ()
+        self.facts: dict[str, Any] = {key: first.facts[key] for key in given}
         """What a network must know of what stands for pictures."""
 
     def __len__(self) -> int:

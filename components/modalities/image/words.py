@@ -17,7 +17,7 @@ def reader(column: Column) -> Callable[[dict[str, Any]], str]:
     """A function from a raw field to a clean string; it raises `Rejected` with a reason."""
     if column.form == "flag":
         return lambda parts: _unflagged(_only(parts), column.max_score)
-    clean = {"scene": _scene, "labels": _labels}.get(column.form, _line)
+    clean = {"scene": _scene, "score": _scene, "labels": _labels}.get(column.form, _line)
     return lambda parts: clean(_only(parts))
 
 

@@ -92,10 +92,10 @@ def small_records(num_records: int = 48) -> list[dict[str, Any]]:
     return records
 
 
-def write_tower(name: str = "small-vit", width: int = 16) -> None:
+def write_tower(name: str = "small-vit", width: int = 16, seed: int = 0) -> None:
     """A tower with random weights, as `pretrain` leaves it, and its recipe."""
     section = {**TOWER, "hidden_size": width}
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = build(ImageTower(**section), {"num_labels": 3, "labels": ["a", "b", "c"]})
     with writing(Manifest("pretrain", name, {}, licence="CC0-1.0")) as folder:
         convert.save(network, folder / "weights")
