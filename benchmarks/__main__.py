@@ -13,6 +13,7 @@ from benchmarks import (
     clustering,
     contrast_memory,
     cross_entropy_memory,
+    lit_step,
     ngram,
     speech_loss,
     speech_step,
@@ -45,6 +46,7 @@ app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
+app.command(saved(lit_step.measure), name=lit_step.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)
 app.command(saved(speech_step.measure), name=speech_step.NAME)
@@ -63,6 +65,7 @@ def everything() -> None:
     saved(alignment_speed.measure_sft)()
     saved(alignment_speed.measure_ppo)()
     saved(contrast_memory.measure)()
+    saved(lit_step.measure)()
     saved(speech_loss.measure)()
     saved(speech_step.measure)()
 

@@ -48,7 +48,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes | None]]:
     try:
         with tarfile.open(path, "r|gz" if path.name.endswith("gz") else "r|") as tar:
             for member in tar:
-                tar.members = []  # type: ignore[misc]  # else it remembers every one
+                tar.members = []  # type: ignore[attr-defined]  # else it remembers every one
                 if not member.isreg():
                     continue
                 last = f"member '{one_line(member.name, 120)}'"

@@ -1,93 +1,28 @@
 """Pictures of a list of addresses, from a server on this machine that is as bad as real ones are."""
 
-import contextlib
 import json
-import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from components import addresses, paths
 from components.downloads import coverage_of, download
+from components.ingest import ingest
+from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.source_schema import Files
 from components.sources import read
-from tests.components.image.small_pictures import bomb, file_of, noise
-
-PICTURE = file_of(noise(), "JPEG")
-BOMB = bomb()
-LARGE = file_of(noise(400, 300), "JPEG")
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers by the words of the path."""
-
-    def do_GET(self):
-        self.server.asked[self.path] += 1
-        what = self.path.strip("/").partition("?")[0]
-        if what == "late" and self.server.asked[self.path] > 1:
-            what = "fine"
-        if what in ("late", "slow"):
-            self.server.stopped.wait(5)
-            return
-        if what == "drip":
-            self._head(200, {"Content-Length": "100000"})
-            for _ in range(80):
-                try:
-                    self.wfile.write(b"x")
-                    self.wfile.flush()
-                except OSError:
-                    return
-                if self.server.stopped.wait(0.1):
-                    return
-            return
-        places = {
-            "near": "/fine",
-            "away": f"http://localhost:{self.server.server_port}/fine",
-            "file": "file:///etc/passwd",
-        }
-        if what in places or what == "loop":
-            self._head(302, {"Location": places.get(what, "/loop")})
-            return
-        bodies = {
-            "fine": PICTURE,
-            "large": LARGE,
-            "bomb": BOMB,
-            "text": b"<html>",
-            "cut": PICTURE[:-300],
-            "none": b"",
-        }
-        if what not in bodies and what not in ("robots", "short"):
-            self._head(503 if what == "busy" else 404, {})
-            return
-        body = bodies.get(what, PICTURE)
-        more = {"X-Robots-Tag": "all, noai"} if what == "robots" else {}
-        self._head(200, {"Content-Length": str(len(body) + 10 * (what == "short")), **more})
-        with contextlib.suppress(OSError):
-            self.wfile.write(body)
-
-    def _head(self, status, headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *words):
-        """Say nothing."""
+from components.validate import validate
+from tests.components.image.small_server import LARGE, PICTURE, serving
 
 
 @pytest.fixture
 def server():
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.asked, found.stopped = Counter(), threading.Event()
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found
-    found.stopped.set()
-    found.shutdown()
-    found.server_close()
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -222,3 +157,30 @@ def test_a_list_that_is_missing_or_has_no_address_is_refused(server):
         download("c", found, str)
     with pytest.raises(ValueError, match="'download' fills one folder with tars"):
         Files(kind="files", paths=["a", "b"], format="webdataset", download={"lists": ["x"]})
+
+
+def test_the_share_without_a_picture_is_judged_by_validate_and_shown_on_its_page(server):
+    found = source(server, ["fine", "gone?1", "gone?2", "text"], max_failed_share=0.5)
+    download("c", found, str)
+    corpus = {
+        "description": "c",
+        "language": "ja",
+        "licence": "CC0-1.0",
+        "source": found.model_dump(mode="json"),
+        "columns": {
+            "picture": {"modality": "image", "form": "picture"},
+            "captions": {"modality": "image", "form": "captions"},
+        },
+        "splits": {"only": "train"},
+    }
+    (paths.RECIPES / "corpora").mkdir(parents=True)
+    (paths.RECIPES / "corpora" / "c.yaml").write_text(yaml.safe_dump(corpus))
+    ingest("c")
+    coverage = {"addresses": 4, "ok": 1, "failed_share": 0.75}
+    assert coverage.items() <= read_manifest("ingest", "c").details["downloads"].items()
+    with pytest.raises(Refused, match=r"found 0\.75, expected: at most 50% of 4 addresses without a picture"):
+        validate("c")
+    page = (paths.outcome_folder("validate", "c") / "report.html").read_text(encoding="utf-8")
+    assert "1 of 4 addresses gave a picture." in page
+    assert "<td>HTTP 404</td><td class=number>2</td>" in page
+    assert "downloads_failed_share" not in (paths.outcome_folder("validate", "c") / "profile.json").read_text()

@@ -23,6 +23,7 @@ from components.records import ACCEPTED_NAME, TableWriter, text_schema
 from components.validate import validate
 from tests.components.image.small_captioner import write_captioner
 from tests.components.image.small_pictures import bomb, file_of, noise, tar_of
+from tests.components.small_endpoint import serving
 
 PICTURE = {"modality": "image", "form": "picture"}
 CAPTIONS = {"modality": "image", "form": "captions"}
@@ -271,6 +272,22 @@ def test_a_captioner_adds_what_transformers_itself_says_and_makes_nothing_twice(
     stage = next(row for row in stages(Library()) if row.key == "ingest-captioned")
     assert "artifacts/packaged/blip/captioner/model.safetensors" in stage.deps
     assert ("models/clip/__init__.py", ("REVISION",)) in stage.params
+
+
+def test_captions_are_translated_and_the_picture_beside_them_stays_as_it_is():
+    write_table(3, "en")
+    ingest("pictures")
+    accept("pictures")
+    with serving() as server:
+        engine = {"kind": "openai", "url": server.url, "model": "m", "licence": "MIT", "key_variable": None}
+        source = {"kind": "translated", "corpus": "pictures", "engine": engine}
+        corpus("translated", source, {"picture": PICTURE, "captions": CAPTIONS}, language="und")
+        ingest("translated")
+    for row, original in zip(records("translated"), records("pictures"), strict=True):
+        assert row["picture"] == original["picture"]
+        assert row["captions_original"] == original["captions"]
+        assert json.loads(row["captions"]) == [[kind, text.upper()] for kind, text in json.loads(original["captions"])]
+        assert "picture_original" not in row
 
 
 def test_a_captioned_corpus_wants_a_captioner(captioner):

@@ -96,10 +96,9 @@ def test_retrieval_counts_twins_as_right_and_shows_what_it_found(model):
     totals, items, pictures = scored("retrieval", model)
     records = train_records()
     pair = Pair(model, "clip", 64)
-    near = (
-        pair.of_texts([captions_of(each)[0] for each in records])
-        @ pair.of_pictures([each["picture"] for each in records]).T
-    )
+    near = pair.of_texts([captions_of(each)[0] for each in records]) @ pair.of_pictures(
+        [each["picture"] for each in records]
+    ).T
     for row, record in enumerate(records):
         right = [
             captions_of(other)[0] == captions_of(record)[0] or other["picture"] == record["picture"]
