@@ -161,6 +161,7 @@ def validation_page(
         f"<div class=two>{''.join(charts)}</div>",
         _reject_table(ingest_report),
         _translation_table(ingest_report.get("translation", {})),
+        _filter_table(ingest_report.get("filter", {})),
         _download_table(ingest_report.get("downloads", {})),
         '<div class="two">',
         _count_table("Licences", "licence", profile["licences"], total),
@@ -302,6 +303,34 @@ def _download_table(downloads: dict[str, Any]) -> str:
     heads = ("<th>no picture because</th>", "<th class=number>addresses</th>", "<th>share of all</th>")
     body = _table(heads, _count_rows(failed.items(), total)) if failed else "<p class=soft>Every address gave one.</p>"
     return _section("Downloads", body, f"{downloads['ok']:,} of {total:,} addresses gave a picture.")
+
+
+def _filter_table(judged: dict[str, Any]) -> str:
+    """What the scores of a filter are worth, what other thresholds would keep, and whom it favours."""
+    if not judged:
+        return ""
+    heads = ("<th>keep</th>", "<th>threshold</th>", "<th>true pairs kept</th>", "<th>shuffled pairs kept</th>")
+    rows = (
+        f"<tr><td>{row['keep_share']:.0%}</td><td>{row['threshold']:.4f}</td><td>{row['true_kept']:.1%}</td>"
+        f"<td>{'' if row['shuffled_kept'] is None else format(row['shuffled_kept'], '.1%')}</td></tr>"
+        for row in judged["thresholds"]
+    )
+    auc = f", AUC {judged['auc']:.3f} against {judged['shuffled_pairs']:,} shuffled ones" if "auc" in judged else ""
+    note = (
+        f"{judged['pairs']:,} pairs of {judged['corpus']}, scored by {judged['model']}{auc}. Kept are those from "
+        f"{judged['threshold']:.4f} on, the quantile {judged['quantile']:.3f}; threshold.svg in the state of ingest "
+        "shows pairs on both sides."
+    )
+    parts = [_section("Filter", _table(heads, rows), note)]
+    for key, title in (("by_length", "Filter by characters of a caption"), ("by_source", "Filter by source")):
+        heads = ("<th></th>", "<th class=number>pairs</th>", "<th>mean score</th>", "<th>kept</th>")
+        rows = (
+            f"<tr><td>{escape(name)}</td><td class=number>{row['pairs']:,}</td><td>{row['mean_score']:.4f}</td>"
+            f"<td>{row['kept']:.1%}</td></tr>"
+            for name, row in judged[key].items()
+        )
+        parts.append(_section(title, _table(heads, rows)))
+    return "".join(parts)
 
 
 def _pair(example: dict[str, str]) -> str:

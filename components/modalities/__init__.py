@@ -73,7 +73,7 @@ class Modality(Protocol):
         """
 
     def texts_of(self, value: Any, column: Any) -> list[str]:
-        """What in a clean value can be translated; of text alone."""
+        """What in a clean value can be translated: texts, captions; of other values nothing."""
 
     def with_texts(self, value: Any, column: Any, texts: list[str]) -> dict[str, Any]:
         """The raw parts, as a `reader` takes them, of a clean value with other texts in place of `texts_of`."""

@@ -15,6 +15,7 @@ from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
 from components.outcomes import Refused
 from components.records import iterate_records
+from components.reports import validation_page
 from components.settings import settings
 from models.clip import convert
 from models.clip.network import build
@@ -119,6 +120,10 @@ def test_the_report_calibrates_and_shows_what_lies_at_the_threshold(project):
     ingest("near")
     filtered = report()["filter"]
     assert filtered["pairs"] == 3 * len(project.records)
+    profile = {"num_records": 1, "splits": {}, "facts": {}, "licences": {}, "sources": {}, "categories": {}}
+    page = validation_page("near", "Near ones.", [], profile, report())
+    assert f"AUC {filtered['auc']:.3f} against" in page
+    assert "Filter by characters of a caption" in page
     assert 0.3 < filtered["auc"] < 0.7  # the towers have random weights
     rows = {row["keep_share"]: row for row in filtered["thresholds"]}
     assert rows[0.5]["true_kept"] == pytest.approx(0.5, abs=0.05)

@@ -96,9 +96,10 @@ def test_retrieval_counts_twins_as_right_and_shows_what_it_found(model):
     totals, items, pictures = scored("retrieval", model)
     records = train_records()
     pair = Pair(model, "clip", 64)
-    near = pair.of_texts([captions_of(each)[0] for each in records]) @ pair.of_pictures(
-        [each["picture"] for each in records]
-    ).T
+    near = (
+        pair.of_texts([captions_of(each)[0] for each in records])
+        @ pair.of_pictures([each["picture"] for each in records]).T
+    )
     for row, record in enumerate(records):
         right = [
             captions_of(other)[0] == captions_of(record)[0] or other["picture"] == record["picture"]
@@ -244,3 +245,22 @@ def test_drawings_are_plain_and_hold_their_words():
     assert "&lt;a &amp; b&gt;" in svg
     assert len(re.findall("<title>", svg)) == 2
     assert "<i>" not in svg
+
+
+# ---- other people's --------------------------------------------------------------------------------------------------
+
+
+def test_somebody_elses_tokenizer_is_read_by_transformers_and_says_how_pictures_are_prepared(model, tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((model.encoder.folder / name).read_bytes())
+    said = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25], "resample": 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    theirs = modality("image").open_encoder(tmp_path)
+    texts = ["赤い丸", "左に青い四角、右に黄色い星がある", "丸" * 200]
+    for ours, ids in zip(model.encoder.ids_of(texts), theirs.ids_of(texts), strict=True):
+        assert ours.tolist() == ids.tolist()
+    assert theirs.facts["pad"] == model.encoder.facts["pad"]
+    assert theirs.preparation.resample == "bicubic"
+    assert theirs.preparation.mean == (0.5, 0.5, 0.5)
+    totals, _, _ = scored("caption-probe", SimpleNamespace(network=model.network, encoder=theirs))
+    assert totals["num_pictures"] == 36
