@@ -49,7 +49,7 @@ def towers(width: int, heads: int) -> Any:
     section = Dual(kind="dual", tower="tower", tower_width=WIDTH, text=text, projection_size=PROJECTION)
     network: Any = build(section, {"vocab_size": VOCAB})
     equip(network, Clip(kind="clip"))
-    vit: Any = build(ImageTower(kind="image-tower"), {"num_labels": 1})
+    vit: Any = build(ImageTower(kind="image-tower"), {"num_labels": 2})
     network.tower = vit.vit.requires_grad_(False)
     return network.train()
 
