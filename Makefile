@@ -40,3 +40,4 @@ lock:  ## resolve pyproject.toml again; the lock names no index
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
 	$(BIN)/uv pip compile benchmarks/peers/transformers.in --constraint requirements.lock --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file benchmarks/peers/transformers.lock
 	$(BIN)/uv pip compile benchmarks/peers/trl.in --constraint requirements.lock --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file benchmarks/peers/trl.lock
+	$(BIN)/uv pip compile benchmarks/peers/open_clip.in --constraint requirements.lock --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file benchmarks/peers/open_clip.lock

@@ -11,8 +11,10 @@ from benchmarks import (
     alignment,
     alignment_speed,
     clustering,
+    contrast_memory,
     cross_entropy_memory,
     fine_tuning,
+    lit_step,
     ngram,
     speech_loss,
     speech_step,
@@ -44,6 +46,8 @@ app.command(saved(training_speed.measure), name=training_speed.NAME)
 app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
+app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
+app.command(saved(lit_step.measure), name=lit_step.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)
 app.command(saved(speech_step.measure), name=speech_step.NAME)
@@ -62,6 +66,8 @@ def everything() -> None:
     saved(training_speed.measure)()
     saved(alignment_speed.measure_sft)()
     saved(alignment_speed.measure_ppo)()
+    saved(contrast_memory.measure)()
+    saved(lit_step.measure)()
     saved(speech_loss.measure)()
     saved(speech_step.measure)()
 

@@ -186,7 +186,7 @@ def _conversation(
     shape: Shape, chance: np.random.Generator, eos: int, bounds: tuple[tuple[int, int], tuple[int, int]]
 ) -> np.ndarray:
     """A prompt and its answer of random lengths: rows of (id, part)."""
-    from components.modalities.text.tokenizer_json import SPECIALS
+    from components.tokenizer_json import SPECIALS
 
     asked, answered = (int(chance.integers(low, high + 1)) for low, high in bounds)
     shares = 1 / np.arange(1, shape.num_ids - len(SPECIALS) + 1)

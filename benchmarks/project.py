@@ -142,7 +142,7 @@ def write_encoder(num_ids: int) -> None:
 
     from components import paths
     from components.manifest import Manifest, writing
-    from components.modalities.text.tokenizer_json import MODEL_NAME, SPECIALS
+    from components.tokenizer_json import MODEL_NAME, SPECIALS
 
     letters = "".join(map(chr, LETTERS[: num_ids - len(SPECIALS)]))
     options: dict[str, Any] = {f"{role}_id": number for number, role in enumerate(SPECIALS)}
@@ -170,7 +170,7 @@ def _write_shards(shape: Shape, schedule: Schedule) -> None:
     from components import paths
     from components.manifest import Manifest, read_manifest, writing
     from components.modalities.text import open_encoder, write_shards
-    from components.modalities.text.tokenizer_json import SPECIALS
+    from components.tokenizer_json import SPECIALS
 
     place = paths.payload("fit", ENCODER)
     encoder = open_encoder(place)

@@ -121,7 +121,7 @@ def _tokenizer(pairs: list[tuple[str, str]], vocab_size: int, folder: Path) -> A
 
     from components.modalities.text import tokenizers
     from components.modalities.text.schema import SentencePiece
-    from components.modalities.text.tokenizer_json import MODEL_NAME
+    from components.tokenizer_json import MODEL_NAME
     from models.schema import CorpusShare
 
     texts = [text for pair in pairs for text in pair]

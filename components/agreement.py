@@ -22,7 +22,7 @@ def require_agreement(library: Library, name: str) -> None:
     encoder = tokenizer_of(library, recipe.encoder)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     problems = part_of(recipe.family, "schema").check(recipe, encoder, tasks)
-    for parent in parent_recipes(recipe, "align"):
+    for parent in parent_recipes(recipe, "align" if recipe.align else "pretrain"):
         _require_a_fitting_parent(library, recipe, name, parent)
     if problems:
         count = "1 contradiction" if len(problems) == 1 else f"{len(problems)} contradictions"
@@ -35,9 +35,10 @@ def _require_a_fitting_parent(library: Library, recipe: Recipe, name: str, paren
     if other.family != recipe.family:
         raise Refused(
             f"Recipe '{name}' of family '{recipe.family}' names '{parent}' of family '{other.family}', expected "
-            "the same. Change the key 'starts_from' or the section 'align'."
+            f"the same. Change the key that names it in {library.path('recipe', name)}."
         )
-    _require_its_kind(recipe, name, parent, other)
+    if recipe.align is not None:
+        _require_its_kind(recipe, name, parent, other)
     if isinstance(other, Foreign) or not reads_ids(recipe.family):
         return
     ours, theirs = encoder_lineage(library, recipe.encoder)[-1], encoder_lineage(library, other.encoder)[-1]

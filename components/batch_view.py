@@ -17,7 +17,8 @@ def batch_texts(name: str, number: int) -> list[str]:
     Raises:
         Refused: there is no such recipe or batch, or its shards are not made.
     """
-    from components.batches import BatchPlan, collated, micro_batches
+    from components.batches import collated, micro_batches
+    from components.job import plan_of
 
     recipe = Library().read("recipe", name)
     section = getattr(recipe, "pretrain", None) or getattr(recipe, "align", None)
@@ -29,7 +30,7 @@ def batch_texts(name: str, number: int) -> list[str]:
     encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
     folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
     samples = own.open_samples(folders, "train", section.samples)
-    epoch, indices = BatchPlan(len(samples), section.samples.batch_samples, section.seed).indices(number)
+    epoch, indices = plan_of(samples, section).indices(number)
     batch = collated(samples, indices, epoch, getattr(section.samples, "stand_alone", False))
     parts = micro_batches(batch, section.samples.batch_samples)
     return [text for part in parts for text in own.describe(part, encoder)]

@@ -8,7 +8,7 @@ domains"). So a billion samples need no table, and any batch of any epoch is fou
 import hashlib
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,12 @@ def _mixed(value: np.ndarray) -> np.ndarray:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
+
+
+def mixed_shares(numbers: np.ndarray, key: str) -> np.ndarray:
+    """A number in [0, 1) for each int64 number, the same for the same number and key, as if drawn at random."""
+    offset = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), dtype="<u8")[0]
+    return (_mixed(_mixed(numbers.astype(np.uint64)) + offset) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,22 @@ class Permutation:
         return (left << half_bits) | right
 
 
+CHUNK = 1 << 16
+"""Positions that a permutation is evaluated at together: what stays in a processor's cache."""
+
+
+def whole_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """int64 [num_samples]: every sample of an epoch, in the order in which batches take them."""
+    permutation = Permutation(num_samples, f"{seed}/{epoch}")
+    starts = range(0, num_samples, CHUNK)
+    return np.concatenate([permutation(np.arange(start, min(start + CHUNK, num_samples))) for start in starts])
+
+
+Order = Callable[[int, int, int], np.ndarray]
+"""(seed, epoch, batch_samples) -> int64 [batches of an epoch * batch_samples], the samples of one batch after another;
+a pure function."""
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """An endless sequence of batches. None straddles an epoch: what is left of one is dropped, other samples each time.
@@ -72,6 +94,8 @@ class BatchPlan:
     seed: int
     apart: bool = False
     """Whether samples cannot be stacked."""
+    order: Order | None = None
+    """Of samples that do not all go together; without it, each batch takes any."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_samples <= self.num_samples:
@@ -85,6 +109,9 @@ class BatchPlan:
     def indices(self, number: int) -> tuple[int, np.ndarray]:
         """The epoch of a batch, counted from 0 over all epochs, and its sample numbers [batch_samples]."""
         epoch, place = divmod(number, self.epoch_batches)
+        if self.order is not None:
+            whole = self.order(self.seed, epoch, self.batch_samples)
+            return epoch, whole[place * self.batch_samples : (place + 1) * self.batch_samples]
         positions = np.arange(place * self.batch_samples, (place + 1) * self.batch_samples)
         return epoch, Permutation(self.num_samples, f"{self.seed}/{epoch}")(positions)
 
@@ -123,11 +150,16 @@ def counted(objective: Any, parts: list[dict[str, Tensor]]) -> tuple[int, int]:
 def valid_batches(training: Any, samples: Samples) -> Iterator[dict[str, Tensor]]:
     """The held-out samples of every validation, the same ones each time, as micro-batches.
 
-    Spread evenly over all there are, so that each part of a mixture has its share.
+    Spread evenly over all there are, so that each part of a mixture has its share. Samples that do not all go together
+    come in whole batches of their own order.
     """
     size, count = training.samples.micro_batch_samples, min(training.valid_samples, len(samples))
-    numbers = np.arange(count) * len(samples) // count
-    for start in range(0, count, size):
+    if order := getattr(samples, "order", None):
+        size = min(size, count)
+        numbers = order(0, 0, size)[: count // size * size]
+    else:
+        numbers = np.arange(count) * len(samples) // count
+    for start in range(0, len(numbers), size):
         yield samples.batch(numbers[start : start + size], 0)
 
 

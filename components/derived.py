@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 from components import paths
 from components.manifest import read_manifest
-from components.recipes import Corpus
+from components.modalities import modality
+from components.outcomes import Refused
+from components.recipes import Corpus, Library
 from components.records import count_records, iterate_records
 from components.rows import Row
 
@@ -76,5 +78,50 @@ class Derived(ABC):
         """What some records need, made or taken from what is kept."""
 
     @abstractmethod
+    def details(self) -> dict[str, Any]:
+        """For the manifest: who made it, and under `engines` the licence of each that has one."""
+
+    @abstractmethod
+    def report(self) -> dict[str, Any]:
+        """For the report of `ingest`: the same, what a person should look at, and `pictures` (file name -> SVG)."""
+
+    @abstractmethod
     def _row(self, record: dict[str, Any], made: dict[str, Any]) -> Row:
         """The raw row of a record."""
+
+
+def require_same_columns(library: Library, name: str, corpus: Corpus, columns: dict[str, Any], does: str) -> None:
+    """Refuse columns of a corpus that the one it is made from has not, with the same name, modality and form.
+
+    Args:
+        library: the recipes.
+        name: the corpus.
+        corpus: its section.
+        columns: those of its columns that must be there.
+        does: what it does with them, for the message.
+
+    Raises:
+        Refused: names the first such column.
+    """
+    theirs = library.read("corpus", corpus.source.corpus).columns
+    for column, section in columns.items():
+        other = theirs.get(column)
+        if other is None or (other.modality, _form(other)) != (section.modality, _form(section)):
+            raise Refused(
+                f"corpus '{name}' {does} the column '{column}', expected one of the same name, modality and form in "
+                f"corpus '{corpus.source.corpus}', which has {', '.join(theirs)}. Change 'columns' in "
+                f"{library.path('corpus', name)}."
+            )
+
+
+def _form(section: Any) -> str:
+    return str(getattr(section, "form", ""))
+
+
+def taken_over(record: dict[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+    """The raw parts of some columns of a record, which a reader makes into the same values again."""
+    found: dict[str, Any] = {}
+    for column, section in columns.items():
+        own, value = modality(section.modality), record[column]
+        found[column] = own.with_texts(value, section, own.texts_of(value, section))
+    return found

@@ -60,11 +60,15 @@ def evaluate(name: str) -> None:
         except Mismatch as error:
             raise Refused(f"{error} Run: hiraku {scored[0]} {scored[1]}") from error
         place = folder / paths.PAYLOAD["evaluate"]
-        scores = write_scores(tasks, model, place)
+        pictures: dict[str, str] = {}
+        scores = write_scores(tasks, model, place, pictures)
         if section := recipe.evaluate.contamination:
             found = contamination.look(library, section, tasks, trained_on) if trained_on else {}
             scores = contamination.add_to(place, section, tasks, found)
             manifest.details["contamination"] = contamination.facts_of(library, name, section, found, trained_on)
+        for file_name, picture in pictures.items():
+            (folder / file_name).write_text(picture, encoding="utf-8")
+            journal.note(file_name, picture)
         manifest.counts = {"num_tasks": len(tasks)}
         for task, totals in scores.items():
             journal.metrics(0, **{f"{task}/{metric}": value for metric, value in totals.items()})

@@ -38,7 +38,7 @@ def fit(name: str) -> None:
     corpora = [found for kind, found in references(section) if kind == "corpus"]
     encoders = [found for kind, found in references(section) if kind == "encoder"]
     weights = weights_behind(library, name)
-    columns = {corpus: column_of(library, corpus, name) for corpus in corpora}
+    columns = {corpus: column_of(library, corpus, name, is_fitted=True) for corpus in corpora}
     own = modality(section.modality)
     manifest = Manifest(
         verb="fit",
@@ -55,8 +55,8 @@ def fit(name: str) -> None:
         with _log_to(journal):
             report = own.fit(
                 section,
-                _values(section, columns, "train"),
-                _values(section, columns, "valid"),
+                _values(library, section, columns, "train"),
+                _values(library, section, columns, "valid"),
                 folders,
                 folder / paths.PAYLOAD["fit"],
             )
@@ -83,14 +83,23 @@ def _is_in_share(record_id: str, share: float) -> bool:
     return place < share * 2**64
 
 
-def _values(section: Any, columns: dict[str, str], split: str) -> Iterator[Any]:
-    """The encoder's column of accepted records, or of several columns a mapping; the share is of training only."""
+def _values(library: Library, section: Any, columns: dict[str, str], split: str) -> Iterator[Any]:
+    """The encoder's column of accepted records, or of several columns a mapping; the share is of training only.
+
+    Of a column of another modality, whose texts it is fitted on, each text.
+    """
     more = getattr(section, "more_columns", [])
     for part in getattr(section, "corpora", []):
         column = columns[part.corpus]
+        given = library.read("corpus", part.corpus).columns[column]
+        is_own, other = given.modality == section.modality, modality(given.modality)
         for record in iterate_records(part.corpus, columns=[column, *more], splits={split}):
-            if split != "train" or _is_in_share(record["id"], part.share):
+            if split == "train" and not _is_in_share(record["id"], part.share):
+                continue
+            if is_own:
                 yield {each: record[each] for each in (column, *more)} if more else record[column]
+            else:
+                yield from other.texts_of(record[column], given)
 
 
 def _numbers(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:

@@ -19,6 +19,7 @@ from components.foreign import place_of
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
+from components.painters import ENGINES as PAINTERS
 from components.recipes import Corpus, Foreign, Library, Recipe, references
 from components.records import column_of
 from components.voices import ENGINES as VOICES
@@ -39,6 +40,9 @@ READS = {
 
 OPERATION = frozenset({"publish", "promote", "schedule"})
 """Sections of a recipe that say when and where a model goes, and so reach no stage."""
+
+ENGINES = {"spoken": VOICES, "drawn": PAINTERS}
+"""Kind of a source -> kind of its engine -> the module whose REVISION is raised when what it makes changes."""
 
 Node = tuple[str, str]
 """A verb and the name it works on."""
@@ -212,8 +216,13 @@ class _Builder:
         raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
-        if corpus.source.kind == "spoken":
-            params.append(self._revision(f"{VOICES[corpus.source.engine.kind].replace('.', '/')}.py"))
+        if corpus.source.kind in ENGINES:
+            params.append(
+                self._revision(f"{ENGINES[corpus.source.kind][corpus.source.engine.kind].replace('.', '/')}.py")
+            )
+        for kind, model in references(corpus):
+            if kind in ("package", "weights"):
+                params += self._code_of(self.library.read("recipe", model).family)
         return self._corpus_stage("ingest", name, raw + deps, params, nodes)
 
     def _validate(self, name: str) -> Stage:

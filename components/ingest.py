@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.captioning import Captioning
+from components.derived import Derived
+from components.drawing import Drawing
+from components.filtering import Filtering
 from components.journal import Journal
 from components.manifest import Manifest, writing
 from components.modalities import Rejected, modality
@@ -26,7 +30,6 @@ from components.rows import Row
 from components.source_schema import Files
 from components.speaking import Speech
 from components.translating import ORIGINAL, Translation
-from components.translators.schema import Translated
 from components.wording import one_line
 
 REVISION = 2
@@ -50,7 +53,7 @@ def ingest(name: str) -> None:
     corpus: Corpus = Library().read("corpus", name)
     shutil.rmtree(paths.outcome_folder("ingest", name), ignore_errors=True)
     started = time.monotonic()
-    origin = _open(name, corpus)
+    origin = ORIGINS[corpus.source.kind](name, corpus)
     parts = {column.modality: modality(column.modality) for column in corpus.columns.values()}
     manifest = Manifest(
         verb="ingest",
@@ -76,6 +79,8 @@ def ingest(name: str) -> None:
         manifest.details["rejects"] = dict(sorted(tally.rejects.items()))
     journal = Journal("ingest", name)
     journal.parameters(corpus.model_dump(mode="json"))
+    for file_name, picture in tally.pictures.items():
+        journal.note(file_name, picture)
     seconds = time.monotonic() - started
     journal.metrics(0, seconds=seconds, rows_per_second=tally.num_rows / max(seconds, 1e-9), **tally.counts())
 
@@ -83,14 +88,17 @@ def ingest(name: str) -> None:
 # ---- one pass over the rows ------------------------------------------------------------------------------------------
 
 
-Origin = RawFiles | Translation | Speech
+Origin = RawFiles | Derived
 
-
-def _open(name: str, corpus: Corpus) -> Origin:
-    """Where the rows of a corpus come from, by the kind of its source."""
-    if isinstance(corpus.source, Files):
-        return RawFiles(name, corpus)
-    return Translation(name, corpus) if isinstance(corpus.source, Translated) else Speech(name, corpus)
+# The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_schema.SOURCES`.
+ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
+    "files": RawFiles,
+    "translated": Translation,
+    "spoken": Speech,
+    "drawn": Drawing,
+    "captioned": Captioning,
+    "filtered": Filtering,
+}
 
 
 @dataclass
@@ -110,6 +118,8 @@ class Tally:
     """The first ids that came a second time, and what the record is named instead."""
     digests: set[bytes] = field(default_factory=set)
     ids: set[bytes] = field(default_factory=set)
+    pictures: dict[str, str] = field(default_factory=dict)
+    """What a transformation shows to a person: SVG by the name of a file."""
 
     def accept(self, record: dict[str, Any], file: Path) -> None:
         """Count a row that became a record."""
@@ -214,11 +224,12 @@ class _Cleaner:
             if fields.get(key) != wanted:
                 raise Rejected(f"'{key}' is not {wanted!r} (source.only)")
         keys = self.corpus.columns[column].raw_keys
+        may_lack = getattr(self.corpus.columns[column], "may_lack", False)
         for part, key in keys.items():
-            if key not in fields:
+            if key not in fields and not may_lack:
                 where = "field" if len(keys) == 1 else f"fields.{part}"
                 raise Rejected(f"no field '{key}' (columns.{column}.{where})")
-        return self._read(column, {part: fields[key] for part, key in keys.items()})
+        return self._read(column, {part: fields.get(key) for part, key in keys.items()})
 
     def _read(self, column: str, parts: dict[str, Any]) -> Any:
         try:
@@ -303,7 +314,11 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
             if tally.num_rows % ROWS_BETWEEN_WORDS == 0:
                 progress.update(num_done, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
         progress.update(origin.num_steps, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
-    text = json.dumps(tally.report() | origin.report(), ensure_ascii=False, indent=1)
+    report = tally.report() | origin.report()
+    tally.pictures = report.pop("pictures", {})
+    for file_name, picture in tally.pictures.items():
+        (folder / file_name).write_text(picture, encoding="utf-8")
+    text = json.dumps(report, ensure_ascii=False, indent=1)
     (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
     return tally
 

@@ -35,6 +35,11 @@ class Job:
 
 def batch_plan(job: Job) -> BatchPlan:
     """Which samples stand in which batch."""
-    section = job.training.samples
-    apart = getattr(section, "stand_alone", False)
-    return BatchPlan(len(job.train_samples), section.batch_samples, job.training.seed, apart)
+    return plan_of(job.train_samples, job.training)
+
+
+def plan_of(samples: Samples, training: Any) -> BatchPlan:
+    """The same, of samples and the section of a recipe that trains on them."""
+    section = training.samples
+    apart, order = getattr(section, "stand_alone", False), getattr(samples, "order", None)
+    return BatchPlan(len(samples), section.batch_samples, training.seed, apart, order)

@@ -101,7 +101,8 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         for layout in recipe.package.layouts:
             place = folder / layout
             convert.write_layout(layout, weights, encoder_folder, recipe.package.generation, place)
-            program = how.example(name, recipe.network, recipe.package, encoder.facts)
+            own_package = recipe.package.model_copy(update={"layouts": [layout]})
+            program = how.example(name, recipe.network, own_package, encoder.facts)
             printed = _load_back(release, layout, place, probes, expected, program)
             write_card(release, layout, program, printed, place)
             _check_files(recipe.family, layout, place)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components import paths, sources
+from components import downloads, paths, sources
 from components.attached import Attached
 from components.manifest import tree_hash
 from components.outcomes import Refused
@@ -30,7 +30,8 @@ class RawFiles:
         self.corpus = corpus
         self.files = sources.locate(name, corpus.source)
         self.attached = Attached(name, corpus.source) if corpus.source.files_field else None
-        keys = [key for column in corpus.columns.values() for key in column.raw_keys.values()]
+        needed = [column for column in corpus.columns.values() if not getattr(column, "may_lack", False)]
+        keys = [key for column in needed for key in column.raw_keys.values()]
         sources.check_heads(name, self.files, corpus.source.format, keys)
         _check_room(name, self._needed())
         self.num_steps = len(self.files)
@@ -61,8 +62,9 @@ class RawFiles:
                 yield num_files, file, self.attached.bring(row, file) if self.attached else row
 
     def details(self) -> dict[str, Any]:
-        """Nothing besides what is counted."""
-        return {}
+        """For the manifest and the report: how many addresses of a list gave a picture."""
+        source = self.corpus.source
+        return {"downloads": downloads.coverage_of(source)} if source.download else {}
 
     report = details
 

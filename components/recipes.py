@@ -19,10 +19,8 @@ from components.foreign_schema import Evaluate, Foreign
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
 from components.release_schema import Follow, Package, Promote, Publish, Schedule
-from components.source_schema import Files, Split
+from components.source_schema import SOURCES, Split
 from components.training_schema import Training
-from components.translators.schema import Translated
-from components.voices.schema import Spoken
 from components.wording import nearest_name, one_line, unknown_name
 from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict
@@ -33,10 +31,6 @@ FIXED_COLUMNS = ("id", "split", "licence", "source")
 
 
 # ---- corpora ---------------------------------------------------------------------------------------------------------
-
-
-# The one table of where a corpus comes from.
-SOURCES: dict[str, type[Strict]] = {"files": Files, "translated": Translated, "spoken": Spoken}
 
 
 class Splits(Strict):
@@ -178,7 +172,7 @@ def _recipe_type(family: str) -> type[Recipe]:
     sections: dict[str, Any] = {"family": (Literal[family], ...), "network": (schema.Network, ...)}
     for section in ("pretrain", "align"):
         objective = getattr(schema, f"{section.capitalize()}Objective", None)
-        samples = getattr(schema, f"{section.capitalize()}Samples", None) or schema.Samples
+        samples = getattr(schema, f"{section.capitalize()}Samples", None) or getattr(schema, "Samples", None)
         sections[section] = (training(objective, samples) | None if objective else None, None)
     return create_model("Recipe", __base__=Recipe, **sections)
 
@@ -337,7 +331,7 @@ def _references_of(annotation: Any, value: Any) -> Iterator[tuple[str, str]]:
     elif get_origin(annotation) in (Union, types.UnionType):
         seen = {found: None for arm in get_args(annotation) for found in _references_of(arm, value)}
         yield from seen
-    elif isinstance(value, list | tuple | dict):
+    elif isinstance(value, list | tuple | dict) and get_args(annotation):  # an arm of a union may hold no items
         for item in value.values() if isinstance(value, dict) else value:
             yield from _references_of(get_args(annotation)[-1], item)
 

@@ -178,20 +178,27 @@ def _record_rows(corpus: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         yield from _table_rows(part, columns)
 
 
-def column_of(library: Library, corpus: str, encoder: str) -> str:
+def column_of(library: Library, corpus: str, encoder: str, is_fitted: bool = False) -> str:
     """The column of a corpus that an encoder reads, known before anything is read.
 
     Args:
         library: the recipes.
         corpus: its name.
         encoder: its name; its section says `modality`, and `column` or the `FORMS` of which a corpus has one column.
+        is_fitted: whether the encoder is fitted on the column. A kind with `FITS_TEXTS` takes the texts of any modality
+            for that, such as captions.
 
     Raises:
         Refused: the corpus has no such column, or has it of another modality.
     """
     section = library.read("encoder", encoder)
     columns = library.read("corpus", corpus).columns
-    suitable = sorted(key for key, column in columns.items() if column.modality == section.modality)
+    takes_texts = is_fitted and getattr(section, "FITS_TEXTS", False)
+    suitable = sorted(
+        key
+        for key, column in columns.items()
+        if column.modality == section.modality or (takes_texts and getattr(column, "has_texts", False))
+    )
     if forms := getattr(section, "FORMS", ()):
         found = [key for key in suitable if columns[key].form in forms]
         if len(found) == 1:

@@ -9,6 +9,8 @@ from html import escape
 from typing import Any
 
 from components.charts import bar_chart
+from components.contact_sheet import STYLE as SHEET_STYLE
+from components.contact_sheet import Sheet, sheet_section
 from components.records import SPLITS
 
 MOST_EXAMPLES = 20
@@ -127,7 +129,12 @@ def _example(place: dict[str, Any], subject: str) -> str:
 
 
 def validation_page(
-    name: str, description: str, findings: list[Finding], profile: dict[str, Any], ingest_report: dict[str, Any]
+    name: str,
+    description: str,
+    findings: list[Finding],
+    profile: dict[str, Any],
+    ingest_report: dict[str, Any],
+    sheets: Iterable[Sheet] = (),
 ) -> str:
     """The page of one validation as HTML.
 
@@ -137,7 +144,9 @@ def validation_page(
         findings: one per expectation.
         profile: of `components.profiles`.
         ingest_report: `report.json` of `ingest`, or empty.
+        sheets: records as a person sees them, of corpora with pictures.
     """
+    contact, *broken = [sheet_section(each) for each in sheets] or [""]
     subjects = dict.fromkeys(each.subject for each in findings)
     charts = [_chart_section(each, profile["facts"][each]) for each in subjects if each in profile["facts"]]
     total = profile["num_records"]
@@ -145,11 +154,15 @@ def validation_page(
         f"<h1>{escape(name)}</h1><p class=soft>{escape(description)}</p>",
         _verdict(findings),
         _tiles(profile, ingest_report),
+        contact,
         _expectation_table(findings),
         _example_table(findings),
+        *broken,
         f"<div class=two>{''.join(charts)}</div>",
         _reject_table(ingest_report),
         _translation_table(ingest_report.get("translation", {})),
+        _filter_table(ingest_report.get("filter", {})),
+        _download_table(ingest_report.get("downloads", {})),
         '<div class="two">',
         _count_table("Licences", "licence", profile["licences"], total),
         _count_table("Sources", "source", profile["sources"], total),
@@ -159,8 +172,11 @@ def validation_page(
     ]
     title = f"<title>Data report: {escape(name)}</title>"
     head = f'<meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">{title}'
-    return f"<!doctype html>\n<html lang=en><head>{head}\n<style>\n{STYLE}\n</style></head>\n<body><main>\n" + (
-        "\n".join(part for part in parts if part) + "\n</main></body></html>\n"
+    style = f"{STYLE}\n{SHEET_STYLE}" if contact else STYLE
+    body = "\n".join(part for part in parts if part)
+    return (
+        f"<!doctype html>\n<html lang=en><head>{head}\n<style>\n{style}\n</style></head>\n<body><main>\n{body}\n"
+        "</main></body></html>\n"
     )
 
 
@@ -277,6 +293,44 @@ def _translation_table(translation: dict[str, Any]) -> str:
     body = _table(heads, rows) if suspicious else "<p class=soft>No pair is suspicious.</p>"
     engine = ", ".join(f"{key} {value}" for key, value in translation["engine"].items())
     return _section("Translation", body, f"{pairs:,} texts of {translation['corpus']}, translated by {engine}.")
+
+
+def _download_table(downloads: dict[str, Any]) -> str:
+    """Why addresses of a list gave no picture."""
+    if not downloads:
+        return ""
+    failed, total = downloads["failed"], downloads["addresses"]
+    heads = ("<th>no picture because</th>", "<th class=number>addresses</th>", "<th>share of all</th>")
+    body = _table(heads, _count_rows(failed.items(), total)) if failed else "<p class=soft>Every address gave one.</p>"
+    return _section("Downloads", body, f"{downloads['ok']:,} of {total:,} addresses gave a picture.")
+
+
+def _filter_table(judged: dict[str, Any]) -> str:
+    """What the scores of a filter are worth, what other thresholds would keep, and whom it favours."""
+    if not judged:
+        return ""
+    heads = ("<th>keep</th>", "<th>threshold</th>", "<th>true pairs kept</th>", "<th>shuffled pairs kept</th>")
+    rows = (
+        f"<tr><td>{row['keep_share']:.0%}</td><td>{row['threshold']:.4f}</td><td>{row['true_kept']:.1%}</td>"
+        f"<td>{'' if row['shuffled_kept'] is None else format(row['shuffled_kept'], '.1%')}</td></tr>"
+        for row in judged["thresholds"]
+    )
+    auc = f", AUC {judged['auc']:.3f} against {judged['shuffled_pairs']:,} shuffled ones" if "auc" in judged else ""
+    note = (
+        f"{judged['pairs']:,} pairs of {judged['corpus']}, scored by {judged['model']}{auc}. Kept are those from "
+        f"{judged['threshold']:.4f} on, the quantile {judged['quantile']:.3f}; threshold.svg in the state of ingest "
+        "shows pairs on both sides."
+    )
+    parts = [_section("Filter", _table(heads, rows), note)]
+    for key, title in (("by_length", "Filter by characters of a caption"), ("by_source", "Filter by source")):
+        heads = ("<th></th>", "<th class=number>pairs</th>", "<th>mean score</th>", "<th>kept</th>")
+        rows = (
+            f"<tr><td>{escape(name)}</td><td class=number>{row['pairs']:,}</td><td>{row['mean_score']:.4f}</td>"
+            f"<td>{row['kept']:.1%}</td></tr>"
+            for name, row in judged[key].items()
+        )
+        parts.append(_section(title, _table(heads, rows)))
+    return "".join(parts)
 
 
 def _pair(example: dict[str, str]) -> str:

@@ -59,7 +59,8 @@ def open_foreign(family: str, package: Path) -> Model:
             "becomes their input. Take the section 'evaluate' out, and let a recipe with an encoder start from it."
         )
     set_threads()
-    network = part_of(family, "convert").load(package, any_kind=True)
+    convert = part_of(family, "convert")
+    network = getattr(convert, "load_foreign", convert.load)(package)
     return Model(network.to("cuda" if uses_gpu() else "cpu").eval(), opened(package))
 
 
@@ -81,8 +82,16 @@ def open_model(family: str, weights: Path, encoder: Path) -> Model:
     return Model(network.to(device).eval(), opened)
 
 
-def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str, dict[str, float]]:
+def write_scores(
+    tasks: dict[str, Any], model: Model, folder: Path, pictures: dict[str, str] | None = None
+) -> dict[str, dict[str, float]]:
     """Score a model on tasks into a folder that is made; return the totals by task and metric.
+
+    Args:
+        tasks: their sections by name.
+        model: what is scored.
+        folder: receives the payload of scores.
+        pictures: receives what a task shows to a person, SVG by the name of a file.
 
     Raises:
         Refused: an item's value is no finite number.
@@ -100,6 +109,8 @@ def write_scores(tasks: dict[str, Any], model: Model, folder: Path) -> dict[str,
             if "output" in row:
                 for key, value in {"task": name, **row}.items():
                     said[key].append(value)
+            elif "picture" in row:
+                (pictures if pictures is not None else {})[f"{name}-{row['picture']}"] = row["svg"]
             elif row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:

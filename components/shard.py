@@ -88,7 +88,11 @@ def _check_splits(corpus: str, section: Corpus) -> None:
 def _encoded(corpus: str, column: str, encoder: Encoder) -> Iterator[tuple[str, np.ndarray]]:
     """Split and encoded value of each accepted record, in order."""
     for records in _batches(iterate_records(corpus, columns=[column]), column):
-        encoded = encoder.encode([record[column] for record in records])
+        values = [record[column] for record in records]
+        if named := getattr(encoder, "encode_named", None):
+            encoded = named([record["id"] for record in records], values)
+        else:
+            encoded = encoder.encode(values)
         for record, value in zip(records, encoded, strict=True):
             yield record["split"], value
 

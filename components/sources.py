@@ -6,7 +6,8 @@ A row is a mapping of keys to raw fields together with the place it came from. F
     .jsonl    one JSON object a line; blank lines count for nothing
     .csv .tsv one row a line, keys in the first one; see `components.tables`
     .parquet  one row a row
-    .gz .zst  behind all but .parquet: the same, compressed
+    .tar      members of one name are one row, a WebDataset; see `components.archives`
+    .gz .zst  behind all but .parquet, and .gz behind .tar: the same, compressed
     wav.scp   the lists of a Kaldi folder; see `components.tables`
 
 A row that cannot be read is handed on with its problem, so that it becomes a reject. A file that cannot be read is
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.archives import archive_rows
 from components.lines import MAX_LINE_BYTES, TOO_LONG, Unreadable, decoded_lines
 from components.outcomes import Refused
 from components.rows import Row
@@ -42,6 +44,8 @@ ENDINGS = {
     ".tsv.zst": "tsv",
     "wav.scp": "kaldi",
     ".parquet": "parquet",
+    ".tar": "webdataset",
+    ".tar.gz": "webdataset",
 }
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 ANY = "any"
@@ -134,7 +138,7 @@ def _check_inside(corpus: str, name: str, key: str) -> None:
 
 
 def _how_to_bring(corpus: str, source: Any) -> str:
-    return f"Run: hiraku collect {corpus}" + ("" if source.generator else " --from FOLDER")
+    return f"Run: hiraku collect {corpus}" + ("" if source.generator or source.download else " --from FOLDER")
 
 
 def _files_below(folder: Path, file_format: str) -> Iterator[Path]:
@@ -226,6 +230,8 @@ def read(path: Path, file_format: str = "auto") -> Iterator[Row]:
         yield from table_rows(path, SEPARATORS[known])
     elif known == "kaldi":
         yield from kaldi_rows(path)
+    elif known == "webdataset":
+        yield from archive_rows(path)
     else:
         yield from _text_rows(path)
 

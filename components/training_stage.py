@@ -12,7 +12,7 @@ from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.journal import Journal
-from components.manifest import Manifest, read_manifest, writing
+from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
 from components.recipes import Foreign, Library, Recipe, references
@@ -102,7 +102,8 @@ def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int])
 
 def parent_recipes(recipe: Recipe, verb: str) -> list[str]:
     """The recipes whose weights a training takes, the one it starts from first."""
-    found = [name for kind, name in references(recipe, ("starts_from", verb)) if kind in ("weights", "package")]
+    keys = ("starts_from", "network", verb)
+    found = [name for kind, name in references(recipe, keys) if kind in ("weights", "package")]
     return list(dict.fromkeys(found))
 
 
@@ -111,7 +112,10 @@ def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections:
 
     journal = Journal(checkpoints.verb, checkpoints.name)
     journal.parameters(sections)
-    return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
+    try:
+        return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
+    except Mismatch as error:  # of a batch, which nobody has seen before
+        raise Refused(f"{error}") from error
 
 
 def _finish(recipe: Recipe, section: Any, network: Any) -> None:
@@ -160,8 +164,9 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
         return network_part.begin(recipe.network, section.objective, setting)
 
     try:
-        network_part.check(recipe.network, encoder.facts, section.samples)
         train_samples = own.open_samples(folders, "train", section.samples)
+        network_part.check(recipe.network, encoder.facts | getattr(train_samples, "facts", {}), section.samples)
+        _require_own_weights(setting, getattr(train_samples, "facts", {}))
         valid_samples = own.open_samples(folders, "valid", section.samples)
         network = build()
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)
@@ -178,6 +183,17 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
         preview=lambda: str(part_of(recipe.family, "convert").preview(network, encoder, section.preview)),
         starts_trained=recipe.starts_from is not None,
     )
+
+
+def _require_own_weights(setting: Setting, facts: dict[str, Any]) -> None:
+    """Refuse samples that were computed with weights of a recipe which this one does not name, or no longer has."""
+    made_with = facts.get("weights_hash")
+    if made_with is not None and made_with not in map(tree_hash, setting.parents.values()):
+        raise Refused(
+            f"The samples were computed with weights {made_with[:12]}, which are not those of "
+            f"{', '.join(setting.parents) or 'a recipe that this one names'} as they are now. Fit and shard their "
+            "encoder anew, or name the shards of another one in 'samples'."
+        )
 
 
 def _require_same_pieces(library: Library, recipe: Recipe, verb: str) -> None:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from components.derived import Derived
+from components.derived import Derived, require_same_columns
 from components.modalities import modality
-from components.outcomes import Refused
 from components.recipes import Corpus, Library
 from components.sources import Row
 from components.translators import open_engine
@@ -34,14 +33,7 @@ class Translation(Derived):
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()
         other = library.read("corpus", corpus.source.corpus)
-        for column, section in corpus.columns.items():
-            theirs = other.columns.get(column)
-            if theirs is None or theirs.modality != section.modality or _form(theirs) != _form(section):
-                raise Refused(
-                    f"corpus '{name}' translates the column '{column}', expected one of the same name, modality and "
-                    f"form in corpus '{corpus.source.corpus}', which has {', '.join(other.columns)}. Change 'columns' "
-                    f"in {library.path('corpus', name)}."
-                )
+        require_same_columns(library, name, corpus, corpus.columns, "translates")
         self.languages = (other.language, corpus.language)
         super().__init__(name, corpus)
         self.engine = open_engine(self.source.engine, *self.languages)
@@ -88,7 +80,8 @@ class Translation(Derived):
             for text, translation in zip(texts, translations, strict=True):
                 problems += self.suspects.look(record["id"], text, translation)
             fields[column] = own.with_texts(record[column], section, translations)
-            fields[f"{column}{ORIGINAL}"] = record[column]
+            if getattr(section, "has_texts", True):
+                fields[f"{column}{ORIGINAL}"] = record[column]
         where = f"{self.source.corpus}:{record['id']}"
         if problems and self.source.drop_suspicious:
             return Row(where, None, f"{problems[0]} (source.drop_suspicious)", str(fields)[:1000])
@@ -106,7 +99,3 @@ class Translation(Derived):
     def report(self) -> dict[str, Any]:
         """For the report: the same with examples."""
         return {"translation": self.details()["translation"] | self.suspects.report()}
-
-
-def _form(section: Any) -> str:
-    return str(getattr(section, "form", ""))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import paths
+from components.contact_sheet import sheets_of
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
@@ -36,6 +37,7 @@ DOCS_NAME = "data_docs"
 PROFILE_NAME = "profile.json"
 INGEST_REPORT_NAME = "report.json"
 CHUNK_ROWS = 20_000
+FAILED_SHARE = "downloads_failed_share"
 ROWS_BETWEEN_WORDS = 500
 PROMPT_MOSTLY = 0.98
 """Records whose prompt stands in one split alone; the others are left out, and more of them refuse the corpus. Our
@@ -68,10 +70,13 @@ def validate(name: str) -> None:
     )
     with writing(manifest) as folder:
         suite = [*_suite_of(corpus), *_prompt_expectations(corpus, frame)]
+        if (downloads := records.details.get("downloads")) is not None:
+            suite.append(_download_expectation(corpus, downloads, frame))
         result = _run_suite(name, suite, frame, folder / DOCS_NAME)
-        profile = profile_of(frame)
+        profile = profile_of(frame.drop(columns=FAILED_SHARE, errors="ignore"))
         findings = findings_of(result)
-        page = validation_page(name, corpus.description, findings, profile, _ingest_report(name))
+        sheets = sheets_of(name, corpus, frame, _broken(result))
+        page = validation_page(name, corpus.description, findings, profile, _ingest_report(name), sheets)
         (folder / PAGE_NAME).write_text(page, encoding="utf-8")
         (folder / PROFILE_NAME).write_text(json.dumps(profile, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         accepted = frame[~frame["id"].isin(_broken_ids(result))]
@@ -201,6 +206,15 @@ def _prompt_expectations(corpus: Corpus, frame: "pd.DataFrame") -> Iterator[Expe
             )
 
 
+def _download_expectation(corpus: Corpus, downloads: dict[str, Any], frame: "pd.DataFrame") -> Expectation:
+    """Enough of the addresses of a list gave a picture; the share stands in the facts, the same in every row."""
+    frame[FAILED_SHARE] = downloads["failed_share"]
+    most = corpus.source.download.max_failed_share
+    claim = f"at most {most:.0%} of {downloads['addresses']:,} addresses without a picture"
+    arguments = _meant(claim, ["source.download.max_failed_share"], column=FAILED_SHARE, max_value=most)
+    return "ExpectColumnMaxToBeBetween", arguments
+
+
 def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", docs: Path) -> dict[str, Any]:
     """Run a suite over the facts, render Data Docs into a folder, return the result as plain values."""
     import great_expectations as gx
@@ -235,9 +249,24 @@ def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", do
 # ---- the verdict -----------------------------------------------------------------------------------------------------
 
 
+def _broken(result: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Claim of each expectation on single records that some break, tolerated or not -> their ids, and what they have.
+
+    Ids and digests break what holds of the table, so their values say nothing.
+    """
+    found = []
+    for each in result["results"]:
+        if places := each["result"].get("unexpected_index_list"):
+            config = each["expectation_config"]
+            column = config["kwargs"].get("column", "")
+            claim = (config.get("meta") or {}).get("claim", config["type"])
+            found.append((f"{column}: {claim}", [(place["id"], str(place.get(column, ""))) for place in places]))
+    return found
+
+
 def _broken_ids(result: dict[str, Any]) -> set[str]:
     """Ids of the records that break an expectation on single records, tolerated or not."""
-    return {place["id"] for each in result["results"] for place in each["result"].get("unexpected_index_list") or []}
+    return {record for _, places in _broken(result) for record, _ in places}
 
 
 def _losses(corpus: Corpus, accepted: "pd.DataFrame") -> Iterator[str]:

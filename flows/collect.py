@@ -1,4 +1,4 @@
-"""Raw data under `data/`: made by a generator, copied from a folder, or fetched from the DVC remote.
+"""Raw data under `data/`: made by a generator, copied from a folder, downloaded, or fetched from the DVC remote.
 
 `data.dvc` is their version. Only the paths of one corpus are recorded at a time, so data of other corpora that is not
 on this machine stays in it.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from components import foreign, paths
+from components import downloads, foreign, paths
 from components.generators import GENERATORS
 from components.graph import Stage
 from components.hub import Unfinished
@@ -87,9 +87,10 @@ def _absent(library: Library, name: str, lacking: list[Path]) -> str:
     endings = ", ".join(endings_of(library.read("corpus", name).source.format))
     empty = f"which holds no file that ends in {endings}"
     names = ", ".join(f"{path.as_posix()}, {empty if path.is_dir() else 'which is not here'}" for path in lacking)
+    is_listed = library.read("corpus", name).source.download is not None
     return (
-        f"Corpus '{name}' reads {names}. {library.path('corpus', name)} says where the text comes from. Bring it: "
-        f"hiraku collect {name} --from FOLDER"
+        f"Corpus '{name}' reads {names}. {library.path('corpus', name)} says where the data come from. Bring them: "
+        f"hiraku collect {name}{'' if is_listed else ' --from FOLDER'}"
     )
 
 
@@ -130,7 +131,8 @@ def collect(name: str, source: Path | None, say: Say) -> None:
 
     Args:
         name: the corpus, or a recipe that takes its model from a Hub.
-        source: a folder to copy from; None runs the generator of the corpus.
+        source: a folder to copy from; None runs the generator of the corpus. Where the corpus names lists of addresses,
+            these are copied, and what they name is then downloaded, as far as it is not there.
         say: receives what was done.
 
     Raises:
@@ -146,8 +148,14 @@ def collect(name: str, source: Path | None, say: Say) -> None:
     targets = raw_paths(corpus)
     if not targets:
         raise Refused(f"Corpus '{name}' has no raw files of its own: its source is '{corpus.source.kind}'.")
+    to_download = getattr(corpus.source, "download", None)
     if source is not None:
-        _copy(name, source, targets, endings_to_copy(corpus), say)
+        copied = [paths.DATA / path for path in to_download.lists] if to_download else targets
+        _copy(name, source, copied, endings_to_copy(corpus), say)
+    if to_download:
+        downloads.download(name, corpus.source, say)
+    elif source is not None:
+        pass
     elif generator:
         _generate(generator, name, say)
     elif still := _lacking(corpus):

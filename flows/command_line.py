@@ -147,7 +147,8 @@ def collect(name: str, /, *, source: Annotated[Path | None, Parameter(name="--fr
     name
         A corpus, such as demo-text, or a recipe with 'source: hub:...', such as llama2-7b.
     source
-        The folder that holds the files; without it, the generator of the corpus writes them.
+        The folder that holds the files, or the lists of addresses. Without it, the generator of the corpus writes them,
+        or what its lists name is downloaded: run it again, and only what failed is tried.
     """
     from flows.collect import collect as bring
 

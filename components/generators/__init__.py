@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.generators.instructions import write_instructions
 from components.generators.judging import quality
+from components.generators.scenes import write_scenes
 from components.generators.transcripts import write_transcripts
 from components.generators.world import write_world
 
@@ -15,6 +16,7 @@ GENERATORS: dict[str, Callable[[Path], None]] = {
     "world": write_world,
     "instructions": write_instructions,
     "transcripts": write_transcripts,
+    "scenes": write_scenes,
 }
 """Name in a corpus YAML -> function that writes all its files below the folder of raw data it is given."""
 

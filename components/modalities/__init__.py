@@ -9,6 +9,7 @@ A modality is a package with these names (a module is its own instance of the pr
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     prompt_of    clean value -> the prompt by which it is split, or None
     check        clean value -> one row of facts that `validate` puts expectations on
+    shown        clean value -> small pictures and texts, for the sheet of a page; of pictures alone
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 MODALITIES: dict[str, str] = {
     "text": "components.modalities.text",
     "speech": "components.modalities.speech",
+    "image": "components.modalities.image",
 }
 
 
@@ -36,14 +38,19 @@ class Encoder(Protocol):
     facts: dict[str, Any]
     """What a network must know: for text `vocab_size` and the ids `bos`, `eos`, `pad`, `unk`."""
 
-    def encode(self, values: list[Any]) -> list[np.ndarray]:
-        """Encode clean values, one array each."""
+    def encode(self, values: list[Any]) -> list[Any]:
+        """Encode clean values: of each an array, or what `write_shards` of its modality takes in place of one.
+
+        Where shards keep the names of records, there is `encode_named` besides, which takes their ids first.
+        """
 
 
 class Samples(Protocol):
     """Shards cut into training samples of one size, addressed by number.
 
-    Where something was left out of them, they may have `left_out`: what, in words.
+    Where something was left out of them, they may have `left_out`: what, in words. Where not all samples go together in
+    a batch, they have `order`, a `components.batches.Order`. What a network must know of them besides its encoder's
+    facts stands in `facts`; where they were computed with the weights of a recipe, `weights_hash` among them.
     """
 
     def __len__(self) -> int:
@@ -66,7 +73,7 @@ class Modality(Protocol):
         """
 
     def texts_of(self, value: Any, column: Any) -> list[str]:
-        """What in a clean value can be translated; of text alone."""
+        """What in a clean value can be translated: texts, captions; of other values nothing."""
 
     def with_texts(self, value: Any, column: Any, texts: list[str]) -> dict[str, Any]:
         """The raw parts, as a `reader` takes them, of a clean value with other texts in place of `texts_of`."""
@@ -100,9 +107,9 @@ class Modality(Protocol):
         """What each id of the encoder in a folder, of `fit` or of a released model, stands for."""
 
     def write_shards(
-        self, encoded: Iterator[tuple[str, np.ndarray]], encoder: Encoder, folder: Path
+        self, encoded: Iterator[tuple[str, Any]], encoder: Encoder, folder: Path
     ) -> dict[str, int | float]:
-        """Write (split, array) pairs, in order, as shards; return counts."""
+        """Write pairs of a split and what `encode` gives, in order, as shards; return counts."""
 
     def open_samples(self, folders: list[tuple[Path, float]], split: str, spec: Any) -> Samples:
         """Open shards, each with its weight in a mixture, as samples of the size a recipe asks for."""
@@ -116,6 +123,8 @@ class Modality(Protocol):
         """Score a model on a task: rows of (item, metric, value), item None for the whole task.
 
         What a model said is a row of (item, prompt, output).
+        Rows of (item None, picture, svg) are drawings for a person, each with the name of its file.
+
         `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
         """
 

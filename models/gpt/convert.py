@@ -36,16 +36,21 @@ def released_part(network: Any) -> "PreTrainedModel":
     return part
 
 
-def load(folder: Path, any_kind: bool = False) -> "PreTrainedModel":
+def load(folder: Path) -> "PreTrainedModel":
     """The network of a folder that `save` or transformers wrote, in the precision of its file, ready to evaluate.
-
-    Args:
-        folder: with weights and configuration.
-        any_kind: take every causal language model that transformers knows, to be scored and not to be trained.
 
     Raises:
         Mismatch: the folder holds no safetensors, or a network of another family.
     """
+    return _load(folder, any_kind=False)
+
+
+def load_foreign(folder: Path) -> "PreTrainedModel":
+    """As `load`, every causal language model that transformers knows: to be scored, not to be trained."""
+    return _load(folder, any_kind=True)
+
+
+def _load(folder: Path, any_kind: bool) -> "PreTrainedModel":
     import transformers
 
     _say_nothing()

@@ -21,7 +21,7 @@ def _pins(path):
 def test_a_lock_names_no_index_and_shares_our_versions(path):
     assert "://" not in path.read_text(encoding="utf-8")
     ours, theirs = _pins(ROOT / "requirements.lock"), _pins(path)
-    assert {"torch", "transformers"} <= theirs.keys()
+    assert "torch" in theirs
     differing = {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}
     assert not differing
     assert path.with_suffix(".in").is_file()

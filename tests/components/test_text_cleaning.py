@@ -4,9 +4,9 @@ import unicodedata
 
 import pytest
 
+from components.characters import CLASSES, count_classes, is_damaged, japanese_share, language_of
 from components.modalities import Rejected
 from components.modalities.text import checking, cleaning
-from components.modalities.text.characters import CLASSES, count_classes, is_damaged, japanese_share, language_of
 from components.modalities.text.schema import Column
 
 

@@ -9,7 +9,9 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from transformers import AutoTokenizer
 
-from components.modalities.text import parity, tokenizer_json, tokenizers, training_text
+from components import tokenizer_json
+from components import tokenizer_parity as parity
+from components.modalities.text import tokenizers, training_text
 from components.modalities.text.schema import SentencePiece
 from components.outcomes import Refused
 
@@ -230,12 +232,12 @@ def test_a_tokenizer_json_that_gives_other_ids_is_refused(tmp_path, monkeypatch)
 def test_differences_of_a_unigram_model_are_counted(tmp_path, monkeypatch):
     build = tokenizer_json.build
 
-    def damaged(model):
+    def damaged(model, *rest):
         proto = tokenizer_json.parse(model)
         for piece in proto.pieces:
             if piece.type == tokenizer_json.NORMAL and len(piece.piece) > 1:
                 piece.score = -500.0
-        return build(proto.SerializeToString())
+        return build(proto.SerializeToString(), *rest)
 
     monkeypatch.setattr(tokenizer_json, "build", damaged)
     encoder = section(algorithm="unigram", vocab_size=350)

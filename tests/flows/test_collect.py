@@ -14,6 +14,7 @@ from components.recipes import Library
 from flows import workspace
 from flows.collect import collect, missing
 from flows.workspace import DATA_FILE
+from tests.components.image.small_server import serving
 from tests.flows.conftest import Project
 
 GENERATED = """
@@ -22,6 +23,19 @@ language: ja
 licence: CC0-1.0
 source: {kind: files, paths: [made], generator: toy}
 columns: {text: {modality: text}}
+"""
+
+
+LISTED = """
+description: pictures of a list of addresses
+language: ja
+licence: CC0-1.0
+source:
+  kind: files
+  paths: [listed/pictures]
+  format: webdataset
+  download: {lists: [listed/list.csv], own_hosts: [127.0.0.1], timeout_seconds: 5}
+columns: {picture: {modality: image, form: picture}}
 """
 
 
@@ -248,3 +262,20 @@ def test_files_that_are_there_already_are_not_copied_again(project: Project, out
     assert Path("data/smoke/deep/c.txt").read_text() == "changed\n"
     assert said[0].startswith("1 files (8 bytes) were copied")
     assert said[1] == "1 files are the same as those that are there."
+
+
+def test_pictures_of_a_list_are_downloaded_once_and_recorded_with_their_list(project: Project, outside: Path) -> None:
+    (project.folder / "recipes" / "corpora" / "listed.yaml").write_text(LISTED)
+    with pytest.raises(Refused, match=r"listed/list\.csv is not there\. Run: hiraku collect listed --from FOLDER"):
+        collect("listed", None, quiet)
+    with serving() as server:
+        start = f"http://127.0.0.1:{server.server_port}"
+        (outside / "list.csv").write_text(f"url,caption\n{start}/fine,a\n{start}/gone,b\n")
+        said: list[str] = []
+        collect("listed", outside, said.append)
+        assert "1 of 2 addresses of listed gave a picture." in said
+        before = server.asked.copy()
+        collect("listed", None, quiet)
+        assert server.asked == before
+    assert recorded() == ["listed/list.csv", "listed/pictures/00000.parquet", "listed/pictures/00000.tar"]
+    assert not missing(Library(), [Stage("ingest", "listed", (), (), ())])

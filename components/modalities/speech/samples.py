@@ -14,11 +14,11 @@ import numpy as np
 
 from components import paths
 from components.batches import Permutation
-from components.manifest import read_manifest
 from components.modalities.speech.features import num_frames
 from components.modalities.speech.recordings import as_waveform
 from components.modalities.speech.shards import Arrays
 from components.outcomes import Refused
+from components.pairing import require_same_records
 from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 if TYPE_CHECKING:
@@ -252,14 +252,7 @@ def paired(folder: Path, heard: str, split: str, kind: str) -> tuple[Arrays, Arr
         Refused: they are not of the same records.
     """
     name = folder.parent.name
-    corpus = name.partition("+")[0]
-    records = [paths.payload(verb, corpus).as_posix() for verb in ("ingest", "validate")]
-    ours, theirs = (read_manifest("shard", each).parents for each in (name, heard))
-    if any(ours[each] != theirs.get(each) for each in records):
-        raise Refused(
-            f"The shards '{heard}' and '{name}' were not made from the same accepted records. Run: hiraku shard "
-            f"{heard}, then hiraku shard {name}"
-        )
+    require_same_records(name, heard)
     waveforms, targets = Arrays(paths.payload("shard", heard), split), Arrays(folder, split)
     for arrays, wanted, key in ((waveforms, "waveform", "samples.waveforms"), (targets, kind, "shards")):
         if arrays.kind != wanted:

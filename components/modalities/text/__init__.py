@@ -87,7 +87,7 @@ def open_foreign_encoder(folder: Path) -> Any:
 
 def vocabulary(folder: Path) -> dict[int, str]:
     """The pieces of a tokenizer's SentencePiece model by their ids."""
-    from components.modalities.text import tokenizer_json
+    from components import tokenizer_json
 
     model = (folder / tokenizer_json.MODEL_NAME).read_bytes()
     return {number: piece.piece for number, piece in enumerate(tokenizer_json.parse(model).pieces)}

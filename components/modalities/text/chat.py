@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from components.modalities.text.schema import Chat
-from components.modalities.text.tokenizer_json import CONFIG_NAME, JSON_NAME, MODEL_NAME
 from components.modalities.text.tokenizers import TextEncoder
 from components.outcomes import Refused
+from components.tokenizer_json import CONFIG_NAME, JSON_NAME, MODEL_NAME
 from models.conversation import CHOSEN, PROMPT, REJECTED
 
 FORMAT_KEY = "chat_format"

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from components.modalities.text.characters import CLASSES, count_classes, is_damaged, japanese_share, language_of
+from components.characters import CLASSES, count_classes, is_damaged, japanese_share, language_of
 from components.modalities.text.schema import Column
 
 KNOWN_LANGUAGES = ("ja", "en")

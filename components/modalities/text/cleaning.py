@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from components.characters import count_classes, is_damaged, japanese_share
 from components.modalities import Rejected
-from components.modalities.text.characters import count_classes, is_damaged, japanese_share
 from components.modalities.text.schema import Column, Filters
 
 Step = Callable[[str], str]

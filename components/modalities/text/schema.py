@@ -99,6 +99,8 @@ class Column(Strict):
 class SentencePiece(Strict):
     """A SentencePiece tokenizer, released as a `tokenizer.json` that gives the same ids."""
 
+    FITS_TEXTS: ClassVar = True
+    """It may be fitted on the texts of a column of another modality, such as captions."""
     kind: Literal["sentencepiece"]
     modality: Literal["text"] = "text"
     column: str = "text"

@@ -18,12 +18,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from components.modalities.text import parity, tokenizer_json
+from components import tokenizer_json
+from components import tokenizer_parity as parity
 from components.modalities.text.schema import SentencePiece
-from components.modalities.text.tokenizer_json import MODEL_NAME, SPACE, SPECIALS
 from components.modalities.text.training_text import MAX_LINE_BYTES, Fed, recalled, training_lines
 from components.outcomes import Refused
 from components.settings import settings
+from components.tokenizer_json import MODEL_NAME, SPACE, SPECIALS
 from components.wording import one_line
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from components.modalities.text.tokenizer_json import MODEL_NAME, SPACE, SPECIALS
+from components.tokenizer_json import MODEL_NAME, SPACE, SPECIALS, lowered
 from components.wording import one_line
 
 BATCH_DOCUMENTS = 256
@@ -88,12 +88,13 @@ def batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def compare(folder: Path, texts: Iterable[str]) -> Parity:
+def compare(folder: Path, texts: Iterable[str], lower_case: bool = False) -> Parity:
     """Encode every text with `spiece.model` and with what `AutoTokenizer` loads from the same folder, and decode it.
 
     Args:
         folder: holds `spiece.model`, `tokenizer.json`, `tokenizer_config.json`.
         texts: read once, in batches.
+        lower_case: whether `tokenizer.json` puts texts into lower case, which `spiece.model` does not.
     """
     import sentencepiece
     from transformers import AutoTokenizer
@@ -104,8 +105,10 @@ def compare(folder: Path, texts: Iterable[str]) -> Parity:
     is_byte = np.array([theirs.is_byte(number) for number in range(num_pieces)])
     found = Parity(uses=np.zeros(num_pieces, dtype=np.int64))
     for batch in batches(texts, BATCH_DOCUMENTS):
+        given = batch
+        batch = [lowered(text) for text in given] if lower_case else given
         expected = theirs.encode(batch, out_type=int)
-        encoded = ours(batch, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+        encoded = ours(given, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
         for text, wanted, got in zip(batch, expected, encoded["input_ids"], strict=True):
             _count(found, text, wanted, is_byte)
             if wanted != got:

@@ -23,7 +23,7 @@ SPACE = "\u2581"
 """SentencePiece writes a space as this character, so a text that holds it decodes to a space."""
 
 # Kinds of pieces in sentencepiece_model.proto.
-NORMAL, USER_DEFINED = 1, 4
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 
 # A piece that must not be matched in text still needs a score; the proto says 0, which would beat every real piece.
 NEVER = -1e4
@@ -53,13 +53,41 @@ def merges(pieces: list[tuple[str, float]]) -> list[tuple[str, str]]:
     ]
 
 
-def build(model: bytes) -> "Tokenizer":
+def reserved(model: bytes, pieces: list[str]) -> bytes:
+    """The model with some user-defined pieces made special ones, which are never found in a text.
+
+    Raises:
+        ValueError: it has no such user-defined piece.
+    """
+    proto = parse(model)
+    known = {piece.piece: piece for piece in proto.pieces if piece.type == USER_DEFINED}
+    for name in pieces:
+        if name not in known:
+            raise ValueError(f"the model has no user-defined piece {name!r}, only {list(known)}")
+        known[name].type = CONTROL
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def is_bpe(model: bytes) -> bool:
+    """Whether a model merges pairs (BPE); else it is a unigram model."""
+    proto = parse(model)
+    return bool(proto.trainer_spec.model_type == proto.trainer_spec.BPE)
+
+
+def lowered(text: str) -> str:
+    """A text in lower case as the tokenizers library has it: each character by itself, a final sigma too."""
+    return "".join(map(str.lower, text))
+
+
+def build(model: bytes, lower_case: bool = False, first: str = "") -> "Tokenizer":
     """The equal of a SentencePiece model in the tokenizers library.
 
     Args:
         model: a model trained with identity normalisation, no dummy prefix and no removal of white space.
+        lower_case: whether texts are put into lower case before.
+        first: a special piece that begins every text; empty for none.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     proto = parse(model)
     byte_fallback = proto.trainer_spec.byte_fallback
@@ -80,17 +108,30 @@ def build(model: bytes) -> "Tokenizer":
             byte_fallback=byte_fallback,
         )
     tokenizer = Tokenizer(network)
-    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    spaces = normalizers.Replace(" ", SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), spaces]) if lower_case else spaces
     tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIALS.values()])
+    names = [*SPECIALS.values(), *(p.piece for p in proto.pieces if p.type == CONTROL)]
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in dict.fromkeys(names)])
     # One character needs no matching of its own: nothing merges with it.
     symbols = [p.piece for p in proto.pieces if p.type == USER_DEFINED and len(p.piece) > 1]
     tokenizer.add_tokens([AddedToken(symbol, normalized=False, special=False) for symbol in symbols])
+    if first:
+        ids = [(first, tokenizer.token_to_id(first))]
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A", special_tokens=ids)
     return tokenizer
 
 
-def write(model: bytes, folder: Path) -> None:
-    """Write `spiece.model`, `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads."""
+def write(model: bytes, folder: Path, lower_case: bool = False, first: str = "", **more: Any) -> None:
+    """Write `spiece.model`, `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads.
+
+    Args:
+        model: see `build`, also for `lower_case` and `first`.
+        folder: receives the files.
+        lower_case: see there.
+        first: see there.
+        more: keys of `tokenizer_config.json`, in place of those of a text that is continued.
+    """
     config = {
         # transformers 5 would write TokenizersBackend, which version 4 does not know; both load this.
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -100,8 +141,9 @@ def write(model: bytes, folder: Path) -> None:
         "model_input_names": ["input_ids", "attention_mask"],
         # A text is continued at its right end.
         "padding_side": "left",
+        **more,
     }
     (folder / MODEL_NAME).write_bytes(model)
-    build(model).save(str(folder / JSON_NAME), pretty=True)
+    build(model, lower_case, first).save(str(folder / JSON_NAME), pretty=True)
     text = json.dumps(config, ensure_ascii=False, indent=2)
     (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,89 @@
+"""What encoders of pictures and captions say in their YAML files."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from models.pixels import MEAN, STD
+from models.schema import CorpusShare, EncoderRef, RecipeRef, Strict
+
+Colour = tuple[float, float, float]
+"""A number each for red, green and blue, between 0 and 1."""
+CLS, SEP, MASK = "[CLS]", "[SEP]", "[MASK]"
+"""What a text tower's tokenizer has besides: the first token of every caption, and two that BERT knows."""
+
+
+class Pixels(Strict):
+    """Pictures of one size: the shorter side scaled to it, and the middle cut out."""
+
+    kind: Literal["pixels"]
+    modality: Literal["image"] = "image"
+    column: str = "picture"
+    size_px: int = Field(ge=8)
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    format: Literal["png", "jpg"] = "png"
+    """PNG keeps every pixel, so a tower gives the features that shards of them hold. JPEG takes a tenth of the room."""
+    quality: int = Field(default=95, ge=50, le=100)
+    """Of JPEG alone."""
+
+    @model_validator(mode="after")
+    def keys_fit_the_format(self) -> "Pixels":
+        """A key that would do nothing is a mistake."""
+        if self.format == "png" and "quality" in self.model_fields_set:
+            raise ValueError("'quality' belongs to 'format: jpg'")
+        return self
+
+
+class Tower(Strict):
+    """What a locked image tower makes of a picture: its first hidden state after the last norm, computed once."""
+
+    kind: Literal["tower"]
+    modality: Literal["image"] = "image"
+    column: str = "picture"
+    model: RecipeRef
+    """The recipe whose weights the tower has."""
+    family: str = "clip"
+    """Whose code computes it."""
+    size_px: int = Field(ge=8)
+    """Pictures are cut as `pixels` cuts them."""
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: Colour = MEAN
+    """Subtracted from a picture's red, green and blue."""
+    std: Colour = STD
+    """What the difference is divided by."""
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    """Of the numbers that are kept: 2 or 4 bytes each."""
+    batch_pictures: int = Field(default=64, ge=1)
+
+
+class Captions(Strict):
+    """Captions as token ids with [CLS] before them, all that a picture has, each with its kind.
+
+    The pieces are those of a SentencePiece tokenizer that has [CLS], [SEP] and [MASK] among its `symbols`.
+    """
+
+    kind: Literal["captions"]
+    modality: Literal["image"] = "image"
+    column: str = "captions"
+    corpora: list[CorpusShare] = Field(min_length=1)
+    """On their captions `tokenizer.json` is held against SentencePiece."""
+    tokenizer: EncoderRef
+    """Whose pieces it has."""
+    max_tokens: int = Field(default=77, ge=2)
+    """With [CLS]; what is longer is cut, and counted."""
+    lower_case: bool = True
+
+
+class Labels(Strict):
+    """The names of classes, sorted, as numbers."""
+
+    kind: Literal["labels"]
+    modality: Literal["image"] = "image"
+    column: str = "label"
+    corpora: list[CorpusShare] = Field(min_length=1)
+    """Whose training records have the classes that there are."""
+    many: bool = False
+    """Whether a record is of several classes, a column of form `labels`."""
+
+
+ENCODERS: dict[str, Any] = {"pixels": Pixels, "tower": Tower, "captions": Captions, "labels": Labels}
