@@ -11,7 +11,7 @@ from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe, references
-from components.scoring import open_model, write_scores
+from components.scoring import files_of, open_model, write_scores
 from components.training_stage import weights_of
 from models import FAMILIES
 from models.objective import Mismatch
@@ -22,7 +22,7 @@ REVISION = 2
 def evaluate(name: str) -> None:
     """Score a recipe's weights on its tasks into `artifacts/evaluated/<name>/scores/`.
 
-    `scores.json` holds the totals of each task, `items.parquet` one row per item (task, item, metric, value).
+    `scores.json` holds the totals of each task and notes on what could not be scored, `items.parquet` one row per item (task, item, metric, value).
 
     Raises:
         Refused: the recipe has nothing to score, weights, encoder or records are missing, or a score is not finite.
@@ -42,13 +42,14 @@ def evaluate(name: str) -> None:
     nodes += [weights_of(library, each) for each in models_behind(library, recipe.encoder)]
     nodes += [(verb, corpus) for corpus in corpora for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
+    files = {path: content for task in tasks.values() for path, content in files_of(task).items()}
     journal = Journal("evaluate", name)
     journal.parameters({task: section.model_dump() for task, section in tasks.items()})
     manifest = Manifest(
         verb="evaluate",
         name=name,
         revisions=_revisions(recipe, tasks),
-        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()},
+        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()} | files,
         details={"tasks": {task: section.model_dump(mode="json") for task, section in tasks.items()}},
     )
     with gpu_held(), writing(manifest) as folder:

@@ -115,8 +115,10 @@ def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text."""
-    from components.modalities.text import answering, comparing, scoring
+    from components.modalities.text import answering, comparing, harness, scoring
 
+    if isinstance(task, schema.Harness):
+        return harness.score(task, model, read, tell)
     if isinstance(task, schema.Answering):
         return answering.score(task, model, read, tell)  # type: ignore[arg-type]
     own = comparing if isinstance(task, schema.PreferenceAccuracy) else scoring
