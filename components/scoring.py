@@ -230,8 +230,7 @@ def _digest(section: dict[str, Any], parents: dict[str, str], revisions: dict[st
     data = {
         path: parents[path]
         for path, node in nodes.items()
-        if path in files
-        or (node is not None and node[1] in names and node[0] not in ("pretrain", "align", "fit"))
+        if path in files or (node is not None and node[1] in names and node[0] not in ("pretrain", "align", "fit"))
     }
     code = {module: revisions.get(module) for module in revisions_of(task)}
     text = json.dumps([section, data, code], sort_keys=True, ensure_ascii=False)

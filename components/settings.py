@@ -102,6 +102,8 @@ def quiet_environment() -> dict[str, str]:
         "GX_ANALYTICS_ENABLED": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Bars of libraries beside our own; DVC's has a switch of its own.
+        "TQDM_DISABLE": "1",
     }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from components import paths
 from components.measures import Measure
 from components.outcomes import Refused
-from components.wording import unknown_name
+from components.wording import one_line, unknown_name
 from models.schema import CorpusRef, Name, Strict
 
 FOLDER = "harness"
@@ -164,10 +164,24 @@ def prompt_file(task: HarnessTask, name: str) -> Path:
 
 def with_includes(path: Path) -> list[Path]:
     """A task file of lm-eval and those that it includes."""
-    raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506 (a safe loader)
-    named = raw.get("include", []) if isinstance(raw, dict) else []
+    named = plain(path).get("include", [])
     inner = [path.parent / each for each in ([named] if isinstance(named, str) else named)]
     return [path, *(file for each in inner for file in with_includes(each))]
+
+
+def plain(path: Path) -> dict[str, Any]:
+    """The keys of one task file.
+
+    Raises:
+        Refused: it is no YAML, or holds something else.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506 (a safe loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise Refused(f"{path} is no task file of lm-eval: {one_line(error)}. Mend it.") from error
+    if not isinstance(raw, dict):
+        raise Refused(f"{path} holds no keys and values. Start from a shipped task file.")
+    return raw
 
 
 class _Plain(yaml.SafeLoader):
