@@ -22,7 +22,8 @@ REVISION = 2
 def evaluate(name: str) -> None:
     """Score a recipe's weights on its tasks into `artifacts/evaluated/<name>/scores/`.
 
-    `scores.json` holds the totals of each task and notes on what could not be scored, `items.parquet` one row per item (task, item, metric, value).
+    `scores.json` holds the totals of each task and notes on what could not be scored, `items.parquet` one row per item
+    (task, item, metric, value).
 
     Raises:
         Refused: the recipe has nothing to score, weights, encoder or records are missing, or a score is not finite.

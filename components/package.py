@@ -22,8 +22,8 @@ from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.modalities import modality
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe
-from components.sections import section_hashes
 from components.scoring import parsed
+from components.sections import section_hashes
 from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
 from models.objective import Mismatch

@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.modalities.text.harness_items import Items, Unavailable, items_of
-from components.modalities.text.harness_schema import (
-    PAPER,
-    Harness,
-    HarnessTask,
-    plain,
-    prompt_file,
-    roots,
-    with_includes,
-)
+from components.modalities.text.harness_schema import PAPER, Harness, HarnessTask, prompt_file, with_includes
 from components.modalities.text.japanese_answers import rouge2
 from components.outcomes import Refused
 from components.wording import one_line
@@ -116,7 +108,7 @@ def _load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
     with _quiet():
         from lm_eval.tasks import TaskManager
 
-        manager = TaskManager(include_path=[str(root) for root in roots() if root.is_dir()], include_defaults=False)
+        manager = TaskManager(include_defaults=False)
         loaded: list[Loaded] = []
         notes: list[str] = []
         for each in section.tasks:
@@ -126,7 +118,7 @@ def _load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
                 notes.append(f"{each.task} is missing: {missing}")
                 continue
             loaded += found
-            notes += [note for note in dict.fromkeys(note for one in found for note in one.items.notes)]
+            notes += list(dict.fromkeys(note for one in found for note in one.items.notes))
     return loaded, notes
 
 
@@ -137,15 +129,14 @@ def _load(manager: Any, section: Harness, each: HarnessTask, name: str, read: Re
         Unavailable: its data are not there, not readable, or its prompt cannot be made of them.
     """
     from jinja2 import TemplateError
+    from lm_eval.tasks._yaml_loader import load_yaml
 
     file = prompt_file(each, name)
-    config: dict[str, Any] = {}
-    for part in reversed(with_includes(file)):
-        config |= plain(part)
+    with_includes(file)  # refuses what is no YAML
+    config = load_yaml(file)
     items = items_of(section, each, config, read)
-    overrides = {"task": config["task"], "num_fewshot": each.shots, **items.overrides}
     try:
-        [task] = manager.load([overrides])["tasks"].values()
+        [task] = manager.load([{**config, "num_fewshot": each.shots, **items.overrides}])["tasks"].values()
         documents = list(task.eval_docs)
         if items.revision:
             items = items.numbered(len(documents), section.max_items)

@@ -40,6 +40,6 @@ def told(section: Harness, totals: dict[str, float], errors: dict[str, float], n
         meaning = "; ".join(f"`{name}`: {SETS[name]}" for name in section.sets)
         parts += [
             f"Two ways to score the same model. {meaning}. Why they differ:",
-            "\n".join(f"- {each}" for each in QUIRKS),
+            "\n".join(f"- {name}: {each}" for name, each in QUIRKS.items()),
         ]
     return parts

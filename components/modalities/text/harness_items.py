@@ -71,8 +71,8 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
             without := [name for name, row in complete if not _has_gold(row, metadata.get("gold"))]
         ):
             notes.append(
-                f"{task.task}: {len(without)} of {len(complete)} items have no right answer and are left out, the first "
-                f"is {without[0]} of {source}."
+                f"{task.task}: {len(without)} of {len(complete)} items have no right answer and are left out, the "
+                f"first is {without[0]} of {source}."
             )
     _require_enough(task, rows, str(scored))
     rows[str(scored)] = rows[str(scored)][: section.max_items]

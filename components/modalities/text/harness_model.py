@@ -129,8 +129,8 @@ class HarnessModel(LM):
             Refused: always.
         """
         raise Refused(
-            f"Task '{self.task.task_name}' has 'output_type: loglikelihood_rolling', which is not measured here. Make a "
-            "task of kind 'held-out-bits' of its text."
+            f"Task '{self.task.task_name}' has 'output_type: loglikelihood_rolling', which is not measured here. Make "
+            "a task of kind 'held-out-bits' of its text."
         )
 
     def _pairs(self, pairs: list[tuple[str, str]]) -> list[tuple[Ids, Ids]]:

@@ -22,19 +22,23 @@ SETS = {
 }
 """Ways to score the same answers -> what each is."""
 
-QUIRKS = (
-    "An answer taken from a text had no more tokens than the longest right answer, and a summary at most ten more than "
-    "the right one, so the length of what was asked for was given away; `fixed` has one limit for all items.",
-    "ROUGE-2 was taken over the model's own tokens, so models with other tokenizers cannot be compared; `fixed` takes "
-    "MeCab's words. The published total is the middle of resampled means, here it is the mean.",
-    "Prompt 0.2 of jcommonsenseqa asks for the number of a choice and shows numbers, while the texts of the choices "
-    "were scored; `fixed` scores the numbers.",
-    "An answer ended only at the last token of the separator, never at the end-of-text token, which stood in it as "
-    "text; `fixed` ends at either, wherever the separator is spelt.",
-    "Context and choice were encoded apart, so a tokenizer could put a space between them; `fixed` encodes both as one.",
-    "jaqket-v2 had ten passages, and what was too long lost its beginning; `fixed` has five and leaves examples out.",
-    "Prompts of mgsm-ja did not end answers at `<NL>` (0.4) or had it in the question (0.5), where turns end otherwise.",
-)
+QUIRKS = {
+    "length": "An answer taken from a text had no more tokens than the longest right answer, and a summary at most ten "
+    "more than the right one, so the length of what was asked for was given away; `fixed` has one limit for all items.",
+    "ROUGE-2": "It was taken over the model's own tokens, so models with other tokenizers cannot be compared; `fixed` "
+    "takes MeCab's words. The published total is the middle of resampled means, here it is the mean.",
+    "choices": "Prompt 0.2 of jcommonsenseqa asks for the number of a choice and shows numbers, while the texts of the "
+    "choices were scored; `fixed` scores the numbers.",
+    "ends": "An answer ended only at the last token of the separator, never at the end-of-text token, which stood "
+    "in it as text; `fixed` ends at either, wherever the separator is spelt.",
+    "tokens": "Context and choice were encoded apart, so a tokenizer could put a space between them; `fixed` encodes "
+    "both as one.",
+    "passages": "jaqket-v2 had ten passages, and what was too long lost its beginning; `fixed` has five and leaves "
+    "examples out.",
+    "turns": "Prompts of mgsm-ja did not end answers at `<NL>` (0.4) or had it in the question (0.5), where turns end "
+    "otherwise.",
+    "examples": "In both sets examples are drawn by today's lm-eval, so they are not those of the published numbers.",
+}
 """Why the two sets differ (Stability-AI/lm-evaluation-harness, branch jp-stable, read in its code)."""
 
 

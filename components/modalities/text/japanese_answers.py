@@ -1,8 +1,8 @@
 """What an answer in Japanese is worth beside the right ones: exact match, F1, ROUGE-2, a number.
 
 The measures of the paper's tasks (arXiv 2404.01657, table 2), as Stability-AI/lm-evaluation-harness (branch jp-stable,
-`lm_eval/jasquad`, `lm_eval/tasks/ja`) defines them; all are shares from 0 to 1. `extracted`, `summarised` and `reckoned`
-are named by task files below `recipes/tasks/harness`: (document, [answer]) -> metric -> value.
+`lm_eval/jasquad`, `lm_eval/tasks/ja`) defines them; all are shares from 0 to 1. `extracted`, `summarised` and
+`reckoned` are named by task files below `recipes/tasks/harness`: (document, [answer]) -> metric -> value.
 """
 
 import re
