@@ -12,6 +12,7 @@ from benchmarks import (
     alignment_speed,
     clustering,
     cross_entropy_memory,
+    harness,
     ngram,
     speech_loss,
     speech_step,
@@ -43,6 +44,7 @@ app.command(saved(training_speed.measure), name=training_speed.NAME)
 app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
+app.command(saved(harness.measure), name=harness.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)
 app.command(saved(speech_step.measure), name=speech_step.NAME)

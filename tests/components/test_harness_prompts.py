@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.modalities.text.harness import _load_all
+from components.modalities.text.harness import load_all
 from components.modalities.text.harness_schema import Harness, roots
 from tests.conftest import ROOT
 
@@ -46,7 +46,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
                 }
                 for task in names
             ]
-            rows, notes = _load_all(Harness(kind="harness", tasks=tasks), lambda *_, **__: ())
+            rows, notes = load_all(Harness(kind="harness", tasks=tasks), lambda *_, **__: ())
             assert not notes, notes
             for row in rows:
                 key = f"{row.section.task}/{version}"

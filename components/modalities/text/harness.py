@@ -56,7 +56,7 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
     Raises:
         Refused: a prompt does not exist, no task can be scored, or the network answers NaN.
     """
-    loaded, notes = _load_all(section, read)
+    loaded, notes = load_all(section, read)
     yield from ({"note": note} for note in notes)
     if not loaded:
         raise Refused("No task can be scored. " + " ".join(notes))
@@ -100,7 +100,7 @@ def _total(metric: str, value: float) -> Row:
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
 
-def _load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
+def load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
     """Every task in every set, and what is said of those that cannot be scored."""
     for each in section.tasks:
         for name in section.sets:
@@ -156,15 +156,25 @@ def _load(manager: Any, section: Harness, each: HarnessTask, name: str, read: Re
 # ---- asking ----------------------------------------------------------------------------------------------------------
 
 
-def _answered(loaded: Loaded, asked: Any) -> Iterator[Row]:
-    """The rows of one task in one set, by lm-eval's own evaluator."""
+def samples_of(loaded: Loaded, asked: Any) -> list[dict[str, Any]]:
+    """What lm-eval's own evaluator makes of one task: an item each, with its answers and metrics.
+
+    Args:
+        loaded: the task.
+        asked: a `HarnessModel` that has begun it.
+    """
     from lm_eval.evaluator import evaluate
 
     task, name = loaded.task, loaded.task.task_name
     task.set_fewshot_seed(SHOT_SEED)
     with _quiet():
         found = evaluate(asked, {"tasks": {name: task}}, limit=len(loaded.items.names), bootstrap_iters=0)
-    for sample in found["samples"][name]:
+    return list(found["samples"][name])
+
+
+def _answered(loaded: Loaded, asked: Any) -> Iterator[Row]:
+    """The rows of one task in one set."""
+    for sample in samples_of(loaded, asked):
         values = {metric: float(sample[metric]) for metric in sample["metrics"]}
         if "rouge2" in values and loaded.set_name == PAPER:
             [answer] = sample["filtered_resps"]
