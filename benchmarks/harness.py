@@ -93,8 +93,9 @@ def _work(sections: list[dict[str, Any]], limit: int) -> str:
     named = ", ".join(f"{each['task']} ({Path(each['data']).name})" for each in sections)
     return (
         f"{limit} items of each of {named}, prompts {VERSION} where there is one, examples as in the paper; networks "
-        f"of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one thread. CPU "
-        "time of tokenizing, passes and metrics; imports apart. lm-eval's own default is batch size 1; ours packs by length."
+        f"of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one thread. "
+        "CPU time of tokenizing, passes and metrics; imports apart. lm-eval's default is batch "
+        "size 1; ours packs by length."
     )
 
 
