@@ -73,18 +73,21 @@ def measure(
     rows, notes, measured = [], [_work(sections, limit)], {}
     with one_core():
         for architecture, title in ARCHITECTURES.items():
-            first = {size: _peer(architecture, sections, limit, size) for size in batch_sizes}
-            best = min(first, key=lambda size: sum(first[size]["seconds"].values()))
-            pairs = [(_ours(architecture, sections, limit), first[best])]
-            pairs += [
-                (_ours(architecture, sections, limit), _peer(architecture, sections, limit, best))
-                for _ in range(repeats - 1)
+            together = {size: _peer(architecture, sections, limit, size, is_together=True) for size in batch_sizes}
+            totals = {size: work_of(each) for size, each in together.items()}
+            best = min(totals, key=totals.__getitem__)
+            pairs = [
+                (
+                    _ours(architecture, sections, limit),
+                    _peer(architecture, sections, limit, best, is_together=False),
+                )
+                for _ in range(repeats)
             ]
             rows += _rows(title, best, pairs)
             notes += _agreement(title, *pairs[0])
-            totals = {size: round(sum(each["seconds"].values()), 2) for size, each in first.items()}
-            notes.append(f"{title}: lm-eval at batch sizes {totals} took so many CPU seconds.")
-            measured[architecture] = [[each["seconds"] for each in pair] for pair in pairs]
+            told = ", ".join(f"{seconds:.1f} at {size}" for size, seconds in totals.items())
+            notes.append(f"{title}: CPU seconds of lm-eval for all tasks by batch size: {told}.")
+            measured[architecture] = [[{"start": each["start"], **each["seconds"]} for each in pair] for pair in pairs]
     command = f"python -m benchmarks {NAME} --limit {limit} --repeats {repeats}"
     return Result(NAME, command, rows, notes, describe(), measured)
 
@@ -94,8 +97,8 @@ def _work(sections: list[dict[str, Any]], limit: int) -> str:
     return (
         f"{limit} items of each of {named}, prompts {VERSION} where there is one, examples as in the paper; networks "
         f"of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one thread. "
-        "CPU time of tokenizing, passes and metrics; imports apart. lm-eval's default is batch "
-        "size 1; ours packs by length."
+        "CPU time of tokenizing, passes and metrics; imports, and what a command takes for one item, are left out on both "
+        "sides. lm-eval's default is batch size 1; ours packs by length."
     )
 
 
@@ -161,7 +164,9 @@ def _write_models(sections: list[dict[str, Any]]) -> None:
 # ---- both sides ------------------------------------------------------------------------------------------------------
 
 
-def _specification(architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int) -> Path:
+def _specification(
+    architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int, is_together: bool
+) -> Path:
     path = PLACE / "specification.json"
     told = {
         "model": str((PLACE / architecture).resolve()),
@@ -171,6 +176,7 @@ def _specification(architecture: str, sections: list[dict[str, Any]], limit: int
         "sections": sections,
         "limit": limit,
         "batch_size": batch_size,
+        "is_together": is_together,
         "output": str((PLACE / "answers" / f"{architecture}-{batch_size}").resolve()),
     }
     shutil.rmtree(told["output"], ignore_errors=True)
@@ -179,12 +185,14 @@ def _specification(architecture: str, sections: list[dict[str, Any]], limit: int
 
 
 def _ours(architecture: str, sections: list[dict[str, Any]], limit: int) -> dict[str, Any]:
-    words = [str(_specification(architecture, sections, limit, 0))]
+    words = [str(_specification(architecture, sections, limit, 0, is_together=False))]
     return run_side(our_command("benchmarks.our_harness"), words, PLACE / "ours.json")
 
 
-def _peer(architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int) -> dict[str, Any]:
-    words = [str(_specification(architecture, sections, limit, batch_size))]
+def _peer(
+    architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int, *, is_together: bool
+) -> dict[str, Any]:
+    words = [str(_specification(architecture, sections, limit, batch_size, is_together=is_together))]
     return run_side(peer_command(Path(sys.executable), "lm_eval_tasks.py"), words, PLACE / "peer.json")
 
 
@@ -196,12 +204,17 @@ def _rows(title: str, batch_size: int, pairs: list[tuple[dict[str, Any], dict[st
     peer = f"lm-eval, batch size {batch_size}"
 
     def row(figure: str, of: Any) -> Row:
-        ours, theirs = ([1 / of(pair[side]["seconds"]) for pair in pairs] for side in (0, 1))
+        ours, theirs = ([1 / of(pair[side]) for pair in pairs] for side in (0, 1))
         return Row.compare(f"{title}: {figure}, runs per CPU second", peer, ours, theirs, at_least=WANTED)
 
     tasks = list(pairs[0][0]["seconds"])
-    singles = [row(task, lambda seconds, task=task: seconds[task]) for task in tasks]
-    return [row(f"all {len(tasks)} tasks", lambda seconds: sum(seconds.values())), *singles]
+    singles = [row(task, lambda run, task=task: run["seconds"][task] - run["start"]) for task in tasks]
+    return [row(f"all {len(tasks)} tasks", work_of), *singles]
+
+
+def work_of(run: dict[str, Any]) -> float:
+    """CPU seconds of all tasks, without what each command takes before its first item."""
+    return float(sum(run["seconds"].values()) - run["start"] * len(run["seconds"]))
 
 
 def _agreement(title: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

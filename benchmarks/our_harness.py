@@ -41,15 +41,13 @@ def main(specification_path: str, outcome: str) -> None:
     folder = Path(specification["model"])
     opened = open_model("gpt", folder, folder)
     model = type(opened)(opened.network, opened.encoder)
-    sections = [
-        Harness.model_validate({"kind": "harness", "sets": ["fixed"], "tasks": [task], "max_items": limit})
-        for task, limit in [
-            (specification["sections"][0], 1),
-            *((task, specification["limit"]) for task in specification["sections"]),
-        ]
-    ]
-    found = [(section.tasks[0].task, *_run(section, model)) for section in sections][1:]
+    first, tasks = specification["sections"][0], specification["sections"]
+    asked = [(first, 1), (first, 1), *((task, specification["limit"]) for task in tasks)]
+    keys = {"kind": "harness", "sets": ["fixed"]}
+    sections = [Harness.model_validate({**keys, "tasks": [task], "max_items": limit}) for task, limit in asked]
+    (_, start, _), *found = [(section.tasks[0].task, *_run(section, model)) for section in sections][1:]
     told = {
+        "start": start,
         "seconds": {task: seconds for task, seconds, _ in found},
         "answers": {task: rows for task, _, rows in found},
     }

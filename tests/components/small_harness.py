@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from components.modalities import text
 from components.modalities.text import tokenizers
 from components.modalities.text.schema import SentencePiece
 from components.scoring import Model, open_model
@@ -84,6 +85,9 @@ def write_model(folder: Path, architecture: str, tokenizer: Path, **shape) -> No
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
+        # Bytes that make no character are decoded differently by SentencePiece and by tokenizer.json: never say one.
+        pieces = text.vocabulary(tokenizer).items()
+        built.get_output_embeddings().weight[[number for number, piece in pieces if piece.startswith("<0x")]] = 0
     convert.save(built, folder)
     for file in tokenizer.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
