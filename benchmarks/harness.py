@@ -97,8 +97,8 @@ def _work(sections: list[dict[str, Any]], limit: int) -> str:
     return (
         f"{limit} items of each of {named}, prompts {VERSION} where there is one, examples as in the paper; networks "
         f"of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one thread. "
-        "CPU time of tokenizing, passes and metrics; imports, and what a command takes for one item, are left out on both "
-        "sides. lm-eval's default is batch size 1; ours packs by length."
+        "CPU time of tokenizing, passes and metrics; imports, and what a command takes for one item, are left out on "
+        "both sides. lm-eval's default is batch size 1; ours packs by length."
     )
 
 
