@@ -85,9 +85,10 @@ def write_model(folder: Path, architecture: str, tokenizer: Path, **shape) -> No
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-        # Bytes that make no character are decoded differently by SentencePiece and by tokenizer.json: never say one.
+        # SentencePiece and tokenizer.json decode bytes that make no character, and <unk>, differently: never say one.
         pieces = text.vocabulary(tokenizer).items()
-        built.get_output_embeddings().weight[[number for number, piece in pieces if piece.startswith("<0x")]] = 0
+        silent = [number for number, piece in pieces if piece.startswith("<0x") or piece == "<unk>"]
+        built.get_output_embeddings().weight[silent] = 0
     convert.save(built, folder)
     for file in tokenizer.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())

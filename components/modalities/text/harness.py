@@ -73,13 +73,20 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
 
         metrics: dict[str, list[float]] = {}
         asked.begin(each.task, is_published=each.set_name == PAPER, told=told)
-        for row in _answered(each, asked):
-            metrics.setdefault(row["metric"], []).append(row["value"])
-            yield row
+        try:
+            for row in _answered(each, asked):
+                metrics.setdefault(row["metric"], []).append(row["value"])
+                yield row
+        except Unavailable as unfit:
+            yield {"note": (note := f"{each.section.task} is missing in '{each.set_name}': {unfit}")}
+            notes.append(note)
+            continue
         num_done += size
         tell(num_done, num_all)
         means[each.set_name] |= {key: sum(values) / len(values) for key, values in metrics.items()}
         yield _total(f"{each.set_name}/{each.section.task}/num_cut", len(asked.cut))
+    if not all(means.values()):
+        raise Refused("No task can be scored. " + " ".join(notes))
     yield from _totals(section, loaded, means)
 
 

@@ -14,6 +14,7 @@ from lm_eval.api.model import LM
 from components.kept import Kept
 from components.modalities.text.branches import Continuation, Ids, Likelihood, likelihoods
 from components.modalities.text.continuing import Stream, go_on
+from components.modalities.text.harness_items import Unavailable
 from components.modalities.text.shortening import cut_sentences
 from components.outcomes import Refused
 
@@ -96,14 +97,18 @@ class HarnessModel(LM):
     # ---- log-likelihoods ----
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:  # noqa: ARG002
-        """Log-probabilities of continuations in nats, and whether each is the greedy one."""
+        """Log-probabilities of continuations in nats, and whether each is the greedy one.
+
+        Raises:
+            Unavailable: a continuation is longer than the network's context.
+        """
         asked = []
         encoded = self._pairs([request.args for request in requests])
         for request, (context, tokens) in zip(requests, encoded, strict=True):
             if not tokens or len(tokens) > self.longest:
-                raise Refused(
-                    f"Item {request.doc_id} of task '{request.task_name}' has a choice of {len(tokens)} tokens, "
-                    f"expected 1 to {self.longest}, which is the network's context. Take the item out of the data."
+                raise Unavailable(
+                    f"item {request.doc_id} (counted from 0) has a choice of {len(tokens)} tokens, expected 1 to "
+                    f"{self.longest}, which is the network's context. Take the item out of the data."
                 )
             whole = (context + tokens)[-(self.longest + 1) :]
             if len(whole) < len(context) + len(tokens):
@@ -192,9 +197,9 @@ class HarnessModel(LM):
             texts = [str(each) for each in gold] if isinstance(gold, list) else [str(gold)]
             most = max(map(len, self._encode(texts))) + int(more)
         if most >= self.longest:
-            raise Refused(
-                f"Task '{self.task.task_name}' gives answers {most} tokens, and the network's context has "
-                f"{self.longest}. Lower 'max_gen_toks' in its file."
+            raise Unavailable(
+                f"it gives answers {most} tokens, and the network's context has {self.longest}. Lower 'max_gen_toks' in "
+                "its file."
             )
         return most
 
