@@ -80,9 +80,11 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
         except Unavailable as unfit:
             yield {"note": (note := f"{each.section.task} is missing in '{each.set_name}': {unfit}")}
             notes.append(note)
-            continue
+            metrics = {}
         num_done += size
         tell(num_done, num_all)
+        if not metrics:
+            continue
         means[each.set_name] |= {key: sum(values) / len(values) for key, values in metrics.items()}
         yield _total(f"{each.set_name}/{each.section.task}/num_cut", len(asked.cut))
     if not all(means.values()):

@@ -198,8 +198,8 @@ class HarnessModel(LM):
             most = max(map(len, self._encode(texts))) + int(more)
         if most >= self.longest:
             raise Unavailable(
-                f"it gives answers {most} tokens, and the network's context has {self.longest}. Lower 'max_gen_toks' in "
-                "its file."
+                f"it gives answers {most} tokens, and the network's context has {self.longest}. Lower 'max_gen_toks' "
+                "in its file."
             )
         return most
 
