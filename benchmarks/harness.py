@@ -168,6 +168,7 @@ def _specification(
     architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int, is_together: bool
 ) -> Path:
     path = PLACE / "specification.json"
+    output = (PLACE / "answers" / f"{architecture}-{batch_size}").resolve()
     told = {
         "model": str((PLACE / architecture).resolve()),
         "eos": tokenizers.open_encoder(PLACE / "tokenizer").facts["eos"],
@@ -177,9 +178,9 @@ def _specification(
         "limit": limit,
         "batch_size": batch_size,
         "is_together": is_together,
-        "output": str((PLACE / "answers" / f"{architecture}-{batch_size}").resolve()),
+        "output": str(output),
     }
-    shutil.rmtree(told["output"], ignore_errors=True)
+    shutil.rmtree(output, ignore_errors=True)
     path.write_text(json.dumps(told), encoding="utf-8")
     return path
 

@@ -216,8 +216,8 @@ class HarnessModel(LM):
                 if len(ids) <= room:
                     break
         elif way == "cut-sentences":
-            marks = (self.metadata[key] for key in ("article", "answer", "after_cut"))
-            [ids] = self._encode([cut_sentences(context, room, *marks, self._length)])
+            article, answer, end = (self.metadata[key] for key in ("article", "answer", "after_cut"))
+            [ids] = self._encode([cut_sentences(context, room, article, answer, end, self._length)])
         return ids[-room:]
 
     def _length(self, text: str) -> int:
