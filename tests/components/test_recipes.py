@@ -85,7 +85,8 @@ def test_an_unknown_recipe_gets_the_nearest_name(monkeypatch: pytest.MonkeyPatch
 def test_references_are_found_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = list(references(Library().read("recipe", "gpt-demo")))
-    assert found == [("encoder", "demo-spm"), ("shards", "demo-text+demo-spm"), ("task", "demo-held-out")]
+    tasks = [("task", "demo-held-out"), ("task", "demo-choices")]
+    assert found == [("encoder", "demo-spm"), ("shards", "demo-text+demo-spm"), *tasks]
 
 
 @pytest.mark.parametrize("name", ["id", "split", "licence", "source", "Text", "a-b", "1st", "text\n"])
