@@ -33,7 +33,7 @@ def test_a_tie_is_listed() -> None:
 
 
 def test_sides_that_do_not_agree_are_refused() -> None:
-    with pytest.raises(Refused, match="differ by up to 1.00e-03 nats"):
+    with pytest.raises(Refused, match=r"differ by up to 1\.00e-03 nats"):
         _agreement("GPT-2", side(-1.0, 1.0), side(-1.001, 1.0))
 
 
