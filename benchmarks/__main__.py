@@ -14,6 +14,7 @@ from benchmarks import (
     contrast_memory,
     cross_entropy_memory,
     fine_tuning,
+    harness,
     lit_step,
     ngram,
     speech_loss,
@@ -48,6 +49,7 @@ app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
 app.command(saved(lit_step.measure), name=lit_step.NAME)
+app.command(saved(harness.measure), name=harness.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)
 app.command(saved(speech_step.measure), name=speech_step.NAME)

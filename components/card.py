@@ -63,6 +63,8 @@ class Release:
     """What `dvc repro` takes to make the package again."""
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     """Task -> metric -> standard error of its value, where single items tell it."""
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Task -> what could not be scored, in words."""
     curve_unit: str = LOSS_UNIT
     """What the curve's lines count."""
     training_flops: float | None = None

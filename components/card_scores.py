@@ -24,11 +24,18 @@ def evaluation(release: "Release") -> str:
     """What the model was scored on, and how it did."""
     parts = []
     for task, section in sorted(release.tasks.items()):
+        kind = schema_of(section["modality"]).TASKS[section["kind"]]
+        if hasattr(kind, "told"):
+            words = " ".join((kind.__doc__ or "").split())
+            parts.append(f"**`{task}`** ({section['kind']}). {words}")
+            values, notes = release.scores[task], release.notes.get(task, [])
+            parts += kind.model_validate(section).told(values, release.errors.get(task, {}), notes)
+            continue
         settings = {
             key: value for key, value in section.items() if key not in ("kind", "modality") and value is not None
         }
         words = number(settings)
-        meaning = " ".join((schema_of(section["modality"]).TASKS[section["kind"]].__doc__ or "").split())
+        meaning = " ".join((kind.__doc__ or "").split())
         parts += [f"**`{task}`** ({section['kind']}: {words}). {meaning}", _of_task(release, task)]
     if any(release.errors.values()):
         parts.append(ERRORS)

@@ -214,10 +214,20 @@ def compare(champion: "pa.Table", challenger: "pa.Table", measures: Mapping[str,
         _test(task, measure, _paired(champion, challenger, task, measure.metric), _weights(challenger, task, measure))
         for task, found in measures.items()
         for measure in found
+        if not (measure.may_miss and _is_nowhere(task, measure.metric, champion, challenger))
     ]
     corrected = holm([test.p for test in tests])
     rows = (PairedTest(**{**vars(test), "corrected": p}) for test, p in zip(tests, corrected, strict=True))
     return Comparison(tuple(rows))
+
+
+def _is_nowhere(task: str, metric: str, *tables: "pa.Table") -> bool:
+    """Whether no model was scored so."""
+    import pyarrow.compute as pc
+
+    return not any(
+        pc.any(pc.and_(pc.equal(items["task"], task), pc.equal(items["metric"], metric))).as_py() for items in tables
+    )
 
 
 def _test(task: str, measure: Measure, pairs: "dict[str, tuple[float, float]]", per: dict[str, float]) -> PairedTest:

@@ -12,7 +12,7 @@ from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
-from components.scoring import Model, open_foreign, open_model, write_scores
+from components.scoring import Model, files_of, open_foreign, open_model, write_scores
 from components.training_stage import weights_of
 from models import FAMILIES
 from models.objective import Mismatch
@@ -23,8 +23,9 @@ REVISION = 3
 def evaluate(name: str) -> None:
     """Score a recipe's weights on its tasks into `artifacts/evaluated/<name>/scores/`.
 
-    `scores.json` holds the totals of each task, `items.parquet` one row per item (task, item, metric, value),
-    `outputs.parquet` what a model wrote. Items are looked for in all that the model was trained on.
+    `scores.json` holds the totals of each task and notes on what could not be scored, `items.parquet` one row per item
+    (task, item, metric, value), `outputs.parquet` what a model wrote. Items are looked for in all that the model was
+    trained on.
 
     Raises:
         Refused: the recipe has nothing to score, weights, encoder or records are missing, or a score is not finite.
@@ -45,13 +46,14 @@ def evaluate(name: str) -> None:
     nodes = [scored, *_encoder(library, recipe)]
     nodes += [(verb, corpus) for corpus in sorted(corpora.union(trained_on)) for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
+    files = {path: content for task in tasks.values() for path, content in files_of(task).items()}
     journal = Journal("evaluate", name)
     journal.parameters({task: section.model_dump() for task, section in tasks.items()})
     manifest = Manifest(
         verb="evaluate",
         name=name,
         revisions=_revisions(recipe, tasks),
-        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()},
+        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()} | files,
         details={"tasks": {task: section.model_dump(mode="json") for task, section in tasks.items()}},
     )
     with gpu_held(), writing(manifest) as folder:

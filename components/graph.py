@@ -150,6 +150,7 @@ class _Builder:
                 task = self.library.read("task", name)
                 more_nodes, more_deps, more_params = self._follow(task)
                 params += [self._file("task", name), self._modality(task.modality), *more_params]
+                deps += [path.as_posix() for path in getattr(task, "files", ())]
             else:
                 more_nodes, more_deps = self._resolve(kind, name)
             nodes += more_nodes

@@ -18,6 +18,12 @@ class Measure:
     for a mean over items."""
     total: str = ""
     """The total of the task that it is, such as `bits_per_character`; empty if that has the metric's own name."""
+    may_miss: bool = False
+    """Whether a model may have been scored without it, as where the data of a part of a task could not be had."""
+    mean_of: tuple[str, ...] = ()
+    """A total that is the mean of the means of these metrics, as far as they are there; no item tells of it."""
+    told_only: bool = False
+    """Whether it has a standard error, and models are not compared by it."""
 
     @property
     def name(self) -> str:
@@ -26,7 +32,7 @@ class Measure:
 
 
 def measures_of(tasks: Mapping[str, Any]) -> dict[str, tuple[Measure, ...]]:
-    """What each task is compared by: task -> the `MEASURES` of its kind.
+    """What each task is compared by: task -> its `MEASURES` that models are compared by.
 
     Args:
         tasks: task -> its section, an instance of a class in a modality's `TASKS`.
@@ -36,7 +42,7 @@ def measures_of(tasks: Mapping[str, Any]) -> dict[str, tuple[Measure, ...]]:
     """
     found: dict[str, tuple[Measure, ...]] = {}
     for name, task in tasks.items():
-        found[name] = tuple(getattr(type(task), "MEASURES", ()))
+        found[name] = tuple(each for each in getattr(task, "MEASURES", ()) if not each.told_only)
         if not found[name]:
             raise Refused(
                 f"Tasks of kind '{task.kind}', such as '{name}', do not say which of their metrics is better lower or "

@@ -20,9 +20,10 @@ from components.licences import inherited, judged
 from components.lineage import Lineage, lineage_from
 from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
-from components.modalities import modality, schema_of
+from components.modalities import modality
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe
+from components.scoring import parsed
 from components.sections import section_hashes
 from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
@@ -85,6 +86,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         recipe=recipe,
         lineage=lineage,
         scores=scores["tasks"],
+        notes=scores.get("notes", {}),
         errors=_errors(name, lineage),
         training_flops=None if cost is None else total_flops(cost, training_of(recipe)),
         num_parameters=sum(parameter.numel() for parameter in released.parameters()),
@@ -132,8 +134,7 @@ def _errors(name: str, lineage: Lineage) -> dict[str, dict[str, float]]:
 
     items = pq.read_table(paths.payload("evaluate", name) / "items.parquet")
     tasks = {task: each for state in lineage.of("evaluate") for task, each in state.details["tasks"].items()}
-    kinds = {task: schema_of(each["modality"]).TASKS[each["kind"]] for task, each in tasks.items()}
-    return {task: standard_errors(items, task, getattr(kind, "MEASURES", ())) for task, kind in kinds.items()}
+    return {task: standard_errors(items, task, getattr(parsed(each), "MEASURES", ())) for task, each in tasks.items()}
 
 
 def _check_untouched(node: tuple[str, str], manifest: Manifest) -> None:

@@ -8,10 +8,12 @@ models can be compared where these hashes are equal.
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from components import paths
 from components.devices import set_threads, uses_gpu
 from components.lineage import state_of
-from components.manifest import Manifest, read_manifest
+from components.manifest import Manifest, read_manifest, tree_hash
 from components.modalities import modality, schema_of
 from components.outcomes import Refused
 from components.progress import Progress
@@ -29,6 +31,8 @@ from models import part_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 ITEMS_NAME = "items.parquet"
 SCORES_NAME = "scores.json"
@@ -42,6 +46,14 @@ class Model:
 
     network: Any
     encoder: Any
+    folders: tuple[Path, ...] = ()
+    """What both were loaded from; without it, no answer is kept for another run."""
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of the folders; empty without them."""
+        hashes = [tree_hash(folder) for folder in self.folders]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else ""
 
 
 def open_foreign(family: str, package: Path) -> Model:
@@ -61,7 +73,7 @@ def open_foreign(family: str, package: Path) -> Model:
     set_threads()
     convert = part_of(family, "convert")
     network = getattr(convert, "load_foreign", convert.load)(package)
-    return Model(network.to("cuda" if uses_gpu() else "cpu").eval(), opened(package))
+    return Model(network.to("cuda" if uses_gpu() else "cpu").eval(), opened(package), (package,))
 
 
 def open_model(family: str, weights: Path, encoder: Path) -> Model:
@@ -79,13 +91,15 @@ def open_model(family: str, weights: Path, encoder: Path) -> Model:
     device = "cuda" if uses_gpu() else "cpu"
     network = part_of(family, "convert").load(weights)
     opened = modality(part_of(family, "schema").MODALITY).open_encoder(encoder)
-    return Model(network.to(device).eval(), opened)
+    return Model(network.to(device).eval(), opened, (weights, encoder))
 
 
 def write_scores(
     tasks: dict[str, Any], model: Model, folder: Path, pictures: dict[str, str] | None = None
 ) -> dict[str, dict[str, float]]:
     """Score a model on tasks into a folder that is made; return the totals by task and metric.
+
+    A row with a `note` tells in words what could not be scored; notes stand beside the totals.
 
     Args:
         tasks: their sections by name.
@@ -103,6 +117,7 @@ def write_scores(
     columns: dict[str, list[Any]] = {"task": [], "item": [], "metric": [], "value": []}
     said: dict[str, list[str]] = {"task": [], "item": [], "prompt": [], "output": []}
     scores: dict[str, dict[str, float]] = {}
+    notes: dict[str, list[str]] = {}
     for name, task in tasks.items():
         scores[name] = {}
         for row in _score(name, task, model):
@@ -111,6 +126,9 @@ def write_scores(
                     said[key].append(value)
             elif "picture" in row:
                 (pictures if pictures is not None else {})[f"{name}-{row['picture']}"] = row["svg"]
+            elif "note" in row:
+                notes.setdefault(name, []).append(row["note"])
+                logger.warning("%s: %s", name, row["note"])
             elif row["item"] is None:
                 scores[name][row["metric"]] = row["value"]
             else:
@@ -123,7 +141,8 @@ def write_scores(
     if said["task"]:
         words = pa.table({key: pa.array(values, pa.string()) for key, values in said.items()})
         pq.write_table(words, folder / OUTPUTS_NAME, compression="zstd")
-    text = json.dumps({"tasks": scores}, ensure_ascii=False, indent=1, sort_keys=True)
+    told = {"tasks": scores, **({"notes": notes} if notes else {})}
+    text = json.dumps(told, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
     return scores
 
@@ -212,9 +231,25 @@ def tasks_today(library: Library, recipe: Any) -> dict[str, Task]:
             for kind, corpus in references(section)
             if kind == "corpus"
             for verb in ("ingest", "validate")
-        }
+        } | files_of(section)
         dumped = section.model_dump(mode="json")
         found[name] = Task(dumped, _digest(dumped, parents, revisions_of(section)))
+    return found
+
+
+def files_of(task: Any) -> dict[str, str]:
+    """What a task reads besides states, such as prompts and raw data: path -> hash of its content.
+
+    Raises:
+        Refused: a path is not there.
+    """
+    found = {}
+    for path in getattr(task, "files", ()):
+        if not path.exists():
+            raise Refused(
+                f"{path} is not here, and a task of the recipe reads it. Bring it, then record it: dvc add {path}"
+            )
+        found[path.as_posix()] = tree_hash(path)
     return found
 
 
@@ -229,11 +264,12 @@ def revisions_of(task: Any) -> dict[str, int]:
 def _digest(section: dict[str, Any], parents: dict[str, str], revisions: dict[str, int]) -> str:
     task = parsed(section)
     names = {name for _, name in references(task)}
+    files = {path.as_posix() for path in getattr(task, "files", ())}
     nodes = {path: state_of(path) for path in parents}
     data = {
         path: parents[path]
         for path, node in nodes.items()
-        if node is not None and node[1] in names and node[0] not in ("pretrain", "align", "fit")
+        if path in files or (node is not None and node[1] in names and node[0] not in ("pretrain", "align", "fit"))
     }
     code = {module: revisions.get(module) for module in revisions_of(task)}
     text = json.dumps([section, data, code], sort_keys=True, ensure_ascii=False)

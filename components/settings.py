@@ -105,6 +105,8 @@ def quiet_environment() -> dict[str, str]:
         # Threads of torch that wait for each other spin 300,000 times, which on two cores beside one other busy process
         # made training 20 times slower; with so few it is a quarter slower there, and on a quiet machine as fast.
         "GOMP_SPINCOUNT": "1000",
+        # Bars of libraries beside our own; DVC's has a switch of its own.
+        "TQDM_DISABLE": "1",
     }
 
 

@@ -21,13 +21,18 @@ def standard_errors(items: "pa.Table", task: str, measures: tuple[Measure, ...])
     Args:
         items: rows of task, item, metric, value, as `evaluate` leaves them.
         task: whose.
-        measures: of its kind; `Measure.total` names the total that each one is.
+        measures: of its kind; `Measure.total` names the total that each one is. A mean comes after what it is of.
 
     Returns:
         Total -> standard error, in its unit; nothing for one that fewer than two items tell of.
     """
-    found = {}
+    found: dict[str, float] = {}
     for measure in measures:
+        if measure.mean_of:
+            known = [found[metric] for metric in measure.mean_of if metric in found]
+            if known:
+                found[measure.total or measure.metric] = math.hypot(*known) / len(known)
+            continue
         values = values_by_item(items, task, measure.metric)
         weights = values_by_item(items, task, measure.per) if measure.per else dict.fromkeys(values, 1.0)
         if len(values) < 2 or values.keys() != weights.keys():

@@ -49,22 +49,34 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
     """Refuse raw data that is missing and that neither a generator, `data.dvc` nor a Hub can bring.
 
     Raises:
-        Refused: the message names every such corpus, and the commands that bring them.
+        Refused: the message names every such corpus, and every folder of items that a task reads, and the commands that
+            bring them.
     """
     stages = list(stages)
     for name in missing_models(library, stages):
         foreign.require_reachable(name, library.read("recipe", name).source)
+    absent = _absent_items(stages)
     corpora = {name: library.read("corpus", name) for name in missing(library, stages)}
     brought = {name: each for name, each in corpora.items() if not getattr(each.source, "generator", None)}
-    if not brought:
-        return
     known: set[Path] = set()
-    if workspace.DATA_FILE.is_file():
+    if brought and workspace.DATA_FILE.is_file():
         with workspace.open_repo() as repo:
             known = raw_data.listed_data(repo) or set()
     lacking = {name: [path for path in _lacking(corpus) if not _holds(known, path)] for name, corpus in brought.items()}
-    if told := [_absent(library, name, missed) for name, missed in lacking.items() if missed]:
+    if told := [*(_absent(library, name, missed) for name, missed in lacking.items() if missed), *absent]:
         raise Refused("\n".join(told))
+
+
+def _absent_items(stages: list[Stage]) -> list[str]:
+    """What is said of items of tasks that are not here; single files below a folder that is may be missing."""
+    return [
+        f"The tasks of '{stage.name}' read {path}, which is not here. Put a folder for each task into it (the task's "
+        f"YAML says which files), then record it: dvc add {path}. If data.dvc names it: dvc pull {path}"
+        for stage in stages
+        if stage.verb == "evaluate"
+        for path in dict.fromkeys(Path(each) for each in stage.deps)
+        if path.is_relative_to(paths.DATA) and not path.exists()
+    ]
 
 
 def _lacking(corpus: Corpus) -> list[Path]:

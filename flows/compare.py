@@ -147,12 +147,12 @@ def is_lower_better(library: Library, metric: str) -> bool | None:
         metric: `<verb>/<metric>` of a training, or `evaluate/<task>/<metric>`.
     """
     verb, _, rest = metric.partition("/")
-    task, _, key = rest.rpartition("/")
+    task, _, key = rest.partition("/")
     if verb != "evaluate":
         return True if key.endswith(LOWER) else False if key.endswith(HIGHER) else None
     if key.startswith("num_") or task not in library.files["task"]:
         return None
-    measures = getattr(type(library.read("task", task)), "MEASURES", ())
+    measures = getattr(library.read("task", task), "MEASURES", ())
     ways = {each.better for each in measures if each.metric == key} or {each.better for each in measures}
     return ways == {"lower"} if len(ways) == 1 else None
 

@@ -10,6 +10,7 @@ from components.comparison import bootstrap, compare, holm, mcnemar, share_inter
 from components.measures import Measure, measures_of
 from components.modalities.text.schema import HeldOutBits
 from components.outcomes import Refused
+from tests.conftest import ROOT
 
 RIGHT = Measure("is_right", "higher")
 (BITS,) = HeldOutBits.MEASURES
@@ -183,6 +184,9 @@ def test_a_kind_of_task_that_declares_no_measure_is_refused_with_what_to_add() -
 
 def test_every_kind_of_task_of_every_modality_can_be_compared() -> None:
     from components.modalities import MODALITIES, schema_of
+    from components.recipes import Library
 
-    kinds = [kind for name in MODALITIES for kind in schema_of(name).TASKS.values()]
-    assert all(kind.MEASURES and all(isinstance(each, Measure) for each in kind.MEASURES) for kind in kinds)
+    library = Library(ROOT / "recipes")
+    shipped = [library.read("task", name) for name in library.files["task"]]
+    assert {type(each) for each in shipped} == {kind for name in MODALITIES for kind in schema_of(name).TASKS.values()}
+    assert all(each.MEASURES and all(isinstance(one, Measure) for one in each.MEASURES) for each in shipped)

@@ -85,7 +85,7 @@ def test_an_unknown_recipe_gets_the_nearest_name(monkeypatch: pytest.MonkeyPatch
 def test_references_are_found_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = list(references(Library().read("recipe", "gpt-demo")))
-    tasks = [("task", "demo-held-out"), ("task", "demo-samples")]
+    tasks = [("task", f"demo-{name}") for name in ("held-out", "samples", "choices")]
     assert found == [("encoder", "demo-spm"), ("shards", "demo-text+demo-spm"), *tasks]
 
 

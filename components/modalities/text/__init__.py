@@ -143,8 +143,10 @@ def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Score a model on a task of text."""
-    from components.modalities.text import answering, comparing, sampling, scoring
+    from components.modalities.text import answering, comparing, harness, sampling, scoring
 
+    if isinstance(task, schema.Harness):
+        return harness.score(task, model, read, tell)
     if isinstance(task, schema.Samples):
         return sampling.score(task, model, read, tell)
     if isinstance(task, schema.Answering):

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.generators import JUDGES
 from components.measures import Measure
+from components.modalities.text.harness_schema import Harness
 from models.schema import CorpusRef, CorpusShare, EncoderRef, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -287,4 +288,5 @@ TASKS = {
     "preference-accuracy": PreferenceAccuracy,
     "exact-match": ExactMatch,
     "generated-quality": GeneratedQuality,
+    "harness": Harness,
 }

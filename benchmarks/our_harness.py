@@ -1,0 +1,58 @@
+"""Our side of the harness benchmark, in a process of its own: tasks of lm-eval over a network of ours.
+
+python -m benchmarks.our_harness SPECIFICATION OUTCOME
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from components.modalities.text.harness import load_all, samples_of
+from components.modalities.text.harness_schema import Harness
+from components.scoring import open_model
+
+
+def _run(section: Harness, model: Any) -> tuple[float, list[dict[str, Any]]]:
+    """CPU seconds of one task, and what was answered by item."""
+    from components.modalities.text.harness_model import Answers, HarnessModel
+
+    began = time.process_time()
+    [loaded], _ = load_all(section, lambda *_, **__: ())
+    asked = HarnessModel(model, Answers(model))
+    asked.begin(loaded.task, is_published=False, told=lambda _: None)
+    samples = samples_of(loaded, asked)
+    seconds = time.process_time() - began
+    rows = [
+        {
+            "item": sample["doc_id"],
+            "answers": sample["resps"],
+            "metrics": {metric: sample[metric] for metric in sample["metrics"]},
+        }
+        for sample in samples
+    ]
+    return seconds, sorted(rows, key=lambda row: int(row["item"]))
+
+
+def main(specification_path: str, outcome: str) -> None:
+    """The process; answers are not kept, so each run does all its work."""
+    specification = json.loads(Path(specification_path).read_text(encoding="utf-8"))
+    folder = Path(specification["model"])
+    opened = open_model("gpt", folder, folder)
+    model = type(opened)(opened.network, opened.encoder)
+    first, tasks = specification["sections"][0], specification["sections"]
+    asked = [(first, 1), (first, 1), *((task, specification["limit"]) for task in tasks)]
+    keys = {"kind": "harness", "sets": ["fixed"]}
+    sections = [Harness.model_validate({**keys, "tasks": [task], "max_items": limit}) for task, limit in asked]
+    (_, start, _), *found = [(section.tasks[0].task, *_run(section, model)) for section in sections][1:]
+    told = {
+        "start": start,
+        "seconds": {task: seconds for task, seconds, _ in found},
+        "answers": {task: rows for task, _, rows in found},
+    }
+    Path(outcome).write_text(json.dumps(told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,280 @@
+"""Log-likelihoods of continuations, what they share computed once.
+
+The continuations of one question become one row: their common beginning, the trunk, and after it the branches side by
+side, which see the trunk and themselves only (a mask) and count their positions from its end. What all rows begin with,
+such as the description of a task and examples that never change, is computed once and stands before them as keys and
+values. Rows of about the same length pass together. Each number is the one that a pass of its own would give, but for
+the order of additions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.outcomes import Refused
+
+MAX_LOGITS = 2**26
+"""Of one pass, in float32: 256 MB; a pass has at least one row."""
+MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Of one pass."""
+MIN_SHARED = 8
+MIN_SHARING = 4
+"""A beginning of fewer tokens, or of fewer rows, is not worth keys and values of its own."""
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What is asked: how likely some tokens are after others."""
+
+    question: int
+    """Continuations with the same number and context share a row."""
+    context: Ids
+    """At least one token; with the continuation it has at most one token more than the network's context."""
+    tokens: Ids
+    """At least one."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What is answered."""
+
+    nats: float
+    """The sum of log-probabilities, at most 0."""
+    is_greedy: bool
+    """Whether every token is the most likely one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Continuations of one context."""
+
+    trunk: Ids
+    num_scored: int
+    """So many last tokens of the trunk are the beginning of every continuation."""
+    branches: tuple[Ids, ...]
+    """What follows it in each; at least one token."""
+    places: tuple[int, ...]
+    """Of the continuations."""
+
+    @property
+    def branch_tokens(self) -> int:
+        """Inputs after the trunk: the last token of a branch is only predicted."""
+        return sum(len(branch) - 1 for branch in self.branches)
+
+
+def likelihoods(network: Any, asked: Sequence[Continuation], done: Callable[[dict[int, Likelihood]], None]) -> None:
+    """Compute how likely continuations are.
+
+    Args:
+        network: a causal language model of transformers, on its device, in evaluation mode.
+        asked: the continuations.
+        done: receives, after each pass, the place of each answered one and its likelihood.
+
+    Raises:
+        Refused: a likelihood is no number.
+    """
+    for group, prefix in _groups(rows_of(asked)):
+        before = Before(network, prefix)
+        for batch in _batches(network, group, len(prefix)):
+            found = _pass(network, batch, before)
+            _require_finite(found)
+            done(found)
+
+
+def _groups(rows: list[Row]) -> Iterator[tuple[list[Row], Ids]]:
+    """Rows with what they begin with; what few share is not worth it."""
+    starts = shared_starts([row.trunk[: len(row.trunk) - row.num_scored - 1] for row in rows])
+    for start, places in starts.items():
+        yield [rows[place] for place in places], start
+
+
+def shared_starts(sequences: Sequence[Ids]) -> dict[Ids, list[int]]:
+    """What many sequences begin with -> their places; the others have begun with nothing."""
+    alike: dict[Ids, list[int]] = {}
+    for place, each in enumerate(sequences):
+        alike.setdefault(each[:MIN_SHARED], []).append(place)
+    found: dict[Ids, list[int]] = {}
+    for places in alike.values():
+        start = common_start([sequences[place] for place in places])
+        is_worth_it = len(places) >= MIN_SHARING and len(start) >= MIN_SHARED
+        found.setdefault(start if is_worth_it else (), []).extend(places)
+    return found
+
+
+def rows_of(asked: Sequence[Continuation]) -> list[Row]:
+    """One row for all continuations of a question that have the same context."""
+    groups: dict[tuple[int, Ids], list[int]] = {}
+    for place, each in enumerate(asked):
+        groups.setdefault((each.question, each.context), []).append(place)
+    rows = []
+    for (_, context), places in groups.items():
+        tokens = [asked[place].tokens for place in places]
+        # Every branch keeps a token of its own.
+        cut = min(len(common_start(tokens)), min(map(len, tokens)) - 1)
+        rows.append(Row(context + tokens[0][:cut], cut, tuple(each[cut:] for each in tokens), tuple(places)))
+    return rows
+
+
+def common_start(sequences: Sequence[Ids]) -> Ids:
+    """What all begin with."""
+    if not sequences:
+        return ()
+    least, most = min(sequences), max(sequences)
+    length = next((place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
+    return least[:length]
+
+
+class Before:
+    """Keys and values of tokens that stand before every row.
+
+    Args:
+        network: see `likelihoods`.
+        tokens: may be none.
+    """
+
+    def __init__(self, network: Any, tokens: Ids) -> None:
+        import torch
+
+        self.tokens = tokens
+        self.cache: Any = None
+        if tokens:
+            from transformers import DynamicCache
+
+            device = next(network.parameters()).device
+            with torch.inference_mode():
+                self.cache = DynamicCache()
+                network(
+                    input_ids=torch.tensor([tokens], device=device),
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+
+    def repeated(self, num_rows: int) -> Any:
+        """A cache of its own for so many rows, which a pass may append to."""
+        from transformers import DynamicCache
+
+        copy = DynamicCache()
+        for number, layer in enumerate(self.cache.layers if self.cache else ()):
+            shape = (num_rows, -1, -1, -1)
+            copy.update(layer.keys.expand(shape), layer.values.expand(shape), number)
+        return copy
+
+
+def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Row]]:
+    """Rows of about the same length, longest first."""
+    device = next(network.parameters()).device.type
+    vocabulary, most = int(network.config.vocab_size), MAX_TOKENS.get(device, MAX_TOKENS["cuda"])
+    batch: list[Row] = []
+    width = kept = 0
+    for row in sorted(rows, key=lambda each: (-len(each.trunk) - each.branch_tokens, each.trunk)):
+        width = max(width, len(row.trunk) - num_before + row.branch_tokens)
+        kept = max(kept, row.num_scored + 1 + row.branch_tokens)
+        size = len(batch) + 1
+        if batch and (size * width > most or size * kept * vocabulary > MAX_LOGITS):
+            yield batch
+            batch = []
+            width, kept = len(row.trunk) - num_before + row.branch_tokens, row.num_scored + 1 + row.branch_tokens
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+@dataclass
+class _Layout:
+    """Where the tokens of a batch stand: trunks end at the same column, branches follow them."""
+
+    ids: np.ndarray
+    """[rows, columns]."""
+    positions: np.ndarray
+    """[rows, columns], counted from the beginning of the row."""
+    parts: np.ndarray
+    """[rows, columns]: -1 padding, 0 the trunk, then the branches."""
+    targets: list[tuple[int, int, int, int]]
+    """(place, row, column that predicts, token)."""
+    num_kept: int
+    """So many last columns predict a token that counts."""
+
+
+def _laid_out(batch: list[Row], num_before: int) -> _Layout:
+    width = max(len(row.trunk) for row in batch) - num_before
+    columns = width + max(row.branch_tokens for row in batch)
+    ids = np.zeros((len(batch), columns), np.int64)
+    positions, parts = np.zeros_like(ids), np.full_like(ids, -1)
+    targets = []
+    for number, row in enumerate(batch):
+        own = len(row.trunk) - num_before
+        ids[number, width - own : width] = row.trunk[num_before:]
+        positions[number, width - own : width] = np.arange(num_before, len(row.trunk))
+        parts[number, width - own : width] = 0
+        column = width
+        for part, (place, branch) in enumerate(zip(row.places, row.branches, strict=True), start=1):
+            end = column + len(branch) - 1
+            ids[number, column:end] = branch[:-1]
+            positions[number, column:end] = np.arange(len(row.trunk), len(row.trunk) + len(branch) - 1)
+            parts[number, column:end] = part
+            scored = row.trunk[len(row.trunk) - row.num_scored :]
+            predicting = [*range(width - 1 - row.num_scored, width), *range(column, end)]
+            tokens = (*scored, *branch)
+            targets += [(place, number, each, token) for each, token in zip(predicting, tokens, strict=True)]
+            column = end
+    first = min(column for _, _, column, _ in targets)
+    return _Layout(ids, positions, parts, targets, columns - first)
+
+
+def _pass(network: Any, batch: list[Row], before: Before) -> dict[int, Likelihood]:
+    """One forward pass: place -> likelihood."""
+    import torch
+
+    parameter = next(network.parameters())
+    layout = _laid_out(batch, len(before.tokens))
+    ids, positions, parts = (
+        torch.from_numpy(each).to(parameter.device) for each in (layout.ids, layout.positions, layout.parts)
+    )
+    with torch.inference_mode():
+        logits = network(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=_mask(parts, len(before.tokens), parameter.dtype),
+            past_key_values=before.repeated(len(batch)) if before.tokens else None,
+            use_cache=bool(before.tokens),
+            logits_to_keep=layout.num_kept,
+        ).logits.float()  # [rows, num_kept, vocabulary]
+        places, rows, columns, tokens = (
+            torch.tensor(each, device=ids.device) for each in zip(*layout.targets, strict=True)
+        )
+        columns = columns - (ids.shape[1] - layout.num_kept)
+        nats = logits[rows, columns, tokens] - torch.logsumexp(logits, dim=-1)[rows, columns]
+        hits = logits.argmax(dim=-1)[rows, columns] == tokens
+    nats_of: dict[int, float] = {}
+    misses: set[int] = set()
+    for place, value, hit in zip(places.tolist(), nats.double().tolist(), hits.tolist(), strict=True):
+        nats_of[place] = nats_of.get(place, 0.0) + value
+        if not hit:
+            misses.add(place)
+    return {place: Likelihood(value, place not in misses) for place, value in nats_of.items()}
+
+
+def _mask(parts: Any, num_before: int, dtype: Any) -> Any:
+    """What each token sees, as numbers to add to the scores of attention: [rows, 1, columns, num_before + columns]."""
+    import torch
+
+    rows, columns = parts.shape
+    own = torch.tril(torch.ones(columns, columns, dtype=torch.bool, device=parts.device))
+    same = (parts[:, None, :] == parts[:, :, None]) | (parts[:, None, :] == 0)
+    sees = own & same
+    sees = torch.cat([torch.ones(rows, columns, num_before, dtype=torch.bool, device=parts.device), sees], dim=-1)
+    mask = torch.zeros(sees.shape, dtype=dtype, device=parts.device)
+    return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
+def _require_finite(found: dict[int, Likelihood]) -> None:
+    if any(not np.isfinite(each.nats) for each in found.values()):
+        raise Refused(
+            "The network gives a likelihood that is no finite number: its weights are damaged or training diverged. "
+            "Look at the curve, then train again with a lower 'optimizer.learning_rate'."
+        )

@@ -1,0 +1,119 @@
+"""Greedy continuations of many prompts, each until it is done by a rule of its own.
+
+Unlike `generating`, which has transformers answer whole batches, rows that are done leave their batch, what many
+prompts begin with is computed once, and a continuation that was begun before goes on where it was.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.modalities.text.branches import MAX_LOGITS, Before, Ids, shared_starts
+from components.outcomes import Refused
+
+MAX_CELLS = 2**15
+"""Tokens of all rows of a batch together, prompts and answers: what the cache of keys and values holds."""
+MAX_ROWS = 128
+KEPT_SHARE = 0.75
+"""A batch of which less is not done is packed anew."""
+
+
+@dataclass
+class Stream:
+    """One prompt and how it goes on."""
+
+    prompt: Ids
+    """At least one token."""
+    most: int
+    """It goes on for no more tokens; with the prompt they fit into the network's context."""
+    is_done: Callable[[list[int]], bool]
+    """Whether these tokens are enough; asked after each one."""
+    tokens: list[int] = field(default_factory=list)
+    """How it goes on, as far as it is known."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is asked of it."""
+        return len(self.tokens) >= self.most or (bool(self.tokens) and self.is_done(self.tokens))
+
+
+def go_on(network: Any, streams: Sequence[Stream], vocab_size: int, done: Callable[[list[Stream]], None]) -> None:
+    """Continue streams with the most likely token each, until all are over.
+
+    Args:
+        network: a causal language model of transformers, on its device, in evaluation mode.
+        streams: those that are over are left alone.
+        vocab_size: of the tokenizer; a network may have more rows, which stand for nothing.
+        done: receives the streams of a batch when it ends.
+
+    Raises:
+        Refused: logits are no numbers.
+    """
+    waiting = [each for each in streams if not each.is_over]
+    for start, places in shared_starts([(*each.prompt, *each.tokens)[:-1] for each in waiting]).items():
+        before = Before(network, start)
+        for batch in _batches([waiting[place] for place in places], int(network.config.vocab_size)):
+            _run(network, batch, before, vocab_size)
+            done(batch)
+
+
+def _batches(streams: list[Stream], vocabulary: int) -> list[list[Stream]]:
+    """Streams of about the same length, longest first."""
+    found: list[list[Stream]] = []
+    for each in sorted(streams, key=lambda stream: -len(stream.prompt) - len(stream.tokens)):
+        longest = len(found[-1][0].prompt) + max(row.most for row in (*found[-1], each)) if found else 0
+        size = len(found[-1]) + 1 if found else 1
+        if not found or size * longest > MAX_CELLS or size > MAX_ROWS or size * vocabulary > MAX_LOGITS:
+            found.append([])
+        found[-1].append(each)
+    return found
+
+
+def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> None:
+    """Continue a batch until every stream is over."""
+    import torch
+
+    device = next(network.parameters()).device
+    rows = list(batch)
+    rests = [[*each.prompt, *each.tokens][len(before.tokens) :] for each in rows]
+    width = max(map(len, rests))
+    ids = torch.tensor([[0] * (width - len(rest)) + rest for rest in rests], device=device)
+    pads = torch.tensor([width - len(rest) for rest in rests], device=device)
+    mask = torch.arange(width, device=device)[None] >= pads[:, None]
+    mask = torch.cat([mask.new_ones(len(rows), len(before.tokens)), mask], dim=1).long()
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, len(before.tokens) :]
+    cache = before.repeated(len(rows))
+    with torch.inference_mode():
+        while True:
+            logits = network(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1, :vocab_size]
+            _require_numbers(logits)
+            chosen = logits.argmax(dim=-1)
+            for stream, token in zip(rows, chosen.tolist(), strict=True):
+                if not stream.is_over:
+                    stream.tokens.append(token)
+            left = [place for place, stream in enumerate(rows) if not stream.is_over]
+            if not left:
+                return
+            ids, positions = chosen[:, None], positions[:, -1:] + 1
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            if len(left) < KEPT_SHARE * len(rows):
+                kept = torch.tensor(left, device=device)
+                cache.batch_select_indices(kept)
+                rows = [rows[place] for place in left]
+                ids, positions, mask = ids[kept], positions[kept], mask[kept]
+
+
+def _require_numbers(logits: Any) -> None:
+    """NaN would be answered with the first id of the vocabulary, and look like a bad model."""
+    if bool(logits.isnan().any()):
+        raise Refused(
+            "The network gives logits that are no numbers: its weights are damaged or training diverged. Look at the "
+            "curve, then train again with a lower 'optimizer.learning_rate'."
+        )

@@ -1,0 +1,212 @@
+"""Tasks of EleutherAI's lm-eval, run as a library on task files of ours: prompts and metrics are theirs, passes ours.
+
+A task file is lm-eval's own YAML, so `lm_eval --include_path recipes/tasks/harness` reads it too. Under `metadata` it
+says besides what lm-eval has no word for: `fields` that an item needs, `gold` (the path to the right answer),
+`too_long` (what becomes of a context that is), and what the published scores did.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from components.modalities.text.harness_items import Items, Unavailable, items_of
+from components.modalities.text.harness_schema import PAPER, Harness, HarnessTask, prompt_file, with_includes
+from components.modalities.text.japanese_answers import rouge2
+from components.outcomes import Refused
+from components.wording import one_line
+
+SHOT_SEED = 1234
+"""lm-eval's own, by which examples are drawn."""
+
+Read = Callable[..., Iterable[dict[str, Any]]]
+Tell = Callable[[int, int], None]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One task in one set, ready to be asked."""
+
+    section: HarnessTask
+    set_name: str
+    task: Any
+    """lm-eval's."""
+    items: Items
+
+
+def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
+    """Score a model on tasks of lm-eval.
+
+    A task whose data are not there or not as they should be is told of in a note, and the others go on. Answers are
+    kept, so a run after a kill asks only what is missing.
+
+    Args:
+        section: the task's.
+        model: see `components.scoring.Model`.
+        read: (corpus, columns, splits) -> rows with `id` and those columns.
+        tell: receives how many items are answered, in all sets together, of how many.
+
+    Yields:
+        Rows of item (`<task>/<number or id>`), metric (`<set>/<task>/<metric>`) and value. Totals are the same metrics'
+        means, `<set>/average` over the tasks that have data, `num_tasks`, and for each task `<task>/num_items` and
+        `<set>/<task>/num_cut`: items that lost a part of their context. Notes say what is missing and why.
+
+    Raises:
+        Refused: a prompt does not exist, no task can be scored, or the network answers NaN.
+    """
+    loaded, notes = load_all(section, read)
+    yield from ({"note": note} for note in notes)
+    if not loaded:
+        raise Refused("No task can be scored. " + " ".join(notes))
+    from components.modalities.text.harness_model import Answers, HarnessModel
+
+    asked = HarnessModel(model, Answers(model))
+    means: dict[str, dict[str, float]] = {name: {} for name in section.sets}
+    num_done, num_all = 0, sum(len(each.items.names) for each in loaded)
+    for each in loaded:
+        size = len(each.items.names)
+
+        def told(share: float, before: int = num_done, size: int = size) -> None:
+            tell(before + int(share * size), num_all)
+
+        metrics: dict[str, list[float]] = {}
+        asked.begin(each.task, is_published=each.set_name == PAPER, told=told)
+        try:
+            for row in _answered(each, asked):
+                metrics.setdefault(row["metric"], []).append(row["value"])
+                yield row
+        except Unavailable as unfit:
+            yield {"note": (note := f"{each.section.task} is missing in '{each.set_name}': {unfit}")}
+            notes.append(note)
+            metrics = {}
+        num_done += size
+        tell(num_done, num_all)
+        if not metrics:
+            continue
+        means[each.set_name] |= {key: sum(values) / len(values) for key, values in metrics.items()}
+        yield _total(f"{each.set_name}/{each.section.task}/num_cut", len(asked.cut))
+    if not all(means.values()):
+        raise Refused("No task can be scored. " + " ".join(notes))
+    yield from _totals(section, loaded, means)
+
+
+def _totals(section: Harness, loaded: list[Loaded], means: dict[str, dict[str, float]]) -> Iterator[Row]:
+    for name, found in means.items():
+        yield from (_total(key, value) for key, value in found.items())
+        counted = [found[key] for task in section.tasks if (key := section.key(name, task)) in found]
+        yield _total(f"{name}/average", sum(counted) / len(counted))
+    sizes = {each.section.task: len(each.items.names) for each in loaded}
+    yield from (_total(f"{task}/num_items", size) for task, size in sizes.items())
+    yield _total("num_tasks", len(sizes))
+
+
+def _total(metric: str, value: float) -> Row:
+    return {"item": None, "metric": metric, "value": float(value)}
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
+    """Every task in every set, and what is said of those that cannot be scored."""
+    for each in section.tasks:
+        for name in section.sets:
+            prompt_file(each, name)  # refuses what is not there
+    with _quiet():
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_defaults=False)
+        loaded: list[Loaded] = []
+        notes: list[str] = []
+        for each in section.tasks:
+            try:
+                found = [_load(manager, section, each, name, read) for name in section.sets]
+            except Unavailable as missing:
+                notes.append(f"{each.task} is missing: {missing}")
+                continue
+            loaded += found
+            notes += list(dict.fromkeys(note for one in found for note in one.items.notes))
+    return loaded, notes
+
+
+def _load(manager: Any, section: Harness, each: HarnessTask, name: str, read: Read) -> Loaded:
+    """One task as lm-eval's, over items that are complete.
+
+    Raises:
+        Unavailable: its data are not there, not readable, or its prompt cannot be made of them.
+    """
+    from jinja2 import TemplateError
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    file = prompt_file(each, name)
+    with_includes(file)  # refuses what is no YAML
+    config = load_yaml(file)
+    items = items_of(section, each, config, read)
+    try:
+        [task] = manager.load([{**config, "num_fewshot": each.shots, **items.overrides}])["tasks"].values()
+        documents = list(task.eval_docs)
+        if items.revision:
+            items = items.numbered(len(documents), section.max_items)
+        for document in documents[: len(items.names)]:
+            task.doc_to_text(document)
+            task.doc_to_target(document)
+    except (TemplateError, LookupError, TypeError, ValueError, OSError, AssertionError) as error:
+        raise Unavailable(f"{file} makes no question of {items.source}: {one_line(error, 200)}") from error
+    if each.metric not in task.aggregation():
+        raise Refused(
+            f"Task '{each.task}' has the metrics {', '.join(task.aggregation())} ({file}), and '{each.metric}' is to "
+            "count. Change the key 'metric'."
+        )
+    return Loaded(each, name, task, items)
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+def samples_of(loaded: Loaded, asked: Any) -> list[dict[str, Any]]:
+    """What lm-eval's own evaluator makes of one task: an item each, with its answers and metrics.
+
+    Args:
+        loaded: the task.
+        asked: a `HarnessModel` that has begun it.
+    """
+    from lm_eval.evaluator import evaluate
+
+    task, name = loaded.task, loaded.task.task_name
+    task.set_fewshot_seed(SHOT_SEED)
+    with _quiet():
+        found = evaluate(asked, {"tasks": {name: task}}, limit=len(loaded.items.names), bootstrap_iters=0)
+    return list(found["samples"][name])
+
+
+def _answered(loaded: Loaded, asked: Any) -> Iterator[Row]:
+    """The rows of one task in one set."""
+    for sample in samples_of(loaded, asked):
+        values = {metric: float(sample[metric]) for metric in sample["metrics"]}
+        if "rouge2" in values and loaded.set_name == PAPER:
+            [answer] = sample["filtered_resps"]
+            values["rouge2"] = rouge2(answer, sample["target"], lambda text: _pieces(asked, text))
+        item = f"{loaded.section.task}/{loaded.items.names[sample['doc_id']]}"
+        for metric, value in values.items():
+            yield {"item": item, "metric": f"{loaded.set_name}/{loaded.section.task}/{metric}", "value": value}
+
+
+def _pieces(asked: Any, text: str) -> list[str]:
+    """A model's own tokens, as words of ROUGE."""
+    return [str(each) for each in asked.encoder.encode_texts([text])[0].tolist()]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lm-eval's advice to whom reads its log; what goes wrong is raised."""
+    loggers = [logging.getLogger(each) for each in ("lm_eval", "datasets")]
+    levels = [each.level for each in loggers]
+    try:
+        for each in loggers:
+            each.setLevel(logging.ERROR)
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -1,0 +1,45 @@
+"""What a card says of scores on tasks of lm-eval: both ways to score side by side, why they differ, what is missing."""
+
+from components.card_scores import with_error
+from components.markdown import table
+from components.modalities.text.harness_schema import QUIRKS, SETS, Harness
+
+
+def told(section: Harness, totals: dict[str, float], errors: dict[str, float], notes: list[str]) -> list[str]:
+    """Paragraphs of Markdown.
+
+    Args:
+        section: the task's.
+        totals: metric -> value, as `harness.score` gives them.
+        errors: metric -> standard error.
+        notes: what could not be scored.
+    """
+    rows: list[tuple[str, ...]] = []
+    for each in section.tasks:
+        size = totals.get(f"{each.task}/num_items")
+        keys = [section.key(name, each) for name in section.sets]
+        values = [with_error(totals[key], errors.get(key)) if key in totals else "missing" for key in keys]
+        rows.append(
+            (f"`{each.task}`", each.version, str(each.shots), f"{size:,.0f}" if size else "", each.metric, *values)
+        )
+    averages = [f"{name}/average" for name in section.sets]
+    named = f"mean of {totals['num_tasks']:.0f} of {len(section.tasks)} tasks"
+    rows.append((named, "", "", "", "", *(with_error(totals[key], errors.get(key)) for key in averages)))
+    parts = [table(("Task", "Prompt", "Examples", "Items", "Metric", *section.sets), rows)]
+    if notes:
+        parts.append("\n".join(f"- {note}" for note in notes))
+    cut = {
+        f"{name} {each.task}": totals.get(f"{name}/{each.task}/num_cut", 0)
+        for each in section.tasks
+        for name in section.sets
+    }
+    if any(cut.values()):
+        shown = ", ".join(f"{name} {number:,.0f}" for name, number in cut.items() if number)
+        parts.append(f"Items that did not fit into the network's context whole: {shown}.")
+    if len(section.sets) > 1:
+        meaning = "; ".join(f"`{name}`: {SETS[name]}" for name in section.sets)
+        parts += [
+            f"Two ways to score the same model. {meaning}. Why they differ:",
+            "\n".join(f"- {name}: {each}" for name, each in QUIRKS.items()),
+        ]
+    return parts

@@ -1,0 +1,166 @@
+"""The items of a task of lm-eval: from files, from a corpus or from the Hub, those without a right answer left out."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from components.modalities.text.harness_schema import Harness, HarnessTask
+from components.wording import one_line
+
+SPLIT_KEYS = ("training_split", "validation_split", "test_split", "fewshot_split")
+SPLITS_OF_A_CORPUS = {"train": "train", "validation": "valid", "test": "test"}
+"""lm-eval's names -> ours."""
+
+Read = Callable[..., Iterable[dict[str, Any]]]
+
+
+class Unavailable(Exception):
+    """A task cannot be scored, and the others can; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a task asks."""
+
+    source: str
+    """Where they come from, for a person."""
+    names: list[str]
+    """Of the items that are scored, in lm-eval's order."""
+    overrides: dict[str, Any]
+    """Keys of the task file that lm-eval is given others of."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, in words."""
+    revision: str = ""
+    """Of the Hub's data set; its items have no names yet."""
+
+    def numbered(self, number: int, most: int | None) -> "Items":
+        """With a name for so many items, or for `most` if there are more."""
+        return replace(self, names=[str(each) for each in range(min(number, most or number))])
+
+
+def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: Read) -> Items:
+    """The items of a task.
+
+    Args:
+        section: of all tasks.
+        task: the one.
+        config: its task file, with what it includes.
+        read: (corpus, columns, splits) -> rows.
+
+    Raises:
+        Unavailable: they are not there, or an item lacks a field.
+    """
+    if task.revision:
+        dataset = config.get("dataset_path", "")
+        kwargs = {**(config.get("dataset_kwargs") or {}), "revision": task.revision}
+        return Items(f"the Hub's {dataset}", [], {"dataset_kwargs": kwargs}, revision=task.revision)
+    splits = list(dict.fromkeys(config[key] for key in SPLIT_KEYS if config.get(key)))
+    scored = config.get("test_split") or config.get("validation_split")
+    metadata = config.get("metadata") or {}
+    rows: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    notes: list[str] = []
+    for split in splits:
+        if not task.shots and split != scored:
+            continue
+        source, found = _of_corpus(task, split, read) if task.corpus else _of_file(section, task, split)
+        complete = list(_complete(source, found, metadata.get("fields", [])))
+        rows[split] = [row for row in complete if _has_gold(row[1], metadata.get("gold"))]
+        if split == scored and (
+            without := [name for name, row in complete if not _has_gold(row, metadata.get("gold"))]
+        ):
+            notes.append(
+                f"{task.task}: {len(without)} of {len(complete)} items have no right answer and are left out, the "
+                f"first is {without[0]} of {source}."
+            )
+    _require_enough(task, rows, str(scored))
+    rows[str(scored)] = rows[str(scored)][: section.max_items]
+    absent = {key: None for key in SPLIT_KEYS if config.get(key) and config[key] not in rows}
+    overrides = {"custom_dataset": _dataset_of({split: [row for _, row in found] for split, found in rows.items()})}
+    place = f"corpus '{task.corpus}'" if task.corpus else str(section.place(task))
+    return Items(place, [name for name, _ in rows[str(scored)]], {**overrides, **absent}, notes)
+
+
+def _require_enough(task: HarnessTask, rows: dict[str, list[tuple[str, dict[str, Any]]]], scored: str) -> None:
+    if not rows[scored]:
+        raise Unavailable(f"its {scored} split has no item with a right answer. Add some, or take it out of 'tasks'.")
+    fewest = min(len(found) for split, found in rows.items() if split != scored) if len(rows) > 1 else task.shots
+    if fewest < task.shots:
+        raise Unavailable(f"its train split has {fewest} items, and {task.shots} examples are drawn. Lower 'shots'.")
+
+
+def _dataset_of(rows: dict[str, list[dict[str, Any]]]) -> Callable[..., Any]:
+    """What lm-eval calls for the data of a task."""
+
+    def make(**_: Any) -> Any:
+        from datasets import Dataset, DatasetDict
+
+        return DatasetDict({split: Dataset.from_list(found) for split, found in rows.items()})
+
+    return make
+
+
+def _of_file(section: Harness, task: HarnessTask, split: str) -> tuple[str, Iterator[tuple[str, dict[str, Any]]]]:
+    """Items by the number of their line."""
+    path = section.place(task) / f"{split}.jsonl"
+    if not path.is_file():
+        raise Unavailable(f"{path} is not here. Bring it, then record it: dvc add {path.parent}")
+    return str(path), _lines(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise Unavailable(f"line {number} of {path} is no JSON: {one_line(error, 100)}. Mend it.") from error
+            if not isinstance(row, dict):
+                raise Unavailable(
+                    f"line {number} of {path} is {one_line(line, 40)}, expected keys and values. Mend it."
+                )
+            yield str(number), row
+
+
+def _of_corpus(task: HarnessTask, split: str, read: Read) -> tuple[str, Iterator[tuple[str, dict[str, Any]]]]:
+    """Items by the ids of their records."""
+    ours = SPLITS_OF_A_CORPUS.get(split)
+    if ours is None:
+        raise Unavailable(f"its file reads the split '{split}', and a corpus has train, validation, test. Change it.")
+    records = read(task.corpus, [task.column], splits={ours})
+    return f"split {ours} of corpus '{task.corpus}'", ((row["id"], _fields(row[task.column])) for row in records)
+
+
+def _fields(value: str) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"text": value}
+
+
+def _complete(
+    source: str, rows: Iterable[tuple[str, dict[str, Any]]], fields: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, row in rows:
+        if lacking := [each for each in fields if each not in row]:
+            raise Unavailable(
+                f"item {name} of {source} has no field {', '.join(lacking)}, expected {', '.join(fields)}; it has "
+                f"{', '.join(row)}. Mend the data."
+            )
+        yield name, row
+
+
+def _has_gold(row: dict[str, Any], path: str | None) -> bool:
+    """Whether an item has a right answer, where the task's file says which field holds it."""
+    if path is None:
+        return True
+    value: Any = row
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, bool) or value is None:
+        return False
+    if isinstance(value, int | float):
+        return not (path == "label" and value < 0)  # JGLUE hides labels as -1
+    return any(str(each).strip() for each in value) if isinstance(value, list) else bool(str(value).strip())
