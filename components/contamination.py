@@ -7,7 +7,7 @@ nobody knows.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +172,7 @@ def add_to(folder: Path, section: Contamination, tasks: dict[str, Any], found: d
         shares = looked.shares
         rows = {"task": [name] * len(shares), "item": list(shares), "metric": [SEEN] * len(shares)}
         parts.append(pa.table({**rows, "value": list(shares.values())}, schema=items.schema))
-        scores["tasks"][name] |= totals_of(items, name, getattr(type(tasks[name]), "MEASURES", ()), shares, section)
+        scores["tasks"][name] |= totals_of(items, name, getattr(tasks[name], "MEASURES", ()), shares, section)
     pq.write_table(pa.concat_tables(parts), folder / ITEMS_NAME, compression="zstd")
     text = json.dumps(scores, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
@@ -182,17 +182,27 @@ def add_to(folder: Path, section: Contamination, tasks: dict[str, Any], found: d
 def totals_of(
     items: "pa.Table", task: str, measures: tuple[Any, ...], shares: dict[str, float], section: Contamination
 ) -> dict[str, float]:
-    """The share of contaminated items, and where there are some, each measure over the others."""
+    """The share of contaminated items, and where there are some, each measure over the others.
+
+    Where items are named `<part>/<item>`, each part has its own counts and share too.
+    """
     bad = {item for item, share in shares.items() if share >= section.min_share}
-    found: dict[str, float] = {"num_looked_for": len(shares), "num_contaminated": len(bad)}
-    if shares:
-        found[SHARE] = len(bad) / len(shares)
+    found = _counts(shares, bad, "")
+    parts = {item.split("/", 1)[0] for item in shares if "/" in item}
+    for part in sorted(parts if len(parts) > 1 else ()):
+        found |= _counts({item for item in shares if item.startswith(f"{part}/")}, bad, f"{part}/")
     if bad:
         for measure in measures:
             clean = _mean_over(items, task, measure, bad)
             if clean is not None:
                 found[(measure.total or measure.metric) + CLEAN] = clean
     return found
+
+
+def _counts(items: Collection[str], bad: set[str], prefix: str) -> dict[str, float]:
+    num_bad = len(bad.intersection(items))
+    found: dict[str, float] = {f"{prefix}num_looked_for": len(items), f"{prefix}num_contaminated": num_bad}
+    return found | ({f"{prefix}{SHARE}": num_bad / len(items)} if items else {})
 
 
 def _mean_over(items: "pa.Table", task: str, measure: Any, without: set[str]) -> float | None:

@@ -97,6 +97,18 @@ def test_the_clean_score_leaves_contaminated_items_out() -> None:
     assert nothing == {"num_looked_for": 1, "num_contaminated": 0, "contaminated_share": 0.0}
 
 
+def test_each_part_of_a_task_has_its_own_share() -> None:
+    shares = {"quiz/1": 0.9, "quiz/2": 0.1, "sums/1": 0.0, "sums/2": 0.0}
+    rows = [{"task": "t", "item": item, "metric": "fixed/quiz/acc", "value": 1.0} for item in shares]
+    found = totals_of(pa.Table.from_pylist(rows), "t", (), shares, Contamination())
+    assert {key: value for key, value in found.items() if key.endswith("contaminated_share")} == {
+        "contaminated_share": 0.25,
+        "quiz/contaminated_share": 0.5,
+        "sums/contaminated_share": 0.0,
+    }
+    assert (found["quiz/num_looked_for"], found["quiz/num_contaminated"]) == (2, 1)
+
+
 # ---- through the verb ------------------------------------------------------------------------------------------------
 
 

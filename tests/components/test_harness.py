@@ -10,6 +10,7 @@ import yaml
 
 from components.modalities.text import harness, harness_model
 from components.modalities.text.harness_schema import Harness
+from components.modalities.text.leaking import task_texts
 from components.outcomes import Refused
 from components.scoring import Model
 from components.settings import settings
@@ -162,6 +163,15 @@ def test_a_task_without_data_is_missing_and_not_zero(project: Path) -> None:
     assert not any("marc-ja" in metric for metric in found)
     assert found["fixed/average"] == found["fixed/jnli/acc"]
     assert found["num_tasks"] == 1
+
+
+def test_items_are_known_again_by_what_is_asked_in_them(project: Path) -> None:
+    asked = section("jsquad", "jnli", "marc-ja")
+    found = dict(task_texts(asked, lambda *_, **__: ()))
+    first = json.loads((project / "data/eval_ja/jsquad/validation.jsonl").read_text(encoding="utf-8").split("\n")[0])
+    assert found["jsquad/1"] == [first["question"]]
+    assert all(len(texts) == 2 for item, texts in found.items() if item.startswith("jnli/"))
+    assert not any(item.startswith("marc-ja/") for item in found)
 
 
 def test_where_no_task_has_data_there_is_no_score(project: Path) -> None:

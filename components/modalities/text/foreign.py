@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from components.modalities.text.tokenizer_json import CONFIG_NAME, JSON_NAME, MODEL_NAME
 from components.outcomes import Refused
+from components.tokenizer_json import CONFIG_NAME, JSON_NAME, MODEL_NAME
 
 ROLES = ("bos", "eos", "pad", "unk")
 

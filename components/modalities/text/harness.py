@@ -131,6 +131,20 @@ def load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
     return loaded, notes
 
 
+def texts_of_items(section: Harness, read: Read) -> Iterator[tuple[str, list[str]]]:
+    """(item as rows name it, the texts by which it is known again); nothing of tasks without data here."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for each in section.tasks:
+        file = prompt_file(each, section.sets[0])
+        try:
+            items = items_of(section, each, load_yaml(file), read)
+        except Unavailable:
+            continue
+        for name, texts in zip(items.names, items.texts, strict=True):
+            yield f"{each.task}/{name}", texts
+
+
 def _load(manager: Any, section: Harness, each: HarnessTask, name: str, read: Read) -> Loaded:
     """One task as lm-eval's, over items that are complete.
 

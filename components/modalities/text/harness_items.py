@@ -34,6 +34,8 @@ class Items:
     """What was left out, in words."""
     revision: str = ""
     """Of the Hub's data set; its items have no names yet."""
+    texts: list[list[str]] = field(default_factory=list)
+    """Of each item, what it is known again by in training data: fields that the task file names under `known_by`."""
 
     def numbered(self, number: int, most: int | None) -> "Items":
         """With a name for so many items, or for `most` if there are more."""
@@ -79,7 +81,9 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
     absent = {key: None for key in SPLIT_KEYS if config.get(key) and config[key] not in rows}
     overrides = {"custom_dataset": _dataset_of({split: [row for _, row in found] for split, found in rows.items()})}
     place = f"corpus '{task.corpus}'" if task.corpus else str(section.place(task))
-    return Items(place, [name for name, _ in rows[str(scored)]], {**overrides, **absent}, notes)
+    asked = rows[str(scored)]
+    texts = [[str(row[key]) for key in metadata.get("known_by", []) if row.get(key)] for _, row in asked]
+    return Items(place, [name for name, _ in asked], {**overrides, **absent}, notes, texts=texts)
 
 
 def _require_enough(task: HarnessTask, rows: dict[str, list[tuple[str, dict[str, Any]]]], scored: str) -> None:

@@ -80,6 +80,7 @@ class HarnessTask(Strict):
 class Harness(Strict):
     """Tasks of lm-eval, few-shot, each item a row; beside each score the average over the tasks that have data."""
 
+    CAN_LEAK: ClassVar = True
     SETS: ClassVar = SETS
     QUIRKS: ClassVar = QUIRKS
     kind: Literal["harness"]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from components.modalities.text.schema import Answering, HeldOutBits, PreferenceAccuracy
+from components.modalities.text.schema import Answering, Harness, HeldOutBits, PreferenceAccuracy
 from components.modalities.text.scoring import first_by_hash
 
 
@@ -12,7 +12,7 @@ def task_texts(task: Any, read: Callable[..., Iterable[Any]]) -> Iterator[tuple[
     """(item, its texts) of a task whose kind has `CAN_LEAK`.
 
     Of a document it is the document; of questions and pairs what is asked last and the better answer: turns before that
-    are context.
+    are context. Of a task of lm-eval they are the fields that its file names.
 
     Args:
         task: the task's section.
@@ -31,3 +31,7 @@ def task_texts(task: Any, read: Callable[..., Iterable[Any]]) -> Iterator[tuple[
         for row in first_by_hash(read(task.corpus, [task.column], splits={task.split}), task.max_items):
             messages = json.loads(row[task.column])["messages"]
             yield row["id"], [message["content"] for message in messages[-2:]]
+    elif isinstance(task, Harness):
+        from components.modalities.text.harness import texts_of_items
+
+        yield from texts_of_items(task, read)

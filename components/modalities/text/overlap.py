@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from components.modalities.text.characters import letters_and_digits
+from components.characters import letters_and_digits
 
 REVISION = 1
 """Of normalisation and hashes: what was found before is looked for anew when it is raised."""
