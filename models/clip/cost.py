@@ -33,8 +33,14 @@ def tower_flops(config: Any) -> float:
 
 
 def text_flops(config: Any, tokens: int) -> float:
-    """Of a caption's forward pass through a BERT, by its configuration of transformers."""
-    return layers_flops(config.num_hidden_layers, config.hidden_size, config.intermediate_size, tokens)
+    """Of a caption's forward pass in training through a BERT, by its configuration of transformers."""
+    return caption_flops(config.num_hidden_layers, config.hidden_size, config.intermediate_size, tokens)
+
+
+def caption_flops(num_layers: int, width: int, inner: int, tokens: int) -> float:
+    """Of a forward pass to the first token's state: in the last layer, keys and values alone are needed everywhere."""
+    last = 2.0 * (2 * tokens * width * width + 2 * width * width + 2 * width * inner + 2 * width * tokens)
+    return layers_flops(num_layers - 1, width, inner, tokens) + last
 
 
 def contrast_flops(kind: str, pairs: int, width: int) -> float:
@@ -71,7 +77,7 @@ def training_cost(network: ImageTower | Dual, training: Any, encoder: Any, on_gp
     pairs = samples.batch_samples
     rows = objective.chunk_samples or pairs
     tokens = min(MAX_TOKENS, text.num_positions)
-    forward = pairs * layers_flops(text.num_layers, text.hidden_size, text.intermediate_size, tokens)
+    forward = pairs * caption_flops(text.num_layers, text.hidden_size, text.intermediate_size, tokens)
     total = num_parameters(network, encoder.vocab_size) + (objective.kind != "cloob")
     layer = rows * tokens * _layer_token_bytes(text, number)
     features = 4 * pairs * network.projection_size

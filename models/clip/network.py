@@ -100,8 +100,45 @@ class DualEncoder(nn.Module):
 
     def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Ids and mask of captions, int64 [captions, tokens] -> [captions, projection], of any length."""
-        found: Tensor = self.text_projection(self._read(self.text_tower(input_ids=ids, attention_mask=mask)))
+        if self.training and self.reads == "class-token" and isinstance(self.text_tower, BertModel):
+            state = first_states(self.text_tower, ids, mask)
+        else:
+            state = self._read(self.text_tower(input_ids=ids, attention_mask=mask))
+        found: Tensor = self.text_projection(state)
         return found
+
+
+def first_states(bert: BertModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """BERT's last state at the first token, without those at the others: the same but for rounding, for less.
+
+    Of the last layer only keys and values are needed everywhere.
+
+    Args:
+        bert: without a pooler.
+        ids: int64 [captions, tokens].
+        mask: int64 [captions, tokens], 0 at padding.
+
+    Returns:
+        [captions, width].
+    """
+    every: Any = bert.encoder.layer
+    *layers, last = every
+    hidden, is_there = bert.embeddings(input_ids=ids), mask.bool()[:, None, None, :]
+    # As many rows as queries: what the fused kernels take.
+    square = is_there.expand(-1, 1, ids.shape[1], -1)
+    for layer in layers:
+        hidden = layer(hidden, square)
+    own: Any = last.attention.self
+    first = hidden[:, :1]
+    heads = (own.num_attention_heads, own.attention_head_size)
+    query, key, value = (
+        part(states).unflatten(2, heads).transpose(1, 2)
+        for part, states in ((own.query, first), (own.key, hidden), (own.value, hidden))
+    )
+    dropout = own.dropout.p if own.training else 0.0
+    mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_there, dropout)
+    found: Tensor = last.feed_forward_chunk(last.attention.output(mixed.transpose(1, 2).flatten(2), first))
+    return found[:, 0]
 
 
 # ---- configurations --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.clip.cost import contrast_flops, text_flops, tower_flops
-from models.clip.network import build
+from models.clip.network import build, first_states
 from models.clip.objectives import in_chunks, objective
 from models.clip.schema import Clip, Cloob, ImageTower, Labels
 from models.objective import Mismatch, Setting
@@ -76,7 +76,7 @@ def test_a_learned_scale_stops_at_one_hundred_and_a_fixed_one_is_no_parameter() 
         network.logit_scale.fill_(6.0)
     assert float(whole(pairs()).parts["scale"]) == pytest.approx(100.0)
     whole.begin_step(5)
-    assert float(network.logit_scale) == pytest.approx(math.log(100))
+    assert network.logit_scale.item() == pytest.approx(math.log(100))
     whole(pairs()).total.backward()
     assert network.logit_scale.grad is not None
     fixed = pair("cloob", with_tower=False)
@@ -124,6 +124,20 @@ def test_captions_are_read_alike_however_far_they_are_padded() -> None:
         torch.testing.assert_close(alone[0], found[row], rtol=1e-5, atol=1e-5)
 
 
+def test_training_computes_the_first_tokens_state_alone_and_gets_the_same_of_it() -> None:
+    network, batch, found = pair().double(), pairs(), []
+    for is_training in (False, True):
+        network.train(is_training).zero_grad()
+        features = network.text_features(batch["ids"], batch["mask"])
+        features.square().sum().backward()
+        gradients = {name: each.grad for name, each in network.text_tower.named_parameters()}
+        found.append((features.detach(), gradients))
+    (whole, gradients), (first, others) = found
+    torch.testing.assert_close(first, whole, rtol=0, atol=1e-12)
+    for name, each in gradients.items():
+        torch.testing.assert_close(each, others[name], rtol=0, atol=1e-11, msg=name)
+
+
 def test_a_tower_learns_names() -> None:
     network = build(ImageTower(**VISION), {"num_labels": 3}).train()
     whole: Any = objective(Labels(kind="labels", label_smoothing=0.1), network, Setting({}))
@@ -146,7 +160,10 @@ def test_flops_are_those_that_torch_counts() -> None:
     network, batch = pair("clip"), pairs(8, 16)
     for function, expected in (
         (lambda: network.tower(pixel_values=torch.zeros(8, 3, 48, 48)), 8 * tower_flops(network.tower.config)),
-        (lambda: network.text_tower(input_ids=batch["ids"]), 8 * text_flops(network.text_tower.config, 16)),
+        (
+            lambda: first_states(network.text_tower, batch["ids"], batch["mask"]),
+            8 * text_flops(network.text_tower.config, 16),
+        ),
     ):
         with (
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),

@@ -114,7 +114,9 @@ def test_a_bigger_batch_in_chunks_costs_flops_and_little_memory() -> None:
     recipe = recipe_of(ROOT / "recipes/japanese-clip-vit-b-16.yaml")
     whole = cost.training_cost(recipe.network, recipe.pretrain, SPM, on_gpu=True, is_compiled=False)
     assert whole.num_parameters == 110_814_721  # with the learned scale
-    assert whole.step_flops == pytest.approx(3 * 8192 * 13.08e9, rel=0.06)  # 13.08 GFLOP a caption were measured
+    assert whole.step_flops == pytest.approx(
+        3 * 8192 * 13.08e9, rel=0.1
+    )  # 13.08 GFLOP a caption with the last layer whole
     without = recipe.pretrain.model_copy(update={"objective": recipe.pretrain.objective.model_copy(
         update={"chunk_samples": None})})  # fmt: skip
     assert cost.training_cost(recipe.network, without, SPM, True, False).activation_bytes > 10 * whole.activation_bytes
