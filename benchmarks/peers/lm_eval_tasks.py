@@ -67,10 +67,11 @@ def main() -> None:
     torch.set_num_threads(1)
     lm_eval.evaluator.evaluate = timed(lm_eval.evaluator.evaluate)
     specification = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    outcome = Path(sys.argv[2])  # the command line of lm-eval takes its own words from there
     limits = specification["limits"]
     seconds = {task: run(specification, task, limit) for task, limit in limits.items()}
     found = {task: answers(Path(specification["output"]) / task) for task in limits}
-    Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds, "answers": found}), encoding="utf-8")
+    outcome.write_text(json.dumps({"seconds": seconds, "answers": found}), encoding="utf-8")
 
 
 if __name__ == "__main__":
