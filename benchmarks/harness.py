@@ -6,6 +6,7 @@ sizes; its fastest is compared. Log-likelihoods must agree item by item, and met
 """
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -46,19 +47,19 @@ NOISE = 0.08
 """Added to the weights, so that the most likely token is so by more than rounding."""
 TOLERANCE = 1e-4
 """In nats, of an item's log-likelihood."""
-BATCH_SIZES = (1, 8, 32)
+BATCH_SIZES = (4, 16)
 WANTED = 1.5
 SEED = 0
 
 
 def measure(
-    *, data: Path = DATA / "eval_ja", limit: int = 40, repeats: int = 3, batch_sizes: tuple[int, ...] = BATCH_SIZES
+    *, data: Path = DATA / "eval_ja", share: float = 0.01, repeats: int = 3, batch_sizes: tuple[int, ...] = BATCH_SIZES
 ) -> Result:
     """CPU time of every task whose items are there, and the agreement of both sides.
 
     Args:
         data: the folder with a folder for each task; a stand-in, named `<task>_standin_...`, is taken as well.
-        limit: items of each task.
+        share: of the items of each task, its first ones, at least two.
         repeats: pairs of runs.
         batch_sizes: of the peer; the fastest over all tasks is compared.
     """
@@ -68,37 +69,42 @@ def measure(
         raise Refused(f"{data} has no folder of one of the tasks {', '.join(SHOTS)}. Name another one with --data.")
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
+    limits = {each["task"]: max(2, math.ceil(share * _num_items(Path(each["data"])))) for each in sections}
     _write_peer_tasks(sections)
     _write_models(sections)
-    rows, notes, measured = [], [_work(sections, limit)], {}
+    rows, notes, measured = [], [_work(sections, limits)], {}
     with one_core():
         for architecture, title in ARCHITECTURES.items():
-            together = {size: _peer(architecture, sections, limit, size, is_together=True) for size in batch_sizes}
-            totals = {size: work_of(each) for size, each in together.items()}
+            given = {size: _specification(architecture, sections, limits, size) for size in batch_sizes}
+            theirs = {size: [_peer(given[size])] for size in batch_sizes}
+            totals = {size: work_of(found[0]) for size, found in theirs.items()}
             best = min(totals, key=totals.__getitem__)
-            pairs = [
-                (
-                    _ours(architecture, sections, limit),
-                    _peer(architecture, sections, limit, best, is_together=False),
-                )
-                for _ in range(repeats)
-            ]
+            theirs[best] += [_peer(given[best]) for _ in range(repeats - 1)]
+            pairs = [(_ours(given[best]), other) for other in theirs[best]]
             rows += _rows(title, best, pairs)
             notes += _agreement(title, *pairs[0])
             told = ", ".join(f"{seconds:.1f} at {size}" for size, seconds in totals.items())
             notes.append(f"{title}: CPU seconds of lm-eval for all tasks by batch size: {told}.")
-            measured[architecture] = [[{"start": each["start"], **each["seconds"]} for each in pair] for pair in pairs]
-    command = f"python -m benchmarks {NAME} --limit {limit} --repeats {repeats}"
+            measured[architecture] = [[each["seconds"] for each in pair] for pair in pairs]
+    command = f"python -m benchmarks {NAME} --share {share} --repeats {repeats}"
     return Result(NAME, command, rows, notes, describe(), measured)
 
 
-def _work(sections: list[dict[str, Any]], limit: int) -> str:
-    named = ", ".join(f"{each['task']} ({Path(each['data']).name})" for each in sections)
+def _num_items(folder: Path) -> int:
+    """Items that are scored: of the test split, or of the validation split where there is none."""
+    files = [folder / f"{split}.jsonl" for split in ("validation", "test")]
+    file = next(each for each in files if each.is_file())
+    with file.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+def _work(sections: list[dict[str, Any]], limits: dict[str, int]) -> str:
+    named = ", ".join(f"{limits[each['task']]} of {each['task']} ({Path(each['data']).name})" for each in sections)
     return (
-        f"{limit} items of each of {named}, prompts {VERSION} where there is one, examples as in the paper; networks "
-        f"of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one thread. "
-        "CPU time of tokenizing, passes and metrics; imports, and what a command takes for one item, are left out on "
-        "both sides. lm-eval's default is batch size 1; ours packs by length."
+        f"Items, the same share of each task: {named}. Prompts {VERSION} where there is one, examples as in the paper; "
+        f"networks of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one "
+        "thread. CPU time within lm-eval's `evaluate` on both sides: prompts, answers and metrics. lm-eval's default "
+        "is batch size 1; ours packs by length."
     )
 
 
@@ -164,37 +170,29 @@ def _write_models(sections: list[dict[str, Any]]) -> None:
 # ---- both sides ------------------------------------------------------------------------------------------------------
 
 
-def _specification(
-    architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int, is_together: bool
-) -> Path:
-    path = PLACE / "specification.json"
-    output = (PLACE / "answers" / f"{architecture}-{batch_size}").resolve()
+def _specification(architecture: str, sections: list[dict[str, Any]], limits: dict[str, int], batch_size: int) -> Path:
+    path = PLACE / f"specification-{architecture}-{batch_size}.json"
     told = {
         "model": str((PLACE / architecture).resolve()),
         "eos": tokenizers.open_encoder(PLACE / "tokenizer").facts["eos"],
         "prompts": str((PLACE / "tasks").resolve()),
-        "tasks": [each["task"] for each in sections],
         "sections": sections,
-        "limit": limit,
+        "limits": limits,
         "batch_size": batch_size,
-        "is_together": is_together,
-        "output": str(output),
+        "output": str((PLACE / "answers" / f"{architecture}-{batch_size}").resolve()),
     }
-    shutil.rmtree(output, ignore_errors=True)
     path.write_text(json.dumps(told), encoding="utf-8")
     return path
 
 
-def _ours(architecture: str, sections: list[dict[str, Any]], limit: int) -> dict[str, Any]:
-    words = [str(_specification(architecture, sections, limit, 0, is_together=False))]
-    return run_side(our_command("benchmarks.our_harness"), words, PLACE / "ours.json")
+def _ours(specification: Path) -> dict[str, Any]:
+    return run_side(our_command("benchmarks.our_harness"), [str(specification)], PLACE / "ours.json")
 
 
-def _peer(
-    architecture: str, sections: list[dict[str, Any]], limit: int, batch_size: int, *, is_together: bool
-) -> dict[str, Any]:
-    words = [str(_specification(architecture, sections, limit, batch_size, is_together=is_together))]
-    return run_side(peer_command(Path(sys.executable), "lm_eval_tasks.py"), words, PLACE / "peer.json")
+def _peer(specification: Path) -> dict[str, Any]:
+    shutil.rmtree(json.loads(specification.read_text(encoding="utf-8"))["output"], ignore_errors=True)
+    command = peer_command(Path(sys.executable), "lm_eval_tasks.py")
+    return run_side(command, [str(specification)], PLACE / "peer.json")
 
 
 # ---- what came out ---------------------------------------------------------------------------------------------------
@@ -209,13 +207,13 @@ def _rows(title: str, batch_size: int, pairs: list[tuple[dict[str, Any], dict[st
         return Row.compare(f"{title}: {figure}, runs per CPU second", peer, ours, theirs, at_least=WANTED)
 
     tasks = list(pairs[0][0]["seconds"])
-    singles = [row(task, lambda run, task=task: run["seconds"][task] - run["start"]) for task in tasks]
+    singles = [row(task, lambda run, task=task: run["seconds"][task]) for task in tasks]
     return [row(f"all {len(tasks)} tasks", work_of), *singles]
 
 
 def work_of(run: dict[str, Any]) -> float:
-    """CPU seconds of all tasks, without what each command takes before its first item."""
-    return float(sum(run["seconds"].values()) - run["start"] * len(run["seconds"]))
+    """CPU seconds of all tasks."""
+    return float(sum(run["seconds"].values()))
 
 
 def _agreement(title: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

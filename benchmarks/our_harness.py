@@ -18,10 +18,10 @@ def _run(section: Harness, model: Any) -> tuple[float, list[dict[str, Any]]]:
     """CPU seconds of one task, and what was answered by item."""
     from components.modalities.text.harness_model import Answers, HarnessModel
 
-    began = time.process_time()
     [loaded], _ = load_all(section, lambda *_, **__: ())
     asked = HarnessModel(model, Answers(model))
     asked.begin(loaded.task, is_published=False, told=lambda _: None)
+    began = time.process_time()
     samples = samples_of(loaded, asked)
     seconds = time.process_time() - began
     rows = [
@@ -41,15 +41,15 @@ def main(specification_path: str, outcome: str) -> None:
     folder = Path(specification["model"])
     opened = open_model("gpt", folder, folder)
     model = type(opened)(opened.network, opened.encoder)
-    first, tasks = specification["sections"][0], specification["sections"]
-    asked = [(first, 1), (first, 1), *((task, specification["limit"]) for task in tasks)]
     keys = {"kind": "harness", "sets": ["fixed"]}
-    sections = [Harness.model_validate({**keys, "tasks": [task], "max_items": limit}) for task, limit in asked]
-    (_, start, _), *found = [(section.tasks[0].task, *_run(section, model)) for section in sections][1:]
+    sections = [
+        Harness.model_validate({**keys, "tasks": [task], "max_items": specification["limits"][task["task"]]})
+        for task in specification["sections"]
+    ]
+    found = {section.tasks[0].task: _run(section, model) for section in sections}
     told = {
-        "start": start,
-        "seconds": {task: seconds for task, seconds, _ in found},
-        "answers": {task: rows for task, _, rows in found},
+        "seconds": {task: seconds for task, (seconds, _) in found.items()},
+        "answers": {task: rows for task, (_, rows) in found.items()},
     }
     Path(outcome).write_text(json.dumps(told), encoding="utf-8")
 

@@ -34,7 +34,9 @@ def test_the_table_of_verbs_is_the_one_of_the_code_as_far_as_it_is_built() -> No
 
 def test_the_table_of_recipes_is_what_is_shipped(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    named = set(re.findall(r"^\| `([a-z0-9.-]+)` \| (?:GPT|Llama|HuBERT|CTC|ViT|CLIP|CLOOB|BLIP)", README, re.MULTILINE))
+    named = set(
+        re.findall(r"^\| `([a-z0-9.-]+)` \| (?:GPT|Llama|HuBERT|CTC|ViT|CLIP|CLOOB|BLIP)", README, re.MULTILINE)
+    )
     shipped = {name for name in Library().files["recipe"] if not Library().is_mine("recipe", name)}
     assert named == shipped
 

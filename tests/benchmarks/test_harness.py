@@ -8,7 +8,6 @@ from components.outcomes import Refused
 
 def side(nats: float, acc: float, text: str = "東京") -> dict:
     return {
-        "start": 2.0,
         "seconds": {"jnli": 5.0, "jsquad": 4.0},
         "answers": {
             "jnli": [{"item": 0, "answers": [[[nats, False]], [[-2.0, True]]], "metrics": {"acc": acc}}],
@@ -17,8 +16,8 @@ def side(nats: float, acc: float, text: str = "東京") -> dict:
     }
 
 
-def test_work_is_without_what_each_command_takes_before_its_first_item() -> None:
-    assert work_of(side(-1.0, 1.0)) == 5.0 + 4.0 - 2 * 2.0
+def test_work_is_the_time_of_all_tasks() -> None:
+    assert work_of(side(-1.0, 1.0)) == 5.0 + 4.0
 
 
 def test_sides_that_agree_are_told_of_with_the_largest_gap() -> None:

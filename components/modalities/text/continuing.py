@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.modalities.text.branches import MAX_LOGITS, Before, Ids, shared_starts
+from components.modalities.text.roomy_cache import roomy_cache
 from components.outcomes import Refused
 
 MAX_CELLS = 2**15
@@ -73,26 +74,15 @@ def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> 
     """Continue a batch until every stream is over."""
     import torch
 
-    device = next(network.parameters()).device
     rows = list(batch)
-    rests = [[*each.prompt, *each.tokens][len(before.tokens) :] for each in rows]
-    width = max(map(len, rests))
-    ids = torch.tensor([[0] * (width - len(rest)) + rest for rest in rests], device=device)
-    pads = torch.tensor([width - len(rest) for rest in rests], device=device)
-    mask = torch.arange(width, device=device)[None] >= pads[:, None]
-    mask = torch.cat([mask.new_ones(len(rows), len(before.tokens)), mask], dim=1).long()
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, len(before.tokens) :]
-    cache = before.repeated(len(rows))
     with torch.inference_mode():
+        logits, cache, lengths = _begun(network, rows, before)
+        device = logits.device
+        width = int(lengths.max())
+        mask = (torch.arange(width, device=device)[None] >= width - lengths[:, None]).long()
+        positions = lengths[:, None]
         while True:
-            logits = network(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1, :vocab_size]
+            logits = logits[:, :vocab_size]
             _require_numbers(logits)
             chosen = logits.argmax(dim=-1)
             for stream, token in zip(rows, chosen.tolist(), strict=True):
@@ -101,13 +91,53 @@ def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> 
             left = [place for place, stream in enumerate(rows) if not stream.is_over]
             if not left:
                 return
-            ids, positions = chosen[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             if len(left) < KEPT_SHARE * len(rows):
                 kept = torch.tensor(left, device=device)
                 cache.batch_select_indices(kept)
                 rows = [rows[place] for place in left]
-                ids, positions, mask = ids[kept], positions[kept], mask[kept]
+                chosen, positions, mask = chosen[kept], positions[kept], mask[kept]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            logits = network(
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            positions = positions + 1
+
+
+def _begun(network: Any, rows: list[Stream], before: Before) -> tuple[Any, Any, Any]:
+    """What follows each prompt: logits, keys and values padded at the left, and lengths.
+
+    Prompts of one length pass together, so that none needs padding or a mask, which cost more than a pass.
+    """
+    import torch
+
+    device = next(network.parameters()).device
+    wholes = [[*each.prompt, *each.tokens] for each in rows]
+    alike: dict[int, list[int]] = {}
+    for place, whole in enumerate(wholes):
+        alike.setdefault(len(whole), []).append(place)
+    width = max(alike)
+    logits: dict[int, Any] = {}
+    caches: dict[int, Any] = {}
+    for length, places in alike.items():
+        caches[length] = before.repeated(len(places))
+        ids = torch.tensor([wholes[place][len(before.tokens) :] for place in places], device=device)
+        found = network(input_ids=ids, past_key_values=caches[length], use_cache=True, logits_to_keep=1).logits
+        logits |= dict(zip(places, found[:, -1], strict=True))
+    joined = roomy_cache(max(stream.most - len(stream.tokens) for stream in rows))
+    for number, layer in enumerate(caches[width].layers):
+        shape = (len(rows), layer.keys.shape[1], width, layer.keys.shape[3])
+        keys, values = layer.keys.new_zeros(shape), layer.values.new_zeros(shape)
+        for length, places in alike.items():
+            keys[places, :, width - length :] = caches[length].layers[number].keys
+            values[places, :, width - length :] = caches[length].layers[number].values
+        joined.update(keys, values, number)
+    ordered = torch.stack([logits[place] for place in range(len(rows))])
+    return ordered, joined, torch.tensor([len(whole) for whole in wholes], device=device)
 
 
 def _require_numbers(logits: Any) -> None:
