@@ -149,7 +149,7 @@ def is_lower_better(library: Library, metric: str) -> bool | None:
     verb, _, rest = metric.partition("/")
     task, _, key = rest.partition("/")
     if verb != "evaluate":
-        return True if key.endswith(LOWER) else False if key.endswith(HIGHER) else None
+        return True if rest.endswith(LOWER) else False if rest.endswith(HIGHER) else None
     if key.startswith("num_") or task not in library.files["task"]:
         return None
     measures = getattr(library.read("task", task), "MEASURES", ())

@@ -160,7 +160,7 @@ def test_a_folder_without_a_readable_file_is_no_data(project: Project) -> None:
     Path("data/smoke/a.jsonl").rename("data/smoke/notes.md")
     assert missing(Library(), stages) == ["smoke-text"]
     with pytest.raises(
-        Refused, match=r"reads data/smoke, which holds no file that ends in \.txt, .*\.parquet\. recipes/"
+        Refused, match=r"reads data/smoke, which holds no file that ends in \.txt, .*\.tar\.gz\. recipes/"
     ):
         module.require_obtainable(Library(), stages)
     with pytest.raises(Refused, match=r"holds no file"):
@@ -205,8 +205,8 @@ def test_all_raw_data_that_nobody_can_bring_are_named_at_once(project: Project, 
     with pytest.raises(Refused) as refusal:
         module.require_obtainable(Library(), stages)
     assert str(refusal.value).splitlines() == [
-        f"Corpus '{name}' reads data/{name}, which is not here. recipes/corpora/{name}.yaml says where the text comes "
-        f"from. Bring it: hiraku collect {name} --from FOLDER"
+        f"Corpus '{name}' reads data/{name}, which is not here. recipes/corpora/{name}.yaml says where the data come "
+        f"from. Bring them: hiraku collect {name} --from FOLDER"
         for name in ("second", "third")
     ]
 
