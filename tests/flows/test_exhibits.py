@@ -116,7 +116,7 @@ def test_the_pages_show_what_ran_what_came_out_and_what_it_cost_and_a_resumed_st
     note = trained.data.tags["mlflow.note.content"]
     assert "| Training seconds | 1 |" in note
     assert f"runs/{parent.info.run_id}" in note
-    assert table_of(parent, exhibits.SCORES) == [["smoke-held-out", "perplexity", 9.9]]
+    assert table_of(parent, exhibits.SCORES) == [["smoke-held-out", "perplexity", 9.9, None]]
     assert table_of(trained, exhibits.PREVIEWS) == [[10, "> once"], [1000, "> upon"]]
     drawing = Path(client.download_artifacts(trained.info.run_id, exhibits.CURVE_NAME)).read_text()
     assert drawing.startswith("<svg")
