@@ -103,8 +103,8 @@ def _work(sections: list[dict[str, Any]], limits: dict[str, int]) -> str:
     return (
         f"Items, the same share of each task: {named}. Prompts {VERSION} where there is one, examples as in the paper; "
         f"networks of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one "
-        "thread. CPU time within lm-eval's `evaluate` on both sides: prompts, answers and metrics. lm-eval's default "
-        "is batch size 1; ours packs by length."
+        "thread. CPU time within lm-eval's `evaluate` on both sides: prompts, answers and metrics, libraries loaded. "
+        "lm-eval's default is batch size 1; ours packs by length."
     )
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from components.modalities.text import japanese_answers
 from components.modalities.text.harness import load_all, samples_of
 from components.modalities.text.harness_schema import Harness
 from components.scoring import open_model
@@ -16,6 +17,8 @@ from components.scoring import open_model
 
 def _run(section: Harness, model: Any) -> tuple[float, list[dict[str, Any]]]:
     """CPU seconds of one task, and what was answered by item."""
+    import lm_eval.evaluator  # noqa: F401 (so that no task pays for it)
+
     from components.modalities.text.harness_model import Answers, HarnessModel
 
     [loaded], _ = load_all(section, lambda *_, **__: ())
@@ -37,6 +40,7 @@ def _run(section: Harness, model: Any) -> tuple[float, list[dict[str, Any]]]:
 
 def main(specification_path: str, outcome: str) -> None:
     """The process; answers are not kept, so each run does all its work."""
+    japanese_answers.warm()
     specification = json.loads(Path(specification_path).read_text(encoding="utf-8"))
     folder = Path(specification["model"])
     opened = open_model("gpt", folder, folder)

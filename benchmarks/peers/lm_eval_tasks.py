@@ -64,7 +64,10 @@ def main() -> None:
     import lm_eval.evaluator
     import torch
 
+    from components.modalities.text import japanese_answers
+
     torch.set_num_threads(1)
+    japanese_answers.warm()
     lm_eval.evaluator.evaluate = timed(lm_eval.evaluator.evaluate)
     specification = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     outcome = Path(sys.argv[2])  # the command line of lm-eval takes its own words from there

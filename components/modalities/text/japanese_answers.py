@@ -59,6 +59,12 @@ def words(text: str) -> list[str]:
     return str(_tagger().parse(normalised(text))).split()
 
 
+def warm() -> None:
+    """Load dictionaries and libraries before anything is timed."""
+    f1("駅", "駅")
+    rouge2("駅", "駅", words)
+
+
 @cache
 def _tagger() -> Any:
     from fugashi import Tagger
