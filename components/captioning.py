@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from components import paths
-from components.derived import Derived, require_same_columns, taken_over
+from components.derived import Derived, column_of, require_same_columns, taken_over
 from components.kept import Kept
 from components.manifest import read_manifest
 from components.outcomes import Refused
@@ -37,7 +37,7 @@ class Captioning(Derived):
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()
-        self.picture, self.captions = (_column(library, name, corpus, form) for form in ("picture", "captions"))
+        self.picture, self.captions = (column_of(library, name, corpus, form) for form in ("picture", "captions"))
         theirs = library.read("corpus", corpus.source.corpus).columns
         self.taken = {column: section for column, section in corpus.columns.items() if column in theirs}
         others = {column: each for column, each in corpus.columns.items() if column != self.captions}
@@ -117,17 +117,6 @@ class Captioning(Derived):
     def report(self) -> dict[str, Any]:
         """For the report: the same."""
         return {"captioning": self.details()["captioning"]}
-
-
-def _column(library: Library, name: str, corpus: Corpus, form: str) -> str:
-    """The one column of a form."""
-    found = [column for column, section in corpus.columns.items() if getattr(section, "form", "") == form]
-    if len(found) != 1:
-        raise Refused(
-            f"corpus '{name}' has {len(found)} columns of form '{form}', expected one. Change 'columns' in "
-            f"{library.path('corpus', name)}."
-        )
-    return found[0]
 
 
 def _captioner(library: Library, name: str, corpus: Corpus) -> Foreign:

@@ -114,6 +114,21 @@ def require_same_columns(library: Library, name: str, corpus: Corpus, columns: d
             )
 
 
+def column_of(library: Library, name: str, corpus: Corpus, form: str) -> str:
+    """The one column of a form that a corpus has.
+
+    Raises:
+        Refused: there is none, or there are several.
+    """
+    found = [column for column, section in corpus.columns.items() if _form(section) == form]
+    if len(found) != 1:
+        raise Refused(
+            f"corpus '{name}' has {len(found)} columns of form '{form}', expected one. Change 'columns' in "
+            f"{library.path('corpus', name)}."
+        )
+    return found[0]
+
+
 def _form(section: Any) -> str:
     return str(getattr(section, "form", ""))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from components import paths
 from components.calibration import Calibration
-from components.derived import Derived, require_same_columns, taken_over
+from components.derived import Derived, column_of, require_same_columns, taken_over
 from components.kept import Kept
 from components.manifest import read_manifest
 from components.modalities import modality
@@ -44,7 +44,7 @@ class Filtering(Derived):
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()
-        forms = {form: _column(library, name, corpus, form) for form in ("picture", "captions", "score")}
+        forms = {form: column_of(library, name, corpus, form) for form in ("picture", "captions", "score")}
         self.picture, self.captions, self.score = forms.values()
         self.taken = {column: each for column, each in corpus.columns.items() if column != self.score}
         require_same_columns(library, name, corpus, self.taken, "takes over")
@@ -196,17 +196,6 @@ def _stranger(texts: list[list[str]], number: int) -> str | None:
     """The first caption of the record before, unless it is one of the record's own."""
     other = next(iter(texts[number - 1]), None)
     return None if other in texts[number] else other
-
-
-def _column(library: Library, name: str, corpus: Corpus, form: str) -> str:
-    """The one column of a form."""
-    found = [column for column, section in corpus.columns.items() if getattr(section, "form", "") == form]
-    if len(found) != 1:
-        raise Refused(
-            f"corpus '{name}' has {len(found)} columns of form '{form}', expected one. Change 'columns' in "
-            f"{library.path('corpus', name)}."
-        )
-    return found[0]
 
 
 def scores_of(value: str) -> list[float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.clip.schema import LAYOUTS, Dual
+from models.packaging import layout_problems, useless_keys
 
 if TYPE_CHECKING:
     import torch
@@ -30,19 +31,8 @@ NUM_WRITTEN = 8
 
 def check_package(package: Any) -> list[str]:
     """What this family cannot release as the section `package` asks, in words; empty if it can."""
-    if not package.layouts:
-        return [f"package.layouts is empty, expected one or more of {', '.join(LAYOUTS)}. Fill the key or remove it."]
-    problems = [
-        f"package.layouts has '{layout}', expected one or more of {', '.join(LAYOUTS)}. Change the key."
-        for layout in package.layouts
-        if layout not in LAYOUTS
-    ]
-    problems += [
-        f"package.{key} is set, but a model of pictures says no text. Remove the key."
-        for key in ("generation", "example_prompt")
-        if getattr(package, key, None)
-    ]
-    return problems
+    why = "a model of pictures says no text"
+    return layout_problems(package, LAYOUTS) + useless_keys(package, ("generation", "example_prompt"), why)
 
 
 def probes(example: str | None) -> list[dict[str, Any]]:  # noqa: ARG001 - a prompt is of text

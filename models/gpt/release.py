@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.gpt.schema import FOREIGN, LAYOUTS
+from models.packaging import layout_problems
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +34,11 @@ def check_package(package: Any) -> list[str]:
     transformers keeps and ignores a generation setting that it does not know.
     """
     own = [layout for layout in LAYOUTS if layout not in FOREIGN]
+    problems = layout_problems(package, own)
     if not package.layouts:
-        return [f"package.layouts is empty, expected one or more of {', '.join(own)}. Fill the key or remove it."]
-    problems = [] if getattr(package, "example_prompt", "-") else ["key 'package.example_prompt' is missing"]
-    problems += [
-        f"package.layouts has '{layout}', expected one or more of {', '.join(own)}. Change the key."
-        for layout in package.layouts
-        if layout not in own
-    ]
+        return problems
+    if not getattr(package, "example_prompt", "-"):
+        problems.append("key 'package.example_prompt' is missing")
     return problems + (_check_generation(package.generation) if package.generation else [])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.frames import SAMPLE_RATE_HZ
 from models.hubert.schema import LAYOUTS
+from models.packaging import layout_problems, useless_keys
 
 if TYPE_CHECKING:
     import torch
@@ -32,19 +33,8 @@ PROBES = (
 
 def check_package(package: Any) -> list[str]:
     """What this family cannot release as the section `package` asks, in words; empty if it can."""
-    if not package.layouts:
-        return [f"package.layouts is empty, expected one or more of {', '.join(LAYOUTS)}. Fill the key or remove it."]
-    problems = [
-        f"package.layouts has '{layout}', expected one or more of {', '.join(LAYOUTS)}. Change the key."
-        for layout in package.layouts
-        if layout not in LAYOUTS
-    ]
-    problems += [
-        f"package.{key} is set, but a model of speech takes recordings, no text. Remove the key."
-        for key in ("generation", "example_prompt")
-        if getattr(package, key, None)
-    ]
-    return problems
+    why = "a model of speech takes recordings, no text"
+    return layout_problems(package, LAYOUTS) + useless_keys(package, ("generation", "example_prompt"), why)
 
 
 def vowels(text: str, seconds: float) -> np.ndarray:

@@ -3,7 +3,6 @@
 import io
 import json
 import tarfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from components.outcomes import Refused
 from components.shard import shard
 from models.pixels import MEAN, STD
 from tests.components.image.small_squares import ENCODERS, png, small_records, square, write_project, write_tower
+from tests.components.sharded import sharded
 from tests.components.speech.small_speech import write_yaml
 
 NAMES = ("squares+pixels", "squares+tower", "squares+half", "squares+captions", "squares+labels", "squares+marks")
@@ -32,15 +32,7 @@ NAMES = ("squares+pixels", "squares+tower", "squares+half", "squares+captions", 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A corpus under six encoders, made by the verbs."""
-    root = tmp_path_factory.mktemp("pictures")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        records = small_records()
-        write_project(records)
-        for name in NAMES:
-            fit(name.partition("+")[2])
-            shard(name)
-    return SimpleNamespace(root=root, records=records)
+    return sharded(tmp_path_factory.mktemp("pictures"), small_records(), write_project, NAMES)
 
 
 @pytest.fixture(autouse=True)

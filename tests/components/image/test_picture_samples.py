@@ -17,6 +17,7 @@ from components.outcomes import Refused
 from components.shard import shard
 from models.pixels import MEAN, STD
 from tests.components.image.small_squares import CORPUS, ENCODERS, small_records, write_project
+from tests.components.sharded import sharded
 from tests.components.speech.small_speech import write_records, write_yaml
 
 NAMES = ("squares+pixels", "squares+tower", "squares+captions", "squares+labels", "squares+marks")
@@ -24,15 +25,7 @@ NAMES = ("squares+pixels", "squares+tower", "squares+captions", "squares+labels"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("samples")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        records = small_records()
-        write_project(records)
-        for name in NAMES:
-            fit(name.partition("+")[2])
-            shard(name)
-    return SimpleNamespace(root=root, records=records)
+    return sharded(tmp_path_factory.mktemp("samples"), small_records(), write_project, NAMES)
 
 
 @pytest.fixture(autouse=True)

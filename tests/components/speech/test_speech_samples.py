@@ -13,6 +13,7 @@ from components.modalities.speech.samples import buckets_of
 from components.modalities.speech.shards import Arrays
 from components.outcomes import Refused
 from components.shard import shard
+from tests.components.sharded import sharded
 from tests.components.speech.small_speech import small_records, write_project, write_records
 
 NAMES = ("tones+wave", "tones+units", "tones+phones")
@@ -21,15 +22,7 @@ NAMES = ("tones+wave", "tones+units", "tones+phones")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A corpus under three encoders, made by the verbs."""
-    root = tmp_path_factory.mktemp("speech")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        records = small_records()
-        write_project(records)
-        for name in NAMES:
-            fit(name.partition("+")[2])
-            shard(name)
-    return SimpleNamespace(root=root, records=records)
+    return sharded(tmp_path_factory.mktemp("speech"), small_records(), write_project, NAMES)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,31 @@
+"""A small corpus under several encoders, made by the verbs."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.fit import fit
+from components.shard import shard
+
+
+def sharded(
+    root: Path, records: list[Any], write: Callable[[list[Any]], None], names: Iterable[str]
+) -> SimpleNamespace:
+    """A project in a folder.
+
+    Args:
+        root: an empty folder.
+        records: of the corpus.
+        write: writes recipes and records into the folder where this process is.
+        names: corpus and encoder joined by `+`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write(records)
+        for name in names:
+            fit(name.partition("+")[2])
+            shard(name)
+    return SimpleNamespace(root=root, records=records)
