@@ -5,6 +5,7 @@ files, items and examples. The peer is lm-eval's own command line with its `hf` 
 sizes; its fastest is compared. Log-likelihoods must agree item by item, and metrics too but for ties, which are listed.
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -220,21 +221,43 @@ def _agreement(title: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list
     """How far both sides agree, in words.
 
     Raises:
-        Refused: a log-likelihood differs by more than the tolerance.
+        Refused: a log-likelihood differs by more than the tolerance, or a metric where no two choices tie.
     """
-    largest, ties, num_items = 0.0, [], 0
+    largest, num_items = 0.0, 0
+    differing: dict[str, list[str]] = {}
     for task, rows in ours["answers"].items():
         for mine, other in zip(rows, theirs["answers"][task], strict=True):
             num_items += 1
             gap = _gap(mine["answers"], other["answers"])
-            if gap is not None:
+            if gap is not None and not mine["is_cut"]:
                 largest = max(largest, gap)
             if any(abs(float(mine["metrics"][key]) - float(other["metrics"][key])) > 1e-9 for key in mine["metrics"]):
-                ties.append(f"{task}/{mine['item']}")
+                differing.setdefault(_why(title, task, mine), []).append(f"{task}/{mine['item']}")
     if largest > TOLERANCE:
         raise Refused(f"{title}: log-likelihoods differ by up to {largest:.2e} nats, expected at most {TOLERANCE}.")
-    told = f"the same metrics, but for ties at {', '.join(ties)}" if ties else "the same metrics"
-    return [f"{title}: {num_items} items have {told}; no log-likelihood differs by more than {largest:.1e} nats."]
+    but = "".join(f", but for {why} at {', '.join(items)}" for why, items in differing.items())
+    return [
+        f"{title}: {num_items} items have the same metrics{but}; log-likelihoods differ by {largest:.1e} nats at most."
+    ]
+
+
+def _why(title: str, task: str, mine: dict[str, Any]) -> str:
+    """Why an item's metrics may differ between the sides.
+
+    Raises:
+        Refused: they may not.
+    """
+    if mine["is_cut"]:
+        return "contexts that do not fit, of which ours leaves examples out and lm-eval the beginning,"
+    values = sorted(float(each[0][0]) for each in mine["answers"] if not isinstance(each[0], str))
+    if not values:
+        return "texts that go on otherwise"
+    if min(b - a for a, b in itertools.pairwise(values)) > 2 * TOLERANCE:
+        raise Refused(
+            f"{title}: the metrics of {task}/{mine['item']} differ, and no two of its choices are within "
+            f"{2 * TOLERANCE} nats of each other."
+        )
+    return "ties"
 
 
 def _gap(mine: list[Any], other: list[Any]) -> float | None:

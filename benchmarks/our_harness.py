@@ -32,6 +32,7 @@ def _run(section: Harness, model: Any) -> tuple[float, list[dict[str, Any]]]:
             "item": sample["doc_id"],
             "answers": sample["resps"],
             "metrics": {metric: sample[metric] for metric in sample["metrics"]},
+            "is_cut": sample["doc_id"] in asked.cut,
         }
         for sample in samples
     ]

@@ -6,12 +6,15 @@ from benchmarks.harness import _agreement, _sections, work_of
 from components.outcomes import Refused
 
 
-def side(nats: float, acc: float, text: str = "東京") -> dict:
+def side(nats: float, acc: float, exact: float = 1.0, *, is_cut: bool = False) -> dict:
+    item = {"item": 0, "is_cut": is_cut}
     return {
         "seconds": {"jnli": 5.0, "jsquad": 4.0},
         "answers": {
-            "jnli": [{"item": 0, "answers": [[[nats, False]], [[-2.0, True]]], "metrics": {"acc": acc}}],
-            "jsquad": [{"item": 0, "answers": [[text]], "metrics": {"exact_match": 1.0}}],
+            "jnli": [
+                {"item": 0, "answers": [[[nats, False]], [[-2.0, True]]], "metrics": {"acc": acc}, "is_cut": is_cut}
+            ],
+            "jsquad": [{"item": 0, "answers": [["東京"]], "metrics": {"exact_match": exact}, "is_cut": is_cut}],
         },
     }
 
@@ -27,8 +30,23 @@ def test_sides_that_agree_are_told_of_with_the_largest_gap() -> None:
 
 
 def test_a_tie_is_listed() -> None:
-    [told] = _agreement("GPT-2", side(-1.0, 1.0), side(-1.0, 0.0))
+    [told] = _agreement("GPT-2", side(-1.99995, 1.0), side(-2.00002, 0.0))
     assert "but for ties at jnli/0" in told
+
+
+def test_metrics_that_differ_without_a_tie_are_refused() -> None:
+    with pytest.raises(Refused, match=r"metrics of jnli/0 differ, and no two of its choices are within 0\.0002"):
+        _agreement("GPT-2", side(-1.0, 1.0), side(-1.0, 0.0))
+
+
+def test_texts_that_differ_and_contexts_that_are_cut_are_told_apart_from_ties() -> None:
+    [told] = _agreement("GPT-2", side(-1.0, 1.0), side(-1.0, 1.0, exact=0.0))
+    assert "but for texts that go on otherwise at jsquad/0" in told
+    [told] = _agreement("GPT-2", side(-1.0, 1.0, is_cut=True), side(-3.0, 0.0))
+    assert (
+        "but for contexts that do not fit, of which ours leaves examples out and lm-eval the beginning, at jnli/0"
+        in told
+    )
 
 
 def test_sides_that_do_not_agree_are_refused() -> None:
