@@ -17,6 +17,7 @@ import numpy as np
 from components.foreign_schema import Contamination, Foreign
 from components.kept import Kept
 from components.manifest import read_manifest
+from components.measures import told_of
 from components.modalities import MODALITIES, modality
 from components.progress import Progress
 from components.recipes import Library, references
@@ -172,7 +173,7 @@ def add_to(folder: Path, section: Contamination, tasks: dict[str, Any], found: d
         shares = looked.shares
         rows = {"task": [name] * len(shares), "item": list(shares), "metric": [SEEN] * len(shares)}
         parts.append(pa.table({**rows, "value": list(shares.values())}, schema=items.schema))
-        scores["tasks"][name] |= totals_of(items, name, getattr(tasks[name], "MEASURES", ()), shares, section)
+        scores["tasks"][name] |= totals_of(items, name, told_of(tasks[name]), shares, section)
     pq.write_table(pa.concat_tables(parts), folder / ITEMS_NAME, compression="zstd")
     text = json.dumps(scores, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")

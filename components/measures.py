@@ -31,6 +31,12 @@ class Measure:
         return f"{self.metric}/{self.per}" if self.per else self.metric
 
 
+def told_of(task: Any) -> tuple[Measure, ...]:
+    """What has a standard error in a task, which its section says: some kinds know it only with their keys."""
+    found: tuple[Measure, ...] = getattr(task, "MEASURES", ())
+    return found
+
+
 def measures_of(tasks: Mapping[str, Any]) -> dict[str, tuple[Measure, ...]]:
     """What each task is compared by: task -> its `MEASURES` that models are compared by.
 
@@ -42,7 +48,7 @@ def measures_of(tasks: Mapping[str, Any]) -> dict[str, tuple[Measure, ...]]:
     """
     found: dict[str, tuple[Measure, ...]] = {}
     for name, task in tasks.items():
-        found[name] = tuple(each for each in getattr(task, "MEASURES", ()) if not each.told_only)
+        found[name] = tuple(each for each in told_of(task) if not each.told_only)
         if not found[name]:
             raise Refused(
                 f"Tasks of kind '{task.kind}', such as '{name}', do not say which of their metrics is better lower or "

@@ -20,6 +20,7 @@ from components.licences import inherited, judged
 from components.lineage import Lineage, lineage_from
 from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
+from components.measures import told_of
 from components.modalities import modality
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, Recipe
@@ -134,7 +135,7 @@ def _errors(name: str, lineage: Lineage) -> dict[str, dict[str, float]]:
 
     items = pq.read_table(paths.payload("evaluate", name) / "items.parquet")
     tasks = {task: each for state in lineage.of("evaluate") for task, each in state.details["tasks"].items()}
-    return {task: standard_errors(items, task, getattr(parsed(each), "MEASURES", ())) for task, each in tasks.items()}
+    return {task: standard_errors(items, task, told_of(parsed(each))) for task, each in tasks.items()}
 
 
 def _check_untouched(node: tuple[str, str], manifest: Manifest) -> None:

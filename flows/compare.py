@@ -10,6 +10,7 @@ from rich.table import Table
 
 from components import registry, remembered, tracking
 from components.markdown import number
+from components.measures import told_of
 from components.outcomes import Refused
 from components.progress import duration
 from components.recipes import Library
@@ -152,7 +153,7 @@ def is_lower_better(library: Library, metric: str) -> bool | None:
         return True if rest.endswith(LOWER) else False if rest.endswith(HIGHER) else None
     if key.startswith("num_") or task not in library.files["task"]:
         return None
-    measures = getattr(library.read("task", task), "MEASURES", ())
+    measures = told_of(library.read("task", task))
     ways = {each.better for each in measures if each.metric == key} or {each.better for each in measures}
     return ways == {"lower"} if len(ways) == 1 else None
 

@@ -10,6 +10,7 @@ from components.card_scores import with_error
 from components.contamination import in_words
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.markdown import label, table
+from components.measures import told_of
 from components.outcomes import Refused
 from components.published import PublishedTable, our_value, read_tables
 from components.recipes import Library
@@ -69,7 +70,7 @@ def _errors(name: str) -> dict[str, dict[str, float]]:
     items, found = pq.read_table(path), {}
     for task, section in read_manifest("evaluate", name).details.get("tasks", {}).items():
         try:
-            measures = getattr(type(parsed(section)), "MEASURES", ())
+            measures = told_of(parsed(section))
         except Refused:  # made by a version that had other kinds of tasks
             continue
         found[task] = standard_errors(items, task, measures)

@@ -11,10 +11,8 @@ def side(nats: float, acc: float, exact: float = 1.0, *, is_cut: bool = False) -
     return {
         "seconds": {"jnli": 5.0, "jsquad": 4.0},
         "answers": {
-            "jnli": [
-                {"item": 0, "answers": [[[nats, False]], [[-2.0, True]]], "metrics": {"acc": acc}, "is_cut": is_cut}
-            ],
-            "jsquad": [{"item": 0, "answers": [["東京"]], "metrics": {"exact_match": exact}, "is_cut": is_cut}],
+            "jnli": [{**item, "answers": [[[nats, False]], [[-2.0, True]]], "metrics": {"acc": acc}}],
+            "jsquad": [{**item, "answers": [["東京"]], "metrics": {"exact_match": exact}}],
         },
     }
 

@@ -17,6 +17,7 @@ from components.paths import payload
 from components.recipes import Library
 from components.scoring import tasks_of, tasks_today
 from components.standard_errors import standard_errors
+from flows import scoreboard
 from tests.components.small_release import REJECTED_ID, make_project
 
 PROMPT = Path("recipes/tasks/harness/order/1.0.yaml")
@@ -119,6 +120,13 @@ def test_every_score_has_its_standard_error_and_the_average_that_of_its_parts() 
     errors = standard_errors(items_of("tiny"), "town-order", section.MEASURES)
     assert errors.keys() == {f"{name}/{rest}" for name in ("fixed", "paper") for rest in ("order/acc", "average")}
     assert errors["fixed/average"] == errors["fixed/order/acc"]
+
+
+def test_the_table_of_scores_has_these_errors_too() -> None:
+    rows = {row.metric: row.error for row in scoreboard.rows_of("tiny") if row.task == "town-order"}
+    section = Library().read("task", "town-order")
+    expected = standard_errors(items_of("tiny"), "town-order", section.MEASURES)
+    assert {metric: error for metric, error in rows.items() if error is not None} == expected
 
 
 def test_raw_items_that_are_not_here_are_refused_before_work(project: Path, tmp_path, monkeypatch) -> None:
