@@ -47,7 +47,8 @@ class Foreign(Strict):
     family: str
     source: str = Field(pattern=SOURCE_PATTERN)
     """`path:<folder>`: a folder that `save_pretrained` wrote; `hub:<organisation>/<name>@<commit>`: a commit of a Hub,
-    all 40 digits. Safetensors only."""
+    all 40 digits; `registry:<model>@<version>`: a version of the registry, or an alias such as `champion`. Safetensors
+    only."""
     description: str = "Somebody else's model."
     language: str = "ja"
     licence: str = "unknown"
@@ -64,4 +65,6 @@ class Foreign(Strict):
         if not isinstance(raw, dict) or "layout" in raw or raw.get("family") not in FAMILIES:
             return raw
         schema = part_of(raw["family"], "schema")
-        return {**raw, "layout": getattr(schema, "FOREIGN_LAYOUT", next(iter(schema.LAYOUTS)))}
+        ours = next(iter(schema.LAYOUTS))
+        is_ours = str(raw.get("source")).startswith("registry:")
+        return {**raw, "layout": ours if is_ours else getattr(schema, "FOREIGN_LAYOUT", ours)}

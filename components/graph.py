@@ -15,7 +15,7 @@ from components import PURE_VERBS, paths
 from components.agreement import require_agreement
 from components.contamination import corpora_to_read
 from components.encoders import models_behind, require_layers
-from components.foreign import place_of
+from components.foreign import files_of
 from components.manifest import MANIFEST_NAME
 from components.modalities import MODALITIES
 from components.outcomes import Refused
@@ -293,7 +293,7 @@ class _Builder:
         params = [self._verb("package"), *self._code_of(recipe.family), self._file("recipe", name, keys)]
         mine = self.library.is_mine("recipe", name)
         if isinstance(recipe, Foreign):
-            return self._stage("package", name, [place_of(recipe.source).as_posix()], params, [], mine)
+            return self._stage("package", name, [files_of(recipe.source, recipe.layout).as_posix()], params, [], mine)
         trained, _ = self._resolve("weights", name)
         nodes, deps = self._payloads([("evaluate", name), ("fit", recipe.encoder)])
         # The card tells the whole lineage, so it reads the manifest of every ancestor; training reads none of them.

@@ -14,7 +14,7 @@ from components import paths
 from components.card import CARD_NAME, OWN_NAMES, Release, write_card
 from components.cost import cost_of, total_flops, training_of
 from components.curve import training_curve
-from components.foreign import is_missing, place_of
+from components.foreign import files_of, is_missing, place_of
 from components.journal import Journal
 from components.licences import inherited, judged
 from components.lineage import Lineage, lineage_from
@@ -195,11 +195,14 @@ def _num_bytes(folder: Path) -> int:
 def _package_foreign(name: str, recipe: Foreign) -> None:
     if is_missing(recipe.source):
         raise Refused(f"{place_of(recipe.source)} is not here. Run: hiraku collect {name}")
-    source = place_of(recipe.source)
+    source = files_of(recipe.source, recipe.layout)
     files = part_of(recipe.family, "schema").LAYOUTS.get(recipe.layout)
     if files is None:
         known = ", ".join(part_of(recipe.family, "schema").LAYOUTS)
         raise Refused(f"Recipe '{name}': family '{recipe.family}' has no layout '{recipe.layout}'. There are: {known}.")
+    if not source.is_dir():
+        there = ", ".join(sorted(path.name for path in source.parent.iterdir() if path.is_dir()))
+        raise Refused(f"{source.parent} has no layout '{recipe.layout}', but {there}. Change 'layout' of '{name}'.")
     manifest = Manifest(
         verb="package",
         name=name,

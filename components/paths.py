@@ -46,6 +46,11 @@ def hub_model(repository: str, commit: str) -> Path:
     return DATA / "hub" / repository / commit
 
 
+def registered_model(model: str, version: str) -> Path:
+    """The files of a version of the registry, a package by layouts; `version` may be an alias."""
+    return DATA / "registry" / model / version
+
+
 def receipt(verb: str, recipe: str) -> Path:
     """A copy of a server's answer to `register` or `publish`."""
     return ARTIFACTS / VERBS[verb] / f"{recipe}.json"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from components import downloads, foreign, paths
+from components import downloads, fetching, foreign, paths
 from components.generators import GENERATORS
 from components.graph import Stage
 from components.hub import Unfinished
@@ -40,9 +40,14 @@ def missing(library: Library, stages: Iterable[Stage]) -> list[str]:
 
 
 def missing_models(library: Library, stages: Iterable[Stage]) -> list[str]:
-    """Somebody else's models among some stages that have to be fetched from a Hub."""
+    """Models among some stages that have to be fetched from a Hub or the registry.
+
+    Raises:
+        Refused: the registry does not answer, or has no such version.
+    """
     recipes = {stage.name: library.read("recipe", stage.name) for stage in stages if stage.verb == "package"}
-    return [name for name, each in recipes.items() if isinstance(each, Foreign) and foreign.is_missing(each.source)]
+    sources = {name: each.source for name, each in recipes.items() if isinstance(each, Foreign)}
+    return [name for name, source in sources.items() if foreign.is_missing(source) or fetching.is_stale(source)]
 
 
 def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
@@ -54,7 +59,7 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
     """
     stages = list(stages)
     for name in missing_models(library, stages):
-        foreign.require_reachable(name, library.read("recipe", name).source)
+        fetching.require_reachable(name, library.read("recipe", name).source)
     absent = _absent_items(stages)
     corpora = {name: library.read("corpus", name) for name in missing(library, stages)}
     brought = {name: each for name, each in corpora.items() if not getattr(each.source, "generator", None)}
@@ -125,24 +130,25 @@ def complete(library: Library, name: str, repo: Any, say: Say) -> None:
 
 
 def complete_model(library: Library, name: str, repo: Any, say: Say) -> None:
-    """Bring somebody else's model that is missing: from the DVC remote, or from the Hub.
+    """Bring a model that is missing or was superseded: from the DVC remote, the Hub or the registry.
 
     Raises:
-        Refused: neither has it; as `components.foreign.fetch`.
+        Refused: none has it; as `components.fetching.fetch`.
         components.hub.Unfinished: the Hub does not answer.
     """
     source = library.read("recipe", name).source
-    if raw_data.pull(repo, [foreign.place_of(source)]) and not foreign.is_missing(source):
+    pulled = foreign.is_missing(source) and raw_data.pull(repo, [foreign.place_of(source)])
+    if pulled and not foreign.is_missing(source) and not fetching.is_stale(source):
         say(f"The model of {name} came from the DVC remote.")
         return
-    foreign.fetch(name, source, say)
+    fetching.fetch(name, source, say)
 
 
 def collect(name: str, source: Path | None, say: Say) -> None:
     """Bring the raw data of one corpus, or somebody else's model, under `data/` and record them in `data.dvc`.
 
     Args:
-        name: the corpus, or a recipe that takes its model from a Hub.
+        name: the corpus, or a recipe that takes its model from a Hub or from the registry.
         source: a folder to copy from; None runs the generator of the corpus. Where the corpus names lists of addresses,
             these are copied, and what they name is then downloaded, as far as it is not there.
         say: receives what was done.
@@ -182,15 +188,15 @@ def collect(name: str, source: Path | None, say: Say) -> None:
 def _collect_model(library: Library, name: str, source: Path | None, say: Say) -> None:
     recipe = library.read("recipe", name)
     workspace.require_project()
-    if not isinstance(recipe, Foreign) or foreign.pinned(recipe.source) is None:
+    if not isinstance(recipe, Foreign) or recipe.source.startswith("path:"):
         raise Refused(
-            f"Recipe '{name}' takes no model from a Hub, and corpora are what else is collected. What it needs: "
-            f"hiraku release {name} says."
+            f"Recipe '{name}' takes no model from a Hub or from the registry, and corpora are what else is collected. "
+            f"What it needs: hiraku release {name} says."
         )
     if source is not None:
         raise Refused(f"Recipe '{name}' takes its model from {recipe.source}; run it without --from.")
     try:
-        place = foreign.fetch(name, recipe.source, say)
+        place = fetching.fetch(name, recipe.source, say)
     except Unfinished as error:
         raise StageFailed(f"collect {name}: {error}") from None  # no cause: its words hold addresses in full
     try:

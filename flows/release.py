@@ -35,7 +35,7 @@ def release_flow(recipe: str) -> None:
     """Every stage of a recipe in the order of the graph, then its registration."""
     with joined("release", recipe, experiment_of(recipe), partial(before_release, recipe)):
         stages = plan(Library(), recipe)
-        _collect_missing(stages)
+        collect_missing(stages)
         for stage in stages:
             run_stage(stage.verb, stage.name, stage.address)
         run_register(recipe)
@@ -47,7 +47,7 @@ def stage_flow(verb: str, name: str) -> None:
     """One stage."""
     with joined(verb, name, STAGES, partial(before_verb, verb, name)):
         stage = plan_to(Library(), verb, name)[-1]
-        _collect_missing([stage])
+        collect_missing([stage])
         run_stage(stage.verb, stage.name, stage.address)
         if verb == "evaluate":
             show_scores(name)
@@ -83,7 +83,8 @@ def experiment_of(recipe: str) -> str:
     return FLOW_NAMES[_modality(recipe)]
 
 
-def _collect_missing(stages: list[Stage]) -> None:
+def collect_missing(stages: list[Stage]) -> None:
+    """Bring the raw data and models that stages need and that are not here, or no longer what is named."""
     corpora = collect.missing(Library(), stages)
     if corpora:
         collect_data(corpora)

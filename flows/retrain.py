@@ -37,9 +37,9 @@ from components.wording import one_line, shown
 from flows import collect, events, follow, history, profiles, trouble, workspace
 from flows.checks import before_retrain
 from flows.launch import StageFailed, StageStopped
-from flows.release import experiment_of
+from flows.release import collect_missing, experiment_of
 from flows.session import current, joined
-from flows.tasks import collect_data, run_register, run_stage, when_free
+from flows.tasks import run_register, run_stage, when_free
 
 NOTHING_NEW = "nothing new"
 """The message of a run that had nothing to do."""
@@ -78,8 +78,7 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
     stages = plan(library, recipe)
     update_raw_data(recipe)
     collect.require_obtainable(library, stages)
-    if corpora := collect.missing(library, stages):
-        collect_data(corpora)
+    collect_missing(stages)
     if is_up_to_date(recipe, stages):
         ask_for_promotion(library, recipe)
         session.say(f"── {recipe}: {NOTHING_NEW}")

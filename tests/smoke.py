@@ -13,15 +13,27 @@ LINES_PER_FILE = 100
 
 def write_smoke_data(root: Path) -> None:
     """The first lines of each file of the demo's raw text, below `data/smoke/`."""
-    whole = root / "whole"
-    GENERATORS["world"](whole)
     place = root / "data" / "smoke"
     place.mkdir(parents=True)
-    for file in sorted((whole / "demo" / "text").iterdir()):
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[:LINES_PER_FILE]
-        (place / file.name).write_text("".join(lines), encoding="utf-8")
-    shutil.rmtree(whole)
+    for name, lines in _town(root).items():
+        (place / name).write_text("".join(lines[:LINES_PER_FILE]), encoding="utf-8")
     write_smoke_conversations(root)
+
+
+def write_smoke_news(root: Path, place: Path) -> None:
+    """As many lines again, of one file, which the smoke data have not."""
+    (lines,) = (lines for name, lines in _town(root).items() if name.startswith("errands"))
+    place.write_text("".join(lines[LINES_PER_FILE : 2 * LINES_PER_FILE]), encoding="utf-8")
+
+
+def _town(root: Path) -> dict[str, list[str]]:
+    """The demo's raw text: file name -> its lines."""
+    whole = root / "whole"
+    GENERATORS["world"](whole)
+    files = sorted((whole / "demo" / "text").iterdir())
+    found = {file.name: file.read_text(encoding="utf-8").splitlines(keepends=True) for file in files}
+    shutil.rmtree(whole)
+    return found
 
 
 def write_smoke_conversations(root: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from components import foreign, paths
+from components import fetching, foreign, paths
 from components import package as package_module
 from components.evaluate import evaluate
 from components.graph import Node, plan
@@ -103,7 +103,7 @@ def source_of(hub: Hub) -> str:
 
 
 def fetch(hub: Hub) -> Path:
-    return foreign.fetch("theirs", source_of(hub), lambda _line: None)
+    return fetching.fetch("theirs", source_of(hub), lambda _line: None)
 
 
 def bits_by_transformers(folder: Path) -> float:
@@ -191,13 +191,13 @@ def test_bytes_that_are_not_what_the_hub_says_are_thrown_away(hub: Hub) -> None:
 def test_a_commit_without_safetensors_is_refused_before_anything_is_sent(hub: Hub) -> None:
     commit = hub.add("neighbour/old", "weights", {"config.json": b"{}", "pytorch_model.bin": b"pickle"}).sha
     with pytest.raises(Refused, match=r"no safetensors but pytorch_model\.bin"):
-        foreign.fetch("theirs", f"hub:neighbour/old@{commit}", lambda _line: None)
+        fetching.fetch("theirs", f"hub:neighbour/old@{commit}", lambda _line: None)
     assert not [call for call in hub.calls if "/resolve/" in call]
 
 
 def test_a_commit_that_is_not_there_is_refused_with_the_key_to_change(hub: Hub) -> None:
     with pytest.raises(Refused, match=r"did not give neighbour/llama-tiny.*key 'source'"):
-        foreign.fetch("theirs", f"hub:{REPOSITORY}@{'0' * 40}", lambda _line: None)
+        fetching.fetch("theirs", f"hub:{REPOSITORY}@{'0' * 40}", lambda _line: None)
 
 
 def test_a_hub_that_is_silent_is_another_matter_than_one_that_refuses(

@@ -32,8 +32,10 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 @pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `prefect server start` runs, its background services included: they too judge a run whose worker died."""
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+    EventsWorker.drain_all(timeout=10)  # one that an earlier test left would send to that test's server for ever
     home = tmp_path_factory.mktemp("prefect")
     port = server.free_port()
     url = f"http://127.0.0.1:{port}/api"
