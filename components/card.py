@@ -14,6 +14,7 @@ from components.card_metadata import metadata
 from components.card_scores import evaluation
 from components.corpora import scored_on
 from components.curve import LOSS_UNIT, Line, draw
+from components.drawn import GRID_NAME
 from components.lineage import LINEAGE_NAME, Lineage, merged, mermaid, write_lineage
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
@@ -22,7 +23,7 @@ from models import part_of
 
 CARD_NAME = "README.md"
 CURVE_NAME = "curve.svg"
-OWN_NAMES = frozenset({CARD_NAME, CURVE_NAME, LINEAGE_NAME})  # what stands in a package besides its layout
+OWN_NAMES = frozenset({CARD_NAME, CURVE_NAME, GRID_NAME, LINEAGE_NAME})  # what stands in a package besides its layout
 
 # Of what an encoder reports of text it was not fitted on, what tells a reader how well it fits.
 HELD_OUT_COUNTS = {"held_out/characters_per_token", "held_out/unknown_tokens"}
@@ -67,6 +68,8 @@ class Release:
     """Task -> what could not be scored, in words."""
     curve_unit: str = LOSS_UNIT
     """What the curve's lines count."""
+    grid: str = ""
+    """SVG of what it draws; empty if it draws nothing."""
     training_flops: float | None = None
     """Of forward and backward passes; None where the family has no such arithmetic."""
 
@@ -76,6 +79,11 @@ class Release:
         return library, tag
 
     @property
+    def own(self) -> Lineage:
+        """What it was made from and scored on, without how its judges were made."""
+        return self.lineage.without_judges()
+
+    @property
     def architecture(self) -> str:
         """The kind of network within its family."""
         return str(getattr(self.recipe.network, "architecture", self.recipe.family))
@@ -83,9 +91,7 @@ class Release:
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
         """Task -> its section, as it was when it was scored."""
-        return {
-            task: section for state in self.lineage.of("evaluate") for task, section in state.details["tasks"].items()
-        }
+        return {task: section for state in self.own.of("evaluate") for task, section in state.details["tasks"].items()}
 
     @property
     def training(self) -> Any:
@@ -104,7 +110,7 @@ def _network(release: Release) -> str:
         ("Parameters", number(release.num_parameters)),
         *((label(key), number(value)) for key, value in section.items()),
     ]
-    for state in release.lineage.of("fit"):
+    for state in release.own.of("fit"):
         encoder = state.details.get("encoder", {})
         left_out = {"kind", "modality", "column", "num_threads"}
         plain = {key: value for key, value in encoder.items() if key not in left_out and not isinstance(value, list)}
@@ -119,7 +125,7 @@ def _uses(release: Release, corpus: str) -> str:
     """What a corpus served for in this release."""
     records = paths.payload("ingest", corpus).as_posix()
     by_verb = {"shard": "training", "fit": "encoder"}
-    uses = [word for verb, word in by_verb.items() if any(records in row.parents for row in release.lineage.of(verb))]
+    uses = [word for verb, word in by_verb.items() if any(records in row.parents for row in release.own.of(verb))]
     # What a model was trained on is a parent of its scores too: items are looked for in it.
     if corpus in scored_on(parsed(section) for section in release.tasks.values()):
         uses.append("evaluation")
@@ -129,7 +135,7 @@ def _uses(release: Release, corpus: str) -> str:
 def _data(release: Release) -> str:
     accepted = {state.name: state.counts for state in release.lineage.of("validate")}
     rows = []
-    for state in release.lineage.of("ingest"):
+    for state in release.own.of("ingest"):
         kept = accepted.get(state.name, {})
         columns = (state.counts.get("num_rows"), state.counts.get("num_rejects"), kept.get("num_accepted"))
         splits = (kept.get(f"num_{split}") for split in ("train", "valid", "test"))
@@ -137,9 +143,9 @@ def _data(release: Release) -> str:
         rows.append((f"`{state.name}`", _uses(release, state.name), *numbers, state.licence))
     head = ("Corpus", "Used for", "Rows read", "Left out", "Accepted", "Train", "Valid", "Test", "Licence")
     parts = [table(head, rows)]
-    for state in release.lineage.of("ingest"):
+    for state in release.own.of("ingest"):
         parts += _corpus(state)
-    for state in release.lineage.of("shard"):
+    for state in release.own.of("shard"):
         parts.append(f"What the encoder made of it, `{state.name}`:")
         parts.append(table(("", ""), [(label(key), number(value)) for key, value in sorted(state.counts.items())]))
     return "\n\n".join(parts)
@@ -292,6 +298,7 @@ def render(release: Release, layout: str, program: str, printed: str) -> str:
         f"# {package.title}",
         package.summary,
         _warning(release),
+        f"![Generated pictures by their prompts]({GRID_NAME})" if release.grid else "",
         _network(release),
         "## Use",
         fenced(program, "python"),
@@ -330,5 +337,7 @@ def write_card(release: Release, layout: str, program: str, printed: str, folder
     if release.curve:
         drawing = draw(release.curve, "optimiser steps", release.curve_unit)
         (folder / CURVE_NAME).write_text(drawing, encoding="utf-8")
+    if release.grid:
+        (folder / GRID_NAME).write_text(release.grid, encoding="utf-8")
     (folder / CARD_NAME).write_text(render(release, layout, program, printed), encoding="utf-8")
     write_lineage(release.lineage, folder, OWN_NAMES)

@@ -68,7 +68,7 @@ def metadata(release: "Release", layout: str) -> str:
 def _results(release: "Release", tag: str) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    data = {state.name: state.payload_hash for state in release.lineage.of("ingest")}
+    data = {state.name: state.payload_hash for state in release.own.of("ingest")}
     return [
         EvalResult(
             task_type=tag,

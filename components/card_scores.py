@@ -40,7 +40,7 @@ def evaluation(release: "Release") -> str:
     if any(release.errors.values()):
         parts.append(ERRORS)
     parts += [
-        words for state in release.lineage.of("evaluate") if (words := in_words(state.details.get("contamination", {})))
+        words for state in release.own.of("evaluate") if (words := in_words(state.details.get("contamination", {})))
     ]
     return "\n\n".join([*parts, *_published(release)])
 

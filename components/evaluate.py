@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from components import contamination, paths
+from components import contamination, judges, paths
 from components.corpora import scored_on
 from components.devices import gpu_held
 from components.encoders import models_behind
@@ -40,6 +40,7 @@ def evaluate(name: str) -> None:
         )
     scored = weights_of(library, name)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
+    judges.require_independent(tasks, *scored)
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
     corpora = scored_on(tasks.values())
     trained_on = contamination.corpora_to_read(library, name)
@@ -53,7 +54,9 @@ def evaluate(name: str) -> None:
         verb="evaluate",
         name=name,
         revisions=_revisions(recipe, tasks),
-        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()} | files,
+        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()}
+        | judges.parents_of(tasks.values())
+        | files,
         details={"tasks": {task: section.model_dump(mode="json") for task, section in tasks.items()}},
     )
     with gpu_held(), writing(manifest) as folder:
@@ -92,4 +95,5 @@ def _opened(name: str, recipe: Any, scored: tuple[str, str]) -> Model:
 
 def _revisions(recipe: Any, tasks: dict[str, Any]) -> dict[str, int]:
     modules = {FAMILIES[recipe.family], *(MODALITIES[task.modality] for task in tasks.values())}
-    return {__name__: REVISION} | {module: import_module(module).REVISION for module in sorted(modules)}
+    own = {__name__: REVISION} | {module: import_module(module).REVISION for module in sorted(modules)}
+    return own | judges.revisions_of(tasks.values())

@@ -151,6 +151,8 @@ class _Builder:
                 more_nodes, more_deps, more_params = self._follow(task)
                 params += [self._file("task", name), self._modality(task.modality), *more_params]
                 deps += [path.as_posix() for path in getattr(task, "files", ())]
+                judges = [each for kind, each in references(task) if kind == "package"]
+                params += [row for each in judges for row in self._code_of(self.library.read("recipe", each).family)]
             else:
                 more_nodes, more_deps = self._resolve(kind, name)
             nodes += more_nodes

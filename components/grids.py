@@ -10,6 +10,8 @@ CELL = 72
 """Width and height of a picture, in px."""
 GAP = 8
 TEXT_WIDTH = 300
+LETTER = 7
+"""Width of a Latin letter of 12 px."""
 LINE_CHARS = 24
 """Japanese characters of 12 px that stand in a line."""
 MAX_MATRIX = 720
@@ -37,18 +39,27 @@ class Strip:
     tiles: Sequence[Tile]
 
 
-def strips(title: str, rows: Sequence[Strip]) -> str:
-    """Rows of pictures, each behind its text; marked ones have a green frame."""
-    step = CELL + 28
-    width = TEXT_WIDTH + max((len(row.tiles) for row in rows), default=0) * (CELL + GAP) + 2 * GAP
-    parts = _head(width, 36 + step * len(rows))
+def strips(title: str, rows: Sequence[Strip], heads: Sequence[str] = ()) -> str:
+    """Rows of pictures, each behind its text; marked ones have a green frame.
+
+    Args:
+        title: stands above.
+        rows: the same number of pictures in each, if there are heads.
+        heads: a word above each column, which are wide enough for it then.
+    """
+    step, first = CELL + 28, 36 + (24 if heads else 0)
+    across = max([CELL, *(LETTER * len(head) for head in heads)]) + GAP
+    width = TEXT_WIDTH + max((len(row.tiles) for row in rows), default=0) * across + 2 * GAP
+    parts = _head(width, first + step * len(rows))
     parts.append(f'<text x="{GAP}" y="22" font-weight="bold" {STYLE}>{escape(title)}</text>')
+    for place, head in enumerate(heads):
+        parts.append(f'<text x="{TEXT_WIDTH + GAP + place * across}" y="48" {STYLE}>{escape(head)}</text>')
     for number, row in enumerate(rows):
-        top = 36 + number * step
+        top = first + number * step
         for line, text in enumerate(_lines(row.text)):
             parts.append(f'<text x="{GAP}" y="{top + 16 + 16 * line}" {STYLE}>{escape(text)}</text>')
         for place, tile in enumerate(row.tiles):
-            left = TEXT_WIDTH + GAP + place * (CELL + GAP)
+            left = TEXT_WIDTH + GAP + place * across
             colour, stroke = (GOOD, 4) if tile.is_marked else (SOFT, 1)
             parts.append(
                 f'<rect x="{left}" y="{top}" width="{CELL}" height="{CELL}" fill="white" stroke="{colour}" '

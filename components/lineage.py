@@ -59,6 +59,27 @@ class Lineage:
                 open_nodes += [each for each in parents if each in made and each[0] != "evaluate"]
         return replace(self, states=tuple(made[node] for node in made if node in found))
 
+    def without_judges(self) -> "Lineage":
+        """Without what else judged the last state or its ancestors, and what that was made from: what a card tells."""
+        made = {(state.verb, state.name): state for state in self.states}
+        found: set[Node] = set()
+        last = list(made)[-1]
+        open_nodes = [last]
+        while open_nodes:
+            node = open_nodes.pop()
+            if node not in found:
+                found.add(node)
+                parents = {state_of(path) for path in made[node].parents}.intersection(made)
+                is_scored = node[0] == "evaluate"
+                open_nodes += [
+                    each
+                    for each in parents
+                    if each is not None
+                    and not (is_scored and each[0] == "package" and each[1] != node[1])
+                    and not (each[0] == "evaluate" and node != last)
+                ]
+        return replace(self, states=tuple(made[node] for node in made if node in found))
+
     def licences(self) -> list[str]:
         """Every licence on the way, of states and of single records, sorted; those spelt alike once."""
         met = {state.licence for state in self.states}.union(

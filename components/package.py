@@ -14,6 +14,7 @@ from components import paths
 from components.card import CARD_NAME, OWN_NAMES, Release, write_card
 from components.cost import cost_of, total_flops, training_of
 from components.curve import training_curve
+from components.drawn import card_grid
 from components.foreign import files_of, is_missing, place_of
 from components.journal import Journal
 from components.licences import inherited, judged
@@ -94,6 +95,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         class_name=type(released).__name__,
         curve=curve,
         curve_unit=unit,
+        grid=card_grid(paths.payload("evaluate", name)),
         target=_target(library, name),
     )
     probes = how.probes(recipe.package.example_prompt)
@@ -134,7 +136,8 @@ def _errors(name: str, lineage: Lineage) -> dict[str, dict[str, float]]:
     import pyarrow.parquet as pq
 
     items = pq.read_table(paths.payload("evaluate", name) / "items.parquet")
-    tasks = {task: each for state in lineage.of("evaluate") for task, each in state.details["tasks"].items()}
+    scored = lineage.without_judges().of("evaluate")
+    tasks = {task: each for state in scored for task, each in state.details["tasks"].items()}
     return {task: standard_errors(items, task, told_of(parsed(each))) for task, each in tasks.items()}
 
 

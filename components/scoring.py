@@ -1,9 +1,9 @@
 """Scores of a model: how they are made, what they were made on, and where those of a registered version are found.
 
 A payload of scores is a folder with `scores.json` (totals by task and metric), `items.parquet` (task, item, metric,
-value) and, of tasks in which a model writes, `outputs.parquet` (task, item, prompt, output). A version's are kept with
-its run together with `tasks.json`: the tasks, and for each a hash of all that decides a score besides the model. Two
-models can be compared where these hashes are equal.
+value) and, of tasks in which a model writes, `outputs.parquet` (task, item, prompt, output); of those in which it draws
+`drawn.parquet` (see `components.drawn`). A version's are kept with its run together with `tasks.json`: the tasks, and
+for each a hash of all that decides a score besides the model. Two models can be compared where these hashes are equal.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from components import paths
 from components.devices import set_threads, uses_gpu
+from components.drawn import write_drawn
+from components.judges import parents_of
 from components.lineage import state_of
 from components.manifest import Manifest, read_manifest, tree_hash
 from components.modalities import modality, schema_of
@@ -110,18 +112,18 @@ def write_scores(
     Raises:
         Refused: an item's value is no finite number.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder.mkdir()
     columns: dict[str, list[Any]] = {"task": [], "item": [], "metric": [], "value": []}
     said: dict[str, list[str]] = {"task": [], "item": [], "prompt": [], "output": []}
+    drawn: list[dict[str, Any]] = []
     scores: dict[str, dict[str, float]] = {}
     notes: dict[str, list[str]] = {}
     for name, task in tasks.items():
         scores[name] = {}
         for row in _score(name, task, model):
-            if "output" in row:
+            if "drawn" in row:
+                drawn.append({"task": name, **row["drawn"]})
+            elif "output" in row:
                 for key, value in {"task": name, **row}.items():
                     said[key].append(value)
             elif "picture" in row:
@@ -135,16 +137,25 @@ def write_scores(
                 require_finite(name, row)
                 for key, value in {"task": name, **row}.items():
                     columns[key].append(value)
-    types = {"task": pa.string(), "item": pa.string(), "metric": pa.string(), "value": pa.float64()}
-    table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
-    pq.write_table(table, folder / ITEMS_NAME, compression="zstd")
-    if said["task"]:
-        words = pa.table({key: pa.array(values, pa.string()) for key, values in said.items()})
-        pq.write_table(words, folder / OUTPUTS_NAME, compression="zstd")
+    _write_tables(columns, said, folder)
+    write_drawn(drawn, folder)
     told = {"tasks": scores, **({"notes": notes} if notes else {})}
     text = json.dumps(told, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
     return scores
+
+
+def _write_tables(items: dict[str, list[Any]], outputs: dict[str, list[Any]], folder: Path) -> None:
+    """Rows of items, and what a model wrote, if it did."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"task": pa.string(), "item": pa.string(), "metric": pa.string(), "value": pa.float64()}
+    table = pa.table({key: pa.array(values, types[key]) for key, values in items.items()})
+    pq.write_table(table, folder / ITEMS_NAME, compression="zstd")
+    if outputs["task"]:
+        words = pa.table({key: pa.array(values, pa.string()) for key, values in outputs.items()})
+        pq.write_table(words, folder / OUTPUTS_NAME, compression="zstd")
 
 
 def require_finite(task: str, row: dict[str, Any]) -> None:
@@ -231,7 +242,8 @@ def tasks_today(library: Library, recipe: Any) -> dict[str, Task]:
             for kind, corpus in references(section)
             if kind == "corpus"
             for verb in ("ingest", "validate")
-        } | files_of(section)
+        }
+        parents |= parents_of([section]) | files_of(section)
         dumped = section.model_dump(mode="json")
         found[name] = Task(dumped, _digest(dumped, parents, revisions_of(section)))
     return found

@@ -70,6 +70,11 @@ def pairs_of(value: str) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in json.loads(value)]
 
 
+def first_of(value: str, kind: str | None) -> str | None:
+    """The first caption of a kind, or of any, of a clean value; None where there is none."""
+    return next((text for own, text in pairs_of(value) if kind in (None, own)), None)
+
+
 def with_texts(value: str, texts: list[str]) -> dict[str, Any]:
     """Kind -> texts: the raw parts of the same captions in other words."""
     found: dict[str, Any] = {}

@@ -6,4 +6,7 @@ from components.modalities.image.encoder_schema import Captions as Captions
 from components.modalities.image.encoder_schema import Labels as Labels
 from components.modalities.image.encoder_schema import Pixels as Pixels
 from components.modalities.image.encoder_schema import Tower as Tower
-from components.modalities.image.task_schema import TASKS as TASKS
+from components.modalities.image.generation_schema import GENERATION_TASKS
+from components.modalities.image.task_schema import TASKS as SEEING_TASKS
+
+TASKS = SEEING_TASKS | GENERATION_TASKS

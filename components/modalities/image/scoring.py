@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.modalities.image import exhibits
-from components.modalities.image.captions import pairs_of
+from components.modalities.image.captions import first_of
+from components.modalities.image.generation_schema import Generated
 from components.modalities.image.naming import score_labelling
 from components.modalities.image.reading import Read, Row, Tell, picture_batches, records_of, thumbnails_of
 from components.modalities.image.similarity import Pair, ranks
@@ -43,6 +44,11 @@ def score(task: Pictures, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
     Raises:
         Refused: there are too few pictures, the model is of another kind, or it computes no numbers.
     """
+    if isinstance(task, Generated):
+        from components.modalities.image.judging import score_generated
+
+        yield from score_generated(task, model, read, tell)
+        return
     columns = {
         ZeroShot: ("label", "name"),
         Retrieval: ("captions", "group"),
@@ -132,13 +138,8 @@ def _zero_shot(task: ZeroShot, pair: Pair, records: list[Row], read: Read, tell:
 # ---- retrieval -------------------------------------------------------------------------------------------------------
 
 
-def _caption(value: str, kind: str | None) -> str | None:
-    """The first caption of a kind, or of any."""
-    return next((text for own, text in pairs_of(value) if kind in (None, own)), None)
-
-
 def _retrieval(task: Retrieval, pair: Pair, records: list[Row], read: Read, tell: Tell) -> Iterator[Row]:
-    captions = [_caption(record[task.captions], task.caption_kind) for record in records]
+    captions = [first_of(record[task.captions], task.caption_kind) for record in records]
     records = [record for record, text in zip(records, captions, strict=True) if text is not None]
     texts = [text for text in captions if text is not None]
     if len(records) < 2:
@@ -173,7 +174,7 @@ def _retrieval(task: Retrieval, pair: Pair, records: list[Row], read: Read, tell
 
 
 def _caption_probe(task: CaptionProbe, pair: Pair, records: list[Row], read: Read, tell: Tell) -> Iterator[Row]:
-    foils = [_caption(record[task.foils], task.foil_kind) for record in records]
+    foils = [first_of(record[task.foils], task.foil_kind) for record in records]
     chosen = [(record, foil) for record, foil in zip(records, foils, strict=True) if foil is not None]
     if not chosen:
         kind = f" of the kind '{task.foil_kind}'" if task.foil_kind else ""
@@ -181,7 +182,7 @@ def _caption_probe(task: CaptionProbe, pair: Pair, records: list[Row], read: Rea
             f"No picture in the split '{task.split}' of corpus '{task.corpus}' has a false caption{kind} in the column "
             f"'{task.foils}'. Change the keys 'foils' and 'foil_kind' of the task."
         )
-    true = pair.of_texts([_caption(record[task.captions], None) or "" for record, _ in chosen])
+    true = pair.of_texts([first_of(record[task.captions], None) or "" for record, _ in chosen])
     false = pair.of_texts([foil for _, foil in chosen])
     pictures, _ = features_of(pair, task, [record for record, _ in chosen], read, tell)
     gaps = ((pictures * true).sum(dim=1) - (pictures * false).sum(dim=1)).tolist()
