@@ -3,11 +3,10 @@
 A scene has one to three kinds of things with a colour each, at places that words name, before a background. Captions
 say it in several ways and in more or less detail; foils say something else in the same words: places or colours
 exchanged, another number. Of the 240 pairs of thing and colour 100 occur in no scene of train or valid, and have
-pictures of their own; a judge of drawn pictures has pictures that nothing else is made from.
+pictures of their own.
 
     pairs.jsonl         pictures with captions, of all splits: no scene stands in two
     compositions.jsonl  one thing of an unseen pair of thing and colour, all of split test
-    judged.jsonl        one to four of one thing, for a judge, of all splits
 """
 
 import json
@@ -23,14 +22,12 @@ from components.generators.town import pick, pick_distinct
 SEED = 8_001
 LICENCE = "CC0-1.0"
 FOLDER = Path("demo/scenes")
-FILES = ("pairs.jsonl", "compositions.jsonl", "judged.jsonl")
+FILES = ("pairs.jsonl", "compositions.jsonl")
 
 PAIRS = {"train": 9_600, "valid": 400, "test": 1_200}
-JUDGED = {"train": 6_000, "valid": 400, "test": 1_000}
 PER_COMPOSITION = 10
 LAYOUTS = ("single",) * 2 + ("several",) * 3 + ("beside",) * 6 + ("above",) * 4 + ("row",) * 5
 """Each entry is as likely as another."""
-JUDGED_LAYOUTS = ("single", "several")
 PLACES = {
     "single": ("centre",),
     "several": ("everywhere",),
@@ -39,6 +36,8 @@ PLACES = {
     "row": ("left", "middle", "right"),
 }
 """Layout -> where its things stand, in the order of its captions."""
+NOTHING = "nothing"
+"""What is marked at a place where no thing stands."""
 NUMBERS = (2, 3, 4)
 SPECIAL_LOOK_PERCENT = 20
 UNSEEN_COLOURS = 5
@@ -68,10 +67,12 @@ class Scene:
         return {"background": self.background, "look": self.look, "layout": self.layout, "objects": objects}
 
     def marks(self) -> list[str]:
-        """All classes that hold of it: things and colours, by themselves and by their places, and the rest."""
+        """A class of each group, such as `left-thing star`: what stands at each place, in which colour, and the rest."""
+        placed = dict(zip(PLACES[self.layout], self.things, strict=True))
         found = [f"background {self.background}", f"look {self.look}", f"count {self.count * len(self.things)}"]
-        for (thing, colour), place in zip(self.things, PLACES[self.layout], strict=True):
-            found += [thing, colour, f"{place} {thing}", f"{place} {colour}"]
+        for place in dict.fromkeys(place for places in PLACES.values() for place in places):
+            thing, colour = placed.get(place, (NOTHING, NOTHING))
+            found += [f"{place}-thing {thing}", f"{place}-colour {colour}"]
         return found
 
 
@@ -81,13 +82,11 @@ def is_unseen(thing: str, colour: str) -> bool:
 
 
 def write_scenes(data: Path) -> None:
-    """Write `demo/scenes/<file>.jsonl`, 19,600 scenes together, below the folder of raw data."""
+    """Write `demo/scenes/<file>.jsonl`, 12,200 scenes together, below the folder of raw data."""
     rng = random.Random(SEED)  # noqa: S311 (a generator of scenes, not of keys)
     folder = data / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    seen: set[Scene] = set()
-    parts = (_drawn_by_lot(rng, PAIRS, LAYOUTS, seen), _compositions(rng), _drawn_by_lot(rng, JUDGED, JUDGED_LAYOUTS))
-    for name, scenes in zip(FILES, parts, strict=True):
+    for name, scenes in zip(FILES, (_drawn_by_lot(rng), _compositions(rng)), strict=True):
         with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
             for number, (split, scene) in enumerate(scenes):
                 row = _row(f"{name.partition('.')[0]}-{number:05d}", split, scene, Captions(rng, scene))
@@ -117,21 +116,19 @@ def _row(name: str, split: str, scene: Scene, said: Captions) -> dict[str, Any]:
 # ---- scenes ----------------------------------------------------------------------------------------------------------
 
 
-def _drawn_by_lot(
-    rng: random.Random, sizes: dict[str, int], layouts: tuple[str, ...], seen: set[Scene] | None = None
-) -> Iterator[tuple[str, Scene]]:
-    """(split, scene) of a file; none twice where `seen` is given, which it adds to."""
-    for split, number in sizes.items():
+def _drawn_by_lot(rng: random.Random) -> Iterator[tuple[str, Scene]]:
+    """(split, scene) of the pictures with captions; none twice."""
+    seen: set[Scene] = set()
+    for split, number in PAIRS.items():
         for _ in range(number):
-            scene = next(each for each in _tries(rng, layouts) if seen is None or each not in seen)
-            if seen is not None:
-                seen.add(scene)
+            scene = next(each for each in _tries(rng) if each not in seen)
+            seen.add(scene)
             yield split, scene
 
 
-def _tries(rng: random.Random, layouts: tuple[str, ...]) -> Iterator[Scene]:
+def _tries(rng: random.Random) -> Iterator[Scene]:
     for _ in range(MOST_TRIES):
-        yield _scene(rng, pick(rng, layouts))
+        yield _scene(rng, pick(rng, LAYOUTS))
     raise RuntimeError("no new scene is left: raise the number of things, colours or backgrounds")
 
 
