@@ -67,7 +67,7 @@ class Scene:
         return {"background": self.background, "look": self.look, "layout": self.layout, "objects": objects}
 
     def marks(self) -> list[str]:
-        """A class of each group, such as `left-thing star`: what stands at each place, in which colour, and the rest."""
+        """A class of each group, such as `left-thing star`: what stands at each place, its colour, and the rest."""
         placed = dict(zip(PLACES[self.layout], self.things, strict=True))
         found = [f"background {self.background}", f"look {self.look}", f"count {self.count * len(self.things)}"]
         for place in dict.fromkeys(place for places in PLACES.values() for place in places):

@@ -56,8 +56,8 @@ SEVERAL = {
     4: ((72, 72), (184, 72), (72, 184), (184, 184)),
 }
 JITTER = 2
-"""How far from its middle a thing may stand: half a pixel of 64. Where it was up to eleven pixels, and sizes differed by
-a half, a tower of a million parameters told no shape from another after ten minutes, and went by colours alone."""
+"""How far from its middle a thing may stand: half a pixel of 64. Where it was up to eleven, and sizes differed by a
+half, a tower of a million parameters told no shape from another after ten minutes, and went by colours alone."""
 SIZES = {"single": (133, 139), "several": (85, 91), "beside": (97, 103), "above": (97, 103), "row": (69, 75)}
 """Layout -> the smallest and the largest side of a thing."""
 
