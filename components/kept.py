@@ -7,8 +7,8 @@ on its way, and another corpus that needs the same takes it from there.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,22 +33,32 @@ class Kept(Generic[Made]):
         self.what = what
         self.path = kept_folder(what) / f"{hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]}.sqlite"
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as file:
+            file.execute("CREATE TABLE IF NOT EXISTS facts (text TEXT PRIMARY KEY)")
+            # Named when only translations were kept; a column of SQLite takes bytes as they are, whatever its type.
+            file.execute("CREATE TABLE IF NOT EXISTS done (digest BLOB PRIMARY KEY, translation TEXT NOT NULL)")
+            file.execute("INSERT OR IGNORE INTO facts VALUES (?)", (text,))
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=60.0)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The file, whose changes are on the disk when the block ends.
+
+        Raises:
+            Refused: SQLite cannot use it now, and it is whole; or it is damaged.
+        """
         try:
             with closing(self._open()) as file, file:
-                file.execute("CREATE TABLE IF NOT EXISTS facts (text TEXT PRIMARY KEY)")
-                # Named when only translations were kept; a column of SQLite takes bytes as they are, whatever its type.
-                file.execute("CREATE TABLE IF NOT EXISTS done (digest BLOB PRIMARY KEY, translation TEXT NOT NULL)")
-                file.execute("INSERT OR IGNORE INTO facts VALUES (?)", (text,))
+                yield file
         except sqlite3.OperationalError as error:
             raise self._hindered(error) from error
         except sqlite3.DatabaseError as error:
             raise Refused(
-                f"{self.path} holds the {what} made so far and cannot be read: {error}. Bring a copy of it back, "
+                f"{self.path} holds the {self.what} made so far and cannot be read: {error}. Bring a copy of it back, "
                 "or move it away to begin again."
             ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=60.0)
 
     def keep(self, made: dict[str, Made]) -> None:
         """Keep what was made; it is on the disk when this returns.
@@ -56,12 +66,9 @@ class Kept(Generic[Made]):
         Raises:
             Refused: the disk is full, or nothing may be written; what was kept before is still there.
         """
-        rows = [(_digest(text), each) for text, each in made.items()]
-        try:
-            with closing(self._open()) as file, file:
-                file.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", rows)
-        except sqlite3.OperationalError as error:
-            raise self._hindered(error) from error
+        with self._opened() as file:
+            rows = [(_digest(text), each) for text, each in made.items()]
+            file.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", rows)
 
     def _hindered(self, error: sqlite3.OperationalError) -> Refused:
         """What keeps SQLite from its work although the file is whole: no room, no right, or another process."""
@@ -77,9 +84,13 @@ class Kept(Generic[Made]):
         )
 
     def recall(self, texts: Iterable[str]) -> dict[str, Made]:
-        """Those of some texts that are known, with what was made of them."""
+        """Those of some texts that are known, with what was made of them.
+
+        Raises:
+            Refused: the file cannot be read.
+        """
         found: dict[str, Made] = {}
-        with closing(self._open()) as file:
+        with self._opened() as file:
             for text in texts:
                 row = file.execute("SELECT translation FROM done WHERE digest = ?", (_digest(text),)).fetchone()
                 if row is not None:
@@ -87,7 +98,7 @@ class Kept(Generic[Made]):
         return found
 
     def __len__(self) -> int:
-        with closing(self._open()) as file:
+        with self._opened() as file:
             return int(file.execute("SELECT count(*) FROM done").fetchone()[0])
 
 

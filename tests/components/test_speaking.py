@@ -253,6 +253,8 @@ def test_what_is_kept_and_cannot_be_written_now_is_not_told_to_be_broken():
             Hasty("speech", {"voice": "x"})
     kept.path.write_bytes(b"no database at all" * 100)
     with pytest.raises(Refused, match="move it away to begin again"):
+        kept.recall(["a"])
+    with pytest.raises(Refused, match="move it away to begin again"):
         Kept("speech", {"voice": "x"})
 
 
