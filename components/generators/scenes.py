@@ -86,7 +86,7 @@ def write_scenes(data: Path) -> None:
     rng = random.Random(SEED)  # noqa: S311 (a generator of scenes, not of keys)
     folder = data / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for name, scenes in zip(FILES, (_drawn_by_lot(rng), _compositions(rng)), strict=True):
+    for name, scenes in zip(FILES, (_drawn_by_lot(rng), _compositions()), strict=True):
         with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
             for number, (split, scene) in enumerate(scenes):
                 row = _row(f"{name.partition('.')[0]}-{number:05d}", split, scene, Captions(rng, scene))
@@ -161,11 +161,12 @@ def _background(rng: random.Random, scene: Scene) -> str:
     return pick(rng, [each for each in BACKGROUNDS if not colours & CLASHES.get(each, set())])
 
 
-def _compositions(rng: random.Random) -> Iterator[tuple[str, Scene]]:
+def _compositions() -> Iterator[tuple[str, Scene]]:
+    """Of each unseen pair scenes that differ in background or look."""
     for thing in THINGS:
         for colour in COLOURS:
             if is_unseen(thing, colour):
-                for background in pick_distinct(rng, [*BACKGROUNDS] * 2, PER_COMPOSITION):
-                    scene = Scene("single", ((thing, colour),), background, "plain")
-                    is_clear = colour not in CLASHES.get(background, set())
-                    yield "test", scene if is_clear else replace(scene, background=_background(rng, scene))
+                clear = [each for each in BACKGROUNDS if colour not in CLASHES.get(each, set())]
+                kinds = [(background, look) for look in LOOKS for background in clear]  # plain ones first
+                for background, look in kinds[:PER_COMPOSITION]:
+                    yield "test", Scene("single", ((thing, colour),), background, look)

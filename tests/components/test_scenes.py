@@ -18,7 +18,7 @@ from components.painters.schema import Shapes
 from components.painters.silhouettes import SILHOUETTES
 
 DIGESTS = {
-    "compositions.jsonl": "a7c023f2a0897b164a38f96e30c22989541c85f7f37842b69d28c9eed2a4b83f",
+    "compositions.jsonl": "78164a0bbe6e33709b5ba1eb3bc3cf13619950f26d593999a2707de562ca3528",
     "pairs.jsonl": "ab5561929bb48cd6074096cf9cc8e37c08bd0824e1442f99d2794b403f99bcd4",
 }
 ENGINE = open_engine(Shapes(kind="shapes", canvas_px=64))
