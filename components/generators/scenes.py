@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.generators.scene_words import BACKGROUNDS, CLASHES, COLOURS, LOOKS, THINGS, Captions
-from components.generators.town import pick, pick_distinct
+from components.generators.town import pick
 
 SEED = 8_001
 LICENCE = "CC0-1.0"
