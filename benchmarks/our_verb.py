@@ -4,13 +4,12 @@ The first pass pays for imports and for what libraries keep, so that the second 
 """
 
 import json
-import resource
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.machine import memory
+from benchmarks.machine import forget_peak, memory, peak_memory
 from components.settings import set_quiet_environment
 
 
@@ -19,12 +18,13 @@ def main(verb: str, warm_up: str, name: str, outcome: str) -> None:
     set_quiet_environment()
     run = getattr(import_module(f"components.{verb}"), verb)
     run(warm_up)
+    forget_peak()
     base_bytes, began = memory(), time.process_time()
     run(name)
     found = {
         "cpu_seconds": time.process_time() - began,
         "base_bytes": base_bytes,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_memory(),
     }
     Path(outcome).write_text(json.dumps(found), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Real text as corpora of a project in a folder of its own: whole, a tenth of its documents, and a few to warm up on."""
+"""Real text as corpora of a project in a folder of its own: whole, a tenth of it, and a few documents."""
 
 import gzip
 from pathlib import Path
@@ -15,7 +15,7 @@ NUM_FEW = 300
 
 
 def write_text(source: Path, language: str, folder: Path) -> dict[str, int]:
-    """Write `<language>-whole`, `-tenth` and `-few` as raw data and corpora into a project; bytes of text lines of each.
+    """Write `<language>-whole`, `-tenth` and `-few` as raw data and corpora into a project; bytes of each.
 
     Args:
         source: a folder of `*.jsonl.gz`, rows with `text`, `license`, `source`.

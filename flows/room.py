@@ -8,7 +8,7 @@ from components.graph import plan
 from components.recipes import Corpus, Library
 from flows import collect
 
-COMPRESSED = (".gz", ".zst", ".parquet")
+COMPRESSED = (".gz", ".zst", ".xz", ".parquet")
 TEXT_IN_COMPRESSED = 3
 """Bytes of text for each of such a file; openly licensed Japanese as .jsonl.gz holds 3.4."""
 STATES_OF_TEXT = 1

@@ -9,6 +9,7 @@ A modality is a package with these names (a module is its own instance of the pr
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     prompt_of    clean value -> the prompt by which it is split, or None
     check        clean value -> one row of facts that `validate` puts expectations on
+    survey       column -> what counts over all its values (`add`, `report`), for the profile; a modality may have none
     shown        clean value -> small pictures and texts, for the sheet of a page; of pictures alone
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """

@@ -49,6 +49,13 @@ def check(value: str, column: schema.Column) -> dict[str, Any]:
     return checking.check(value) if column.form == "document" else conversations.check(value)
 
 
+def survey(column: schema.Column) -> Any:
+    """What counts over all values of a column: `add` takes each, `report` gives the numbers."""
+    from components.modalities.text import surveying
+
+    return surveying.Survey(conversations=column.form != "document")
+
+
 def expectations(name: str, column: schema.Column, language: str) -> list[tuple[str, dict[str, Any]]]:
     """Great Expectations class names and arguments over the facts of a column called `name`."""
     from components.modalities.text import checking
