@@ -133,7 +133,8 @@ def _chunks(path: Path) -> Iterator[bytes]:
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError) as error:
         kind = TOOLS[path.suffix]
         raise Refused(
-            f"{path} is not a whole {kind} file: {one_line(error)}. Bring the file again; check it with: {kind} -t {path}"
+            f"{path} is not a whole {kind} file: {one_line(error)}. Bring the file again; check it with: "
+            f"{kind} -t {path}"
         ) from error
 
 

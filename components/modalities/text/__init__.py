@@ -78,6 +78,24 @@ def fit(
     return tokenizers.fit(encoder, values, held_out, folder)
 
 
+def fitness(
+    encoder: schema.SentencePiece | schema.Chat, folder: Path, held_out: Iterable[tuple[str, str]]
+) -> dict[str, Any]:
+    """Tokens by source of held-out texts, and kanji that have pieces; of a prompt format nothing."""
+    from components.modalities.text import fitness as fits
+
+    if isinstance(encoder, schema.Chat):
+        return {}
+    return {"by_source": fits.by_source(folder, held_out), "kanji": fits.kanji_coverage(folder)}
+
+
+def words_of(encoder: schema.SentencePiece | schema.Chat, report: dict[str, Any]) -> str:
+    """What `fit` found, in Markdown; of a prompt format nothing."""
+    from components.modalities.text import fitness as fits
+
+    return "" if isinstance(encoder, schema.Chat) else fits.words(encoder, report)
+
+
 def open_encoder(folder: Path) -> Any:
     """What `fit` left."""
     from components.modalities.text import chat, tokenizers
@@ -98,6 +116,13 @@ def vocabulary(folder: Path) -> dict[int, str]:
 
     model = (folder / tokenizer_json.MODEL_NAME).read_bytes()
     return {number: piece.piece for number, piece in enumerate(tokenizer_json.parse(model).pieces)}
+
+
+def num_written(folder: Path) -> int:
+    """The values that a run which was stopped has written as shards into a folder."""
+    from components.modalities.text import shards
+
+    return shards.num_written(folder)
 
 
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
