@@ -60,10 +60,13 @@ def measure(source: Path, language: str = "ja", repeats: int = 5) -> Result:
         differing = Spread(each["differing"], each["differing"], each["differing"])
         documents = Spread(each["documents"], each["documents"], each["documents"])
         rows.append(Row(f"{name}: documents with other ids in tokenizer.json", "all documents", documents, differing))
-    notes = [
+    setting = (
         f"{source.name}: {found['num_bytes']:,} bytes of accepted text, {found['counts']['train/tokens']:,} tokens of "
         f"{VOCAB_SIZE:,} pieces in the train split; one thread; medians of {repeats}. Batches are 8 windows of 1,024 "
-        "tokens in a random order.",
+        "tokens in a random order."
+    )
+    notes = [
+        setting,
         *(f"{name}: first difference: {each['first_difference'] or 'none'}." for name, each in parity.items()),
     ]
     command = f"python -m benchmarks {NAME} {source.name} --language {language} --repeats {repeats}"
