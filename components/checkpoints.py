@@ -26,7 +26,7 @@ from components.settings import settings
 KEPT = 2
 HASH_LENGTH = 16
 PARTIAL_SUFFIX = ".partial"
-OWN_FILES = ("step-*", "records/part-*", "rejects.jsonl", "seen.sqlite*", "shards/*", "place.json", "sample.*")
+OWN_FILES = ("step-*", "records/part-*", "rejects.jsonl", "seen.sqlite*", "shards/*", "place.json", "sample-*")
 """What trainings keep, and what `components.half_done` and others keep of stages that have not come to their end."""
 
 

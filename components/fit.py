@@ -146,7 +146,7 @@ def _sampled(
     reservoirs = {}
     for number, group in enumerate(groups):
         bound = max(1, int(section.sample_chars * (group[0].weight if has_weights else 1)))
-        reservoir = Reservoir(folder / f"sample.{number}", bound)
+        reservoir = Reservoir(folder / f"sample-{number}", bound)
         if not reservoir.is_filled:
             parts = (_labelled(library, section, columns, "train", part) for part in group)
             reservoir.fill(itertools.chain.from_iterable(parts))

@@ -73,23 +73,30 @@ def shard(name: str) -> None:
     with (
         gpu_held() if models_behind(library, encoder_name) else nullcontext(),
         checkpoints.held(),
-        writing(manifest) as folder,
     ):
-        place, kept = folder / paths.PAYLOAD["shard"], checkpoints.folder / "shards"
-        goes_on = hasattr(own, "num_written")
-        num_done = own.num_written(kept) if goes_on else 0  # type: ignore[attr-defined]
-        if not num_done:
-            shutil.rmtree(kept, ignore_errors=True)
-        with Progress(f"shard {name}", num_records, num_done, unit="record") as progress:
-            encoded = _encoded(corpus, column, encoder, num_done, progress)
-            manifest.counts = dict(own.write_shards(encoded, encoder, kept if goes_on else place))
-        if goes_on:
-            _link(kept, place)
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+        _write(manifest, encoder, checkpoints.folder / "shards", num_records)
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
     for demand in demands_on(library, name):
         if demand.is_short:
             sys.stderr.write(f"{demand.words()}\n")
     journal.metrics(0, work_seconds=time.monotonic() - started, **manifest.counts)
+
+
+def _write(manifest: Manifest, encoder: Encoder, kept: Path, num_records: int) -> None:
+    """Write the state; where the modality can go on with what a stopped run has left, by way of a folder that stays."""
+    corpus, encoder_name = _parts(manifest.name)
+    own = modality(Library().read("encoder", encoder_name).modality)
+    goes_on = hasattr(own, "num_written")
+    num_done = own.num_written(kept) if goes_on else 0  # type: ignore[attr-defined]
+    if not num_done:
+        shutil.rmtree(kept, ignore_errors=True)
+    with writing(manifest) as folder:
+        place = folder / paths.PAYLOAD["shard"]
+        with Progress(f"shard {manifest.name}", num_records, num_done, unit="record") as progress:
+            encoded = _encoded(corpus, manifest.details["column"], encoder, num_done, progress)
+            manifest.counts = dict(own.write_shards(encoded, encoder, kept if goes_on else place))
+        if goes_on:
+            _link(kept, place)
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -151,7 +151,10 @@ def _collect_facts(name: str, corpus: Corpus, num_records: int, facts: FactTable
 
 def _duplicates(counts: dict[str, int | float]) -> dict[str, int]:
     """How many rows of the raw data `ingest` left out since an earlier one has the same content, and of how many."""
-    return {"num_rows": int(counts["num_rows"]), "num_left_out": int(counts["num_duplicates"])}
+    return {
+        "num_rows": int(counts.get("num_rows", counts["num_records"])),
+        "num_left_out": int(counts.get("num_duplicates", 0)),
+    }
 
 
 def _kept_together(corpus: Corpus) -> dict[str, Any]:

@@ -207,7 +207,8 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
     counts: dict[str, int | float] = {
         f"{split}/{key}": each[f"num_{key}"] for split, each in splits.items() for key in ("documents", "tokens")
     }
-    (folder / PLACE_NAME).unlink(missing_ok=True)
+    for left_over in folder.glob(f"{PLACE_NAME}*"):
+        left_over.unlink()
     num_chars = encoder.num_chars - before
     num_tokens = sum(each["num_tokens"] - each["num_documents"] for each in splits.values())
     return counts | {"characters": num_chars, "characters_per_token": round(num_chars / max(1, num_tokens), 5)}
