@@ -22,6 +22,8 @@ from components.settings import settings
 from components.wording import one_line
 
 NUM_NAMED = 3
+HUB = "hub:"
+"""Begins the address of a data set."""
 
 
 class HubFiles:
@@ -81,7 +83,7 @@ class HubFiles:
     @property
     def address(self) -> str:
         """What stands for the data set in places and in lineages."""
-        return f"hub:{self.source.repository}@{self.source.commit}"
+        return f"{HUB}{self.source.repository}@{self.source.commit}"
 
     @property
     def revisions(self) -> dict[str, int]:
