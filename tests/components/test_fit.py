@@ -166,7 +166,7 @@ def test_a_sample_of_bounded_size_is_fitted_on_with_the_weights_of_its_corpora(t
     report = report_of("town-spm")
     assert report["sample"]["town"]["characters"] == pytest.approx(1_500, abs=60)
     assert report["sample"]["city"]["characters"] == pytest.approx(500, abs=60)
-    assert report["train"]["characters"] == sum(each["characters"] for each in report["sample"].values())
+    assert report["train"]["chars"] == sum(each["characters"] for each in report["sample"].values())
     assert set(report["by_source"]) == {"town", "city"}
 
 

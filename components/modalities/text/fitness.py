@@ -99,7 +99,7 @@ def words(encoder: Any, report: dict[str, Any]) -> str:
     """
     held_out, train = report["held_out"], report["train"]
     overview = (
-        f"Trained on {number(train['characters'])} characters of {number(train['documents'])} documents. On "
+        f"Trained on {number(train['chars'])} characters of {number(train['documents'])} documents. On "
         f"{number(held_out['documents'])} held-out documents a token holds {held_out['characters_per_token']:.3f} "
         f"characters or {held_out['bytes_per_token']:.3f} bytes; {held_out['byte_token_share']:.3%} of the tokens are "
         f"single bytes, {number(held_out['unknown_tokens'])} are unknown, and {held_out['vocabulary_use']:.1%} of the "
