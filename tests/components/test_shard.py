@@ -197,7 +197,7 @@ class Killed(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("num_records", [20, 47, 90])
+@pytest.mark.parametrize("num_records", [33, 47, 90])
 def test_a_killed_run_leaves_no_shards_that_count_and_the_next_one_goes_on(records, monkeypatch, num_records):
     monkeypatch.setattr(shards, "FILE_TOKENS", 400)
     monkeypatch.setattr(shard, "BATCH_RECORDS", 7)

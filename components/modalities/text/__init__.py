@@ -82,18 +82,18 @@ def fitness(
     encoder: schema.SentencePiece | schema.Chat, folder: Path, held_out: Iterable[tuple[str, str]]
 ) -> dict[str, Any]:
     """Tokens by source of held-out texts, and kanji that have pieces; of a prompt format nothing."""
-    from components.modalities.text import fitness as fits
+    from components.modalities.text import tokenizer_report
 
     if isinstance(encoder, schema.Chat):
         return {}
-    return {"by_source": fits.by_source(folder, held_out), "kanji": fits.kanji_coverage(folder)}
+    return {"by_source": tokenizer_report.by_source(folder, held_out), "kanji": tokenizer_report.kanji_coverage(folder)}
 
 
 def words_of(encoder: schema.SentencePiece | schema.Chat, report: dict[str, Any]) -> str:
     """What `fit` found, in Markdown; of a prompt format nothing."""
-    from components.modalities.text import fitness as fits
+    from components.modalities.text import tokenizer_report
 
-    return "" if isinstance(encoder, schema.Chat) else fits.words(encoder, report)
+    return "" if isinstance(encoder, schema.Chat) else tokenizer_report.words(encoder, report)
 
 
 def open_encoder(folder: Path) -> Any:
