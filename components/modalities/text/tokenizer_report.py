@@ -62,7 +62,7 @@ def kanji_sets() -> dict[str, str]:
     for point in (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000), *range(0x20000, 0x2A6E0)):
         kanji = chr(point)
         try:
-            kanji.encode("euc_jis_2004")
+            kanji.encode("shift_jis_2004")  # EUC has room for JIS X 0212 besides
         except UnicodeEncodeError:
             continue
         if kanji not in known:
