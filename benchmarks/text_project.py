@@ -2,13 +2,15 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from components.outcomes import Refused
 
-WHOLE, TENTH, FEW = "whole", "tenth", "few"
+WHOLE: Final = "whole"
+TENTH: Final = "tenth"
+FEW: Final = "few"
 EVERY = {WHOLE: 1, TENTH: 10}
 """Of each file, every so-manieth document."""
 NUM_FEW = 300

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.figures import Row, Spread
 from benchmarks.machine import describe, one_core
@@ -17,37 +17,42 @@ from components.validate import validate
 NAME = "text-sharding"
 BPE, UNIGRAM = "spm-bpe", "spm-unigram"
 VOCAB_SIZE = 32_000
-SAMPLE_CHARS = 8_000_000
+SAMPLE_CHARS = 4_000_000
 """What both are fitted on: how a tokenizer came about does not matter to its speed, and unigram is slow to train."""
 LEAST_SHARE = 0.75
 LEAST_TOKENS_PER_SECOND = 50e6
 
 
-def measure(source: Path, language: str = "ja", repeats: int = 5) -> Result:
+def measure(
+    source: Path, language: str = "ja", repeats: int = 5, size: Literal["whole", "tenth"] = WHOLE, unigram: bool = True
+) -> Result:
     """Shard a folder of text, load it, and compare ids.
 
     Args:
         source: a folder of `*.jsonl.gz`, such as text_ja.
         language: of its text, `ja` or `en`.
         repeats: measurements of each speed.
+        size: how much of it.
+        unigram: also compare the ids of a unigram tokenizer, which takes minutes to train.
 
     Raises:
         Refused: there is nothing to measure, or a stage fails.
     """
     require_repeats(repeats)
     source = source.resolve()
-    corpus, outcome = f"{language}-{WHOLE}", Path("out.json")
+    corpus, outcome = f"{language}-{size}", Path("out.json")
     parity: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary, inside(Path(temporary)), one_core():
         write_text(source, language, Path())
-        for name, algorithm in ((BPE, "bpe"), (UNIGRAM, "unigram")):
+        algorithms = {BPE: "bpe"} | ({UNIGRAM: "unigram"} if unigram else {})
+        for name, algorithm in algorithms.items():
             write_encoder(Path(), name, corpus, VOCAB_SIZE, algorithm=algorithm, sample_chars=SAMPLE_CHARS)
         ingest(corpus)
         validate(corpus)
-        for name in (BPE, UNIGRAM):
+        for name in algorithms:
             fit(name)
         found = run_side(our_command("benchmarks.our_sharding"), [corpus, BPE, str(repeats)], outcome)
-        for name in (BPE, UNIGRAM):
+        for name in algorithms:
             parity[name] = run_side(our_command("benchmarks.our_parity"), [corpus, name], outcome)
     megabytes = found["num_bytes"] / 1e6
     speeds = [[megabytes / seconds for seconds in found[side]] for side in ("ours", "theirs")]
@@ -69,5 +74,6 @@ def measure(source: Path, language: str = "ja", repeats: int = 5) -> Result:
         setting,
         *(f"{name}: first difference: {each['first_difference'] or 'none'}." for name, each in parity.items()),
     ]
-    command = f"python -m benchmarks {NAME} {source.name} --language {language} --repeats {repeats}"
+    command = f"python -m benchmarks {NAME} {source.name} --language {language} --repeats {repeats} --size {size}"
+    command += "" if unigram else " --no-unigram"
     return Result(f"{NAME}-{language}", command, rows, notes, describe(), found | {"parity": parity})
