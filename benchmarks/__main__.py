@@ -19,6 +19,8 @@ from benchmarks import (
     ngram,
     speech_loss,
     speech_step,
+    text_sharding,
+    text_verbs,
     training_speed,
     translation,
     unit_agreement,
@@ -57,6 +59,8 @@ app.command(saved(translation.measure), name=translation.NAME)
 app.command(saved(clustering.measure), name=clustering.NAME)
 app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
 app.command(saved(fine_tuning.measure), name=fine_tuning.NAME)
+app.command(saved(text_verbs.measure), name=text_verbs.NAME)
+app.command(saved(text_sharding.measure), name=text_sharding.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 

@@ -1,6 +1,7 @@
 """What stands in a batch of a training, for a person who wonders why it did harm."""
 
 from components import paths
+from components.mixtures import weighted_folders
 from components.modalities import modality
 from components.outcomes import Refused
 from components.recipes import Library
@@ -28,7 +29,7 @@ def batch_texts(name: str, number: int) -> list[str]:
         raise Refused(f"Batches are counted from 0, found {number}.")
     own = modality(part_of(recipe.family, "schema").MODALITY)
     encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
-    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    folders = weighted_folders(section, own)
     samples = own.open_samples(folders, "train", section.samples)
     epoch, indices = plan_of(samples, section).indices(number)
     batch = collated(samples, indices, epoch, getattr(section.samples, "stand_alone", False))

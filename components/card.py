@@ -183,6 +183,12 @@ def _ranked(counts: dict[str, int]) -> list[tuple[str, str]]:
     return [(key, number(count)) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
+def _mixed(shards: Any) -> str:
+    """Shards with their part in a mixture."""
+    part = f"× {number(shards.weight)}" if shards.share is None else f"{shards.share:.1%}"
+    return f"`{shards.shards}` {part}"
+
+
 def _procedure(release: Release) -> str:
     training = release.training
     optimizer, rate = training.optimizer, training.learning_rate
@@ -202,7 +208,7 @@ def _procedure(release: Release) -> str:
     if "batch_tokens" in samples:
         rows.append(("Tokens seen", number(training.num_steps * samples["batch_tokens"])))
     rows += [
-        ("Data mixture", ", ".join(f"`{each.shards}` × {number(each.weight)}" for each in training.shards)),
+        ("Data mixture", ", ".join(_mixed(each) for each in training.shards)),
         ("Optimiser", f"AdamW, betas {optimizer.beta1} and {optimizer.beta2}, epsilon {optimizer.epsilon:g}"),
         ("Weight decay", f"{number(optimizer.weight_decay)}, not on biases and norms"),
         ("Gradient clipping", f"norm {number(optimizer.clip_norm)}"),

@@ -26,6 +26,8 @@ from components.settings import settings
 KEPT = 2
 HASH_LENGTH = 16
 PARTIAL_SUFFIX = ".partial"
+OWN_FILES = ("step-*", "records/part-*", "rejects.jsonl", "seen.sqlite*", "shards/*", "place.json", "sample-*")
+"""What trainings keep, and what `components.half_done` and others keep of stages that have not come to their end."""
 
 
 def fingerprint_of(facts: dict[str, Any]) -> str:
@@ -183,10 +185,12 @@ def discard(folder: Path) -> int | None:
         return None
     try:
         num_bytes = 0
-        for path in folder.glob("step-*"):
+        for path in [each for pattern in OWN_FILES for each in folder.glob(pattern)]:
             num_bytes += path.stat().st_size
             path.unlink()
         with suppress(OSError):  # not empty
+            for inner in (each for each in folder.iterdir() if each.is_dir()):
+                inner.rmdir()
             folder.rmdir()
         _lock_path(folder).unlink(missing_ok=True)
     finally:

@@ -6,14 +6,13 @@ Only of corpora with pictures: what a modality shows of a value is the bytes of 
 import base64
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
+from components.facts import FactTable
 from components.modalities import modality
 from components.recipes import Corpus
 from components.records import iterate_records
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NUM_CARDS = 24
 """Accepted records on a sheet, chosen by their content: the same ones for the same records."""
@@ -49,22 +48,25 @@ class Sheet:
 
 
 def sheets_of(
-    name: str, corpus: Corpus, frame: "pd.DataFrame", broken: list[tuple[str, list[tuple[str, str]]]]
+    name: str, corpus: Corpus, facts: FactTable, broken: list[tuple[str, list[tuple[str, str]]]]
 ) -> list[Sheet]:
     """The sheets of a corpus; none where no column is a picture.
 
     Args:
         name: the corpus.
         corpus: its section.
-        frame: facts, one row a record, with `id` and `digest`.
+        facts: one row a record, with `id` and `digest`.
         broken: claim of an expectation -> (id, value) of records that break it.
     """
     shown = {column: section for column, section in corpus.columns.items() if _shows(section)}
     if not any(getattr(section, "form", "") == "picture" for section in shown.values()):
         return []
     bad = {record for _, places in broken for record, _ in places}
-    chosen = frame[~frame["id"].isin(bad)].sort_values("digest")["id"].tolist()[:NUM_CARDS]
-    plans = [("Contact sheet", f"{len(chosen)} of {len(frame) - len(bad):,} records, chosen by their content.", chosen)]
+    good = (record for (record,) in facts.rows("id", order="digest") if record not in bad)
+    chosen = list(islice(good, NUM_CARDS))
+    plans = [
+        ("Contact sheet", f"{len(chosen)} of {facts.num_rows - len(bad):,} records, chosen by their content.", chosen)
+    ]
     for claim, places in broken:
         ids = [record for record, _ in sorted(places, key=lambda place: (place[1], place[0]))][:NUM_BROKEN]
         note = f"{len(ids)} of {len(places):,} records that break it; none is accepted."

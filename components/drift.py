@@ -84,6 +84,10 @@ def _shifts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[Shift]:
         yield _shift(fact, *_by_bin(before["facts"][fact], now["facts"][fact]), binds=True)
     for fact in sorted(before["categories"].keys() & now["categories"].keys()):
         yield _shift(fact, *_by_name(before["categories"][fact], now["categories"][fact]), binds=True)
+    then, today = before.get("surveys", {}), now.get("surveys", {})
+    for column in sorted(then.keys() & today.keys()):
+        pair = _by_name(then[column]["characters"], today[column]["characters"])
+        yield _shift(f"{column}_characters", *pair, binds=True)
 
 
 def _by_name(before: dict[str, int], now: dict[str, int]) -> tuple[list[int], list[int]]:

@@ -1,23 +1,28 @@
 """`fit`: records -> an encoder, which turns a record into model inputs and stays fixed."""
 
-import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.encoders import parents_behind, revisions_behind, weights_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import MODALITIES, modality
+from components.outcomes import leave_scratch
 from components.recipes import Library, references
 from components.records import column_of, iterate_records
+from components.reservoir import WHOLE, Reservoir, place_of
 
 REVISION = 1
 REPORT_NAME = "report.json"
+WORDS_NAME = "report.md"
 LOG_NAME = "fit.log"
 
 
@@ -51,21 +56,40 @@ def fit(name: str) -> None:
     journal = Journal("fit", name)
     journal.parameters(section.model_dump(mode="json"))
     folders = {encoder: paths.payload("fit", encoder) for encoder in encoders} | weights
-    with gpu_held() if weights else nullcontext(), writing(manifest) as folder:
+    kept = Checkpoints("fit", name, fingerprint_of({"section": manifest.details, "parents": manifest.parents}))
+    is_sampled = getattr(section, "sample_chars", None) is not None
+    with (
+        gpu_held() if weights else nullcontext(),
+        kept.held() if is_sampled else nullcontext(),
+        writing(manifest) as folder,
+    ):
+        values, sample = _values(library, section, columns, "train"), {}
+        if is_sampled:
+            values, sample = _sampled(library, section, columns, kept.folder)
         with _log_to(journal):
             report = own.fit(
                 section,
-                _values(library, section, columns, "train"),
+                values,
                 _values(library, section, columns, "valid"),
                 folders,
                 folder / paths.PAYLOAD["fit"],
             )
+        if sample:
+            report["sample"] = sample
+        if hasattr(own, "fitness"):
+            report |= own.fitness(
+                section, folder / paths.PAYLOAD["fit"], _held_out_by_source(library, section, columns)
+            )
+        if words := own.words_of(section, report) if hasattr(own, "words_of") else "":
+            (folder / WORDS_NAME).write_text(words, encoding="utf-8")
         for file_name, picture in report.pop("pictures", {}).items():
             (folder / file_name).write_text(picture, encoding="utf-8")
             journal.note(file_name, picture)
         text = json.dumps(report, ensure_ascii=False, indent=1)
         (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
         manifest.counts = dict(_numbers(report))
+    if is_sampled:
+        leave_scratch(kept.folder)
     journal.metrics(0, **manifest.counts)
 
 
@@ -78,28 +102,65 @@ def _parents(corpora: list[str], encoders: list[str]) -> dict[str, str]:
 
 def _is_in_share(record_id: str, share: float) -> bool:
     """Whether a record belongs to a share of its corpus: by the hash of its id, so a larger share holds a smaller."""
-    # Salted, since ids may be hashes of the content that already decided the split.
-    place = int.from_bytes(hashlib.sha256(f"fit\0{record_id}".encode()).digest()[:8], "big")
-    return place < share * 2**64
+    return place_of(record_id) < share * WHOLE
 
 
 def _values(library: Library, section: Any, columns: dict[str, str], split: str) -> Iterator[Any]:
-    """The encoder's column of accepted records, or of several columns a mapping; the share is of training only.
+    """The encoder's column of accepted records, or of several columns a mapping; the share is of training only."""
+    for part in getattr(section, "corpora", []):
+        for _, value in _labelled(library, section, columns, split, part):
+            yield value
 
-    Of a column of another modality, whose texts it is fitted on, each text.
+
+def _labelled(
+    library: Library, section: Any, columns: dict[str, str], split: str, part: Any, label: str = "id"
+) -> Iterator[tuple[str, Any]]:
+    """The values of one corpus behind the id of their record, or another of its fixed columns.
+
+    Of a column of another modality, whose texts the encoder is fitted on, each text.
     """
     more = getattr(section, "more_columns", [])
-    for part in getattr(section, "corpora", []):
-        column = columns[part.corpus]
-        given = library.read("corpus", part.corpus).columns[column]
-        is_own, other = given.modality == section.modality, modality(given.modality)
-        for record in iterate_records(part.corpus, columns=[column, *more], splits={split}):
-            if split == "train" and not _is_in_share(record["id"], part.share):
-                continue
-            if is_own:
-                yield {each: record[each] for each in (column, *more)} if more else record[column]
-            else:
-                yield from other.texts_of(record[column], given)
+    column = columns[part.corpus]
+    given = library.read("corpus", part.corpus).columns[column]
+    is_own, other = given.modality == section.modality, modality(given.modality)
+    wanted = [column, *more, *([] if label == "id" else [label])]
+    for record in iterate_records(part.corpus, columns=wanted, splits={split}):
+        if split == "train" and not _is_in_share(record["id"], part.share):
+            continue
+        if is_own:
+            yield record[label], {each: record[each] for each in (column, *more)} if more else record[column]
+        else:
+            yield from ((record[label], text) for text in other.texts_of(record[column], given))
+
+
+def _sampled(
+    library: Library, section: Any, columns: dict[str, str], folder: Path
+) -> tuple[Iterator[Any], dict[str, Any]]:
+    """A uniform sample of the training values of bounded size, and what it has of each corpus.
+
+    What an earlier run has sampled is taken as it is.
+    """
+    has_weights = section.corpora[0].weight is not None
+    groups = [[part] for part in section.corpora] if has_weights else [section.corpora]
+    folder.mkdir(parents=True, exist_ok=True)
+    reservoirs = {}
+    for number, group in enumerate(groups):
+        bound = max(1, int(section.sample_chars * (group[0].weight if has_weights else 1)))
+        reservoir = Reservoir(folder / f"sample-{number}", bound)
+        if not reservoir.is_filled:
+            parts = (_labelled(library, section, columns, "train", part) for part in group)
+            reservoir.fill(itertools.chain.from_iterable(parts))
+        reservoirs[" and ".join(part.corpus for part in group)] = reservoir
+    values = itertools.chain.from_iterable(each.values() for each in reservoirs.values())
+    return values, {name: each.report() for name, each in reservoirs.items()}
+
+
+def _held_out_by_source(library: Library, section: Any, columns: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """Held-out values behind where they come from: the source of a record where a corpus has a few, else the corpus."""
+    for part in section.corpora:
+        has_few = len(read_manifest("ingest", part.corpus).details.get("sources", {})) > 1
+        for source, value in _labelled(library, section, columns, "valid", part, "source"):
+            yield f"{part.corpus}: {source}" if has_few else part.corpus, value
 
 
 def _numbers(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:

@@ -55,11 +55,11 @@ class LocalFile:
 
 def local_files(folder: Path) -> list[LocalFile]:
     """Every file of a folder, by name."""
-    return [_local_file(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [local_file(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-def _local_file(path: Path, folder: Path) -> LocalFile:
-    """Both hashes in one reading: a model is gigabytes."""
+def local_file(path: Path, folder: Path) -> LocalFile:
+    """A file of a folder; both hashes in one reading: a model is gigabytes."""
     num_bytes = path.stat().st_size
     of_git = hashlib.sha1(f"blob {num_bytes}\0".encode(), usedforsecurity=False)
     of_bytes = hashlib.sha256()
@@ -76,6 +76,8 @@ class Repository:
 
     name: str
     api: "HfApi"
+    kind: str = "model"
+    """Or `dataset`."""
     truth: str = NOTHING_SENT
     """What holds now, in words that begin a sentence; errors end with it."""
 
@@ -113,7 +115,7 @@ class Repository:
         """The files of a commit by path, without those of the Hub itself."""
         from huggingface_hub.hf_api import RepoFile
 
-        rows = self.api.list_repo_tree(self.name, revision=commit, recursive=True)
+        rows = self.api.list_repo_tree(self.name, revision=commit, recursive=True, repo_type=self.kind)
         return {row.path: row for row in rows if isinstance(row, RepoFile) and row.path not in OWN_FILES}
 
     def matching(self, commit: str, patterns: tuple[str, ...]) -> dict[str, "RepoFile"]:
@@ -130,7 +132,7 @@ class Repository:
             row = there.get(file.path)
             if row is None:
                 problems.append(f"{file.path} is missing")
-            elif row.size != file.num_bytes or not _is_same(row, file):
+            elif row.size != file.num_bytes or not is_same(row, file):
                 problems.append(f"{file.path} has other bytes")
         return problems
 
@@ -143,7 +145,12 @@ class Repository:
         """The files of a commit, or `only` some, as the Hub serves them; into a folder that holds a part, the rest."""
         wanted = None if only is None else [escape(path) for path in only]
         self.api.snapshot_download(
-            self.name, revision=commit, local_dir=folder, allow_patterns=wanted, ignore_patterns=sorted(OWN_FILES)
+            self.name,
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=wanted,
+            ignore_patterns=sorted(OWN_FILES),
+            repo_type=self.kind,
         )
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the library notes of its download
 
@@ -197,7 +204,8 @@ class Repository:
         self.api.create_tag(self.name, tag=name, revision=commit)
 
 
-def _is_same(row: Any, file: LocalFile) -> bool:
+def is_same(row: Any, file: LocalFile) -> bool:
+    """Whether a local file has the hash that the Hub says."""
     return bool(row.lfs.sha256 == file.sha256 if row.lfs else row.blob_id == file.git_oid)
 
 
@@ -246,12 +254,13 @@ def endpoint() -> str:
 
 
 @contextmanager
-def opened(name: str, is_reading: bool = False) -> Iterator[Repository]:
+def opened(name: str, is_reading: bool = False, kind: str = "model") -> Iterator[Repository]:
     """A repository of the Hub that `HF_ENDPOINT` names, for the owner of `HF_TOKEN`.
 
     Args:
         name: ORGANISATION/NAME.
         is_reading: nothing will be written; words of errors go by it.
+        kind: `model` or `dataset`.
 
     Raises:
         Refused: the Hub does not accept what is asked; the message says what is true now and what to check.
@@ -268,7 +277,7 @@ def opened(name: str, is_reading: bool = False) -> Iterator[Repository]:
         # A Hub without a Xet server fails hard otherwise. The library has read the variable when it was imported.
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
         constants.HF_HUB_DISABLE_XET = os.environ["HF_HUB_DISABLE_XET"].upper() in constants.ENV_VARS_TRUE_VALUES
-    there = Repository(name, HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token()))
+    there = Repository(name, HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token()), kind)
     wrong_settings = (HFValidationError, OfflineModeIsEnabled, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
     try:
         yield there

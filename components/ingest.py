@@ -1,45 +1,47 @@
 """`ingest`: a source becomes clean, de-duplicated records with provenance and licence, or the flow stops.
 
-Read as a stream: memory holds one group of records. What grows with the corpus are two sets of digests, which tell
-duplicates of content and of ids: about 183 bytes a document together, measured, so 1.8 GB for ten million documents.
+Read as a stream: memory holds one group of records. Digests, which tell duplicates of content and of ids, lie on the
+disk, about 46 bytes a document. Killed anywhere, the next run goes on after the last part of the records that was
+finished (`components.half_done`), and ends with the same bytes.
 """
 
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components import paths
 from components.captioning import Captioning
+from components.checkpoints import Checkpoints, fingerprint_of
 from components.derived import Derived
 from components.drawing import Drawing
 from components.filtering import Filtering
+from components.half_done import HalfDone
+from components.hub_files import HubFiles
 from components.journal import Journal
 from components.manifest import Manifest, writing
 from components.modalities import Rejected, modality
-from components.outcomes import Refused
+from components.outcomes import Refused, leave_scratch
 from components.progress import Progress
 from components.raw_files import RawFiles
 from components.recipes import Corpus, Library
-from components.records import SPLITS, RecordWriter, TableWriter, content_digest, split_of, text_schema
+from components.records import SPLITS, content_digest, split_of
 from components.rows import Row
-from components.source_schema import Files
+from components.seen import Seen
+from components.source_schema import Rows
 from components.speaking import Speech
+from components.tally import DUPLICATE, MAX_SOURCES, NUM_EXAMPLES, Tally
 from components.translating import ORIGINAL, Translation
 from components.wording import one_line
 
 REVISION = 2
 
-DUPLICATE = "duplicate of an earlier document"
 REPORT_NAME = "report.json"
 REJECTS_NAME = "rejects.parquet"
-MAX_SOURCES = 40
-NUM_EXAMPLES = 3
-"""Places that a report names for each reason."""
 ROWS_BETWEEN_WORDS = 500
 
 
@@ -63,8 +65,10 @@ def ingest(name: str) -> None:
         parents=origin.parents,
         licence=corpus.licence,
     )
-    with writing(manifest) as folder:
-        tally = _read_all(name, corpus, origin, folder)
+    checkpoints = Checkpoints("ingest", name, fingerprint_of(_deciding(corpus, manifest)))
+    with checkpoints.held(), writing(manifest) as folder:
+        with closing(HalfDone(checkpoints.folder)) as half_done:
+            tally = _read_all(name, corpus, origin, half_done, folder)
         try:
             _judge(name, corpus, origin, tally)
         except Refused:
@@ -77,6 +81,8 @@ def ingest(name: str) -> None:
         if len(tally.origins) <= MAX_SOURCES:  # more are addresses of single pages
             manifest.details["sources"] = dict(sorted(tally.origins.items()))
         manifest.details["rejects"] = dict(sorted(tally.rejects.items()))
+    if checkpoints.folder.is_dir():
+        leave_scratch(checkpoints.folder)
     journal = Journal("ingest", name)
     journal.parameters(corpus.model_dump(mode="json"))
     for file_name, picture in tally.pictures.items():
@@ -85,14 +91,23 @@ def ingest(name: str) -> None:
     journal.metrics(0, seconds=seconds, rows_per_second=tally.num_rows / max(seconds, 1e-9), **tally.counts())
 
 
+def _deciding(corpus: Corpus, manifest: Manifest) -> dict[str, Any]:
+    """What decides every record; how many rejects may be, and how few records, is judged at the end."""
+    columns = {name: column.model_dump(exclude={"expectations"}) for name, column in corpus.columns.items()}
+    sections = {key: getattr(corpus, key) for key in ("source", "splits")}
+    decided = {key: section.model_dump() for key, section in sections.items()} | {"columns": columns}
+    return decided | {"licence": corpus.licence, "parents": manifest.parents, "revisions": manifest.revisions}
+
+
 # ---- one pass over the rows ------------------------------------------------------------------------------------------
 
 
-Origin = RawFiles | Derived
+Origin = RawFiles | HubFiles | Derived
 
 # The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_schema.SOURCES`.
 ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "files": RawFiles,
+    "hub": HubFiles,
     "translated": Translation,
     "spoken": Speech,
     "drawn": Drawing,
@@ -102,95 +117,18 @@ ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
 
 
 @dataclass
-class Tally:
-    """What was read and what became of it."""
-
-    num_rows: int = 0
-    splits: Counter[str] = field(default_factory=Counter)
-    licences: Counter[str] = field(default_factory=Counter)
-    origins: Counter[str] = field(default_factory=Counter)
-    """Where records come from, as long as these are a few."""
-    rejects: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, dict[str, int]] = field(default_factory=dict)
-    num_ids_from_place: int = 0
-    repeated_ids: list[str] = field(default_factory=list)
-    """The first ids that came a second time, and what the record is named instead."""
-    digests: set[bytes] = field(default_factory=set)
-    ids: set[bytes] = field(default_factory=set)
-    pictures: dict[str, str] = field(default_factory=dict)
-    """What a transformation shows to a person: SVG by the name of a file."""
-
-    def accept(self, record: dict[str, Any], file: Path) -> None:
-        """Count a row that became a record."""
-        self._count(file)["records"] += 1
-        self.splits[record["split"]] += 1
-        self.licences[record["licence"]] += 1
-        if len(self.origins) <= MAX_SOURCES:
-            self.origins[record["source"]] += 1
-
-    def reject(self, reason: str, file: Path, row: Row) -> str:
-        """Count a row that did not; the reason comes back."""
-        self._count(file)
-        self.rejects[reason] += 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < NUM_EXAMPLES:
-            examples.append(row.place)
-        return reason
-
-    def _count(self, file: Path) -> dict[str, int]:
-        self.num_rows += 1
-        counts = self.files.setdefault(file.as_posix(), {"rows": 0, "records": 0})
-        counts["rows"] += 1
-        return counts
-
-    @property
-    def num_records(self) -> int:
-        """Rows that became records."""
-        return self.splits.total()
-
-    @property
-    def num_rejects(self) -> int:
-        """Rows that did not."""
-        return self.rejects.total()
-
-    def counts(self) -> dict[str, int | float]:
-        """The numbers of the manifest."""
-        return {
-            "num_rows": self.num_rows,
-            "num_records": self.num_records,
-            "num_rejects": self.num_rejects,
-            "num_duplicates": self.rejects[DUPLICATE],
-            **{f"num_{split}": self.splits[split] for split in SPLITS},
-        }
-
-    def report(self) -> dict[str, Any]:
-        """The numbers of the report, with the first places of each reason."""
-        return {
-            "rows": self.num_rows,
-            "records": {split: self.splits[split] for split in SPLITS},
-            "rejects": dict(self.rejects.most_common()),
-            "reject_examples": self.examples,
-            "duplicates": self.rejects[DUPLICATE],
-            "licences": dict(self.licences.most_common()),
-            "ids_from_place": self.num_ids_from_place,
-            "repeated_ids": self.repeated_ids,
-            "files": self.files,
-        }
-
-
-@dataclass
 class _Cleaner:
     """Turns raw rows into records; knows what it has seen."""
 
     corpus: Corpus
     tally: Tally
+    seen: Seen
     readers: dict[str, Callable[[Any], Any]]
 
     @property
     def is_made(self) -> bool:
         """Whether rows hold parts by column, since they are made from the records of another corpus."""
-        return not isinstance(self.corpus.source, Files)
+        return not isinstance(self.corpus.source, Rows)
 
     def record(self, row: Row, file: Path) -> dict[str, Any]:
         """A record.
@@ -202,18 +140,19 @@ class _Cleaner:
             raise Rejected(row.problem)
         values = {column: self._value(column, row.fields) for column in self.corpus.columns}
         digest = content_digest(values)
-        if digest in self.tally.digests:
+        if digest in self.seen:
             raise Rejected(DUPLICATE)
         source = self.corpus.source
         record = {
             "id": self._id(row),
             "split": self._split(row.fields, values, digest),
             "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
-            "source": _word(row.fields, source.source_field) or file.relative_to(paths.DATA).as_posix(),
+            "source": _word(row.fields, source.source_field)
+            or file.as_posix().removeprefix(f"{paths.DATA.as_posix()}/"),
             **values,
             **{key: value for key, value in row.fields.items() if self.is_made and key.endswith(ORIGINAL)},
         }
-        self.tally.digests.add(digest)
+        self.seen.add(digest)
         return record
 
     def _value(self, column: str, fields: dict[str, Any]) -> Any:
@@ -277,8 +216,8 @@ class _Cleaner:
         given = _word(row.fields or {}, self.corpus.source.id_field)
         for candidate in (given, place, f"{place}#place"):
             key = content_digest({"id": candidate})
-            if candidate and key not in self.tally.ids:
-                self.tally.ids.add(key)
+            if candidate and key not in self.seen:
+                self.seen.add(key)
                 self.tally.num_ids_from_place += candidate != given
                 if given and candidate != given and len(self.tally.repeated_ids) < NUM_EXAMPLES:
                     self.tally.repeated_ids.append(f"'{given}' again at {row.place}, named '{candidate}'")
@@ -292,28 +231,25 @@ def _word(fields: dict[str, Any], key: str | None) -> str:
     return str(value).encode("utf-8", "replace").decode() if isinstance(value, str | int) else ""
 
 
-def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
+def _read_all(name: str, corpus: Corpus, origin: Origin, half_done: HalfDone, folder: Path) -> Tally:
     """Write records, rejects and the report into a folder."""
-    tally = Tally()
+    tally = half_done.tally
     readers = {key: modality(column.modality).reader(column) for key, column in corpus.columns.items()}
-    cleaner = _Cleaner(corpus, tally, readers)
-    with (
-        RecordWriter(folder / paths.PAYLOAD["ingest"]) as records,
-        TableWriter(folder / REJECTS_NAME, text_schema("where", "reason", "excerpt")) as rejects,
-        Progress(f"ingest {name}", origin.num_steps, unit=origin.unit) as progress,
-    ):
-        for num_done, file, row in origin.rows(progress.update):
+    cleaner = _Cleaner(corpus, tally, half_done.seen, readers)
+    with Progress(f"ingest {name}", origin.num_steps, unit=origin.unit) as progress:
+        if tally.num_rows:
+            progress.say(f"going on after row {tally.num_rows:,}, from {half_done.folder}")
+        for num_done, file, row in half_done.rest(origin, progress.update):
             try:
                 record = cleaner.record(row, file)
             except Rejected as rejected:
-                reason = tally.reject(str(rejected), file, row)
-                rejects.add({"where": row.place, "reason": reason, "excerpt": _excerpt(row, corpus)})
+                half_done.reject(str(rejected), file, row, _excerpt(row, corpus))
             else:
-                records.add(record)
-                tally.accept(record, file)
+                half_done.accept(record, file)
             if tally.num_rows % ROWS_BETWEEN_WORDS == 0:
                 progress.update(num_done, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
         progress.update(origin.num_steps, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
+    half_done.leave(folder / paths.PAYLOAD["ingest"], folder / REJECTS_NAME)
     report = tally.report() | origin.report()
     tally.pictures = report.pop("pictures", {})
     for file_name, picture in tally.pictures.items():

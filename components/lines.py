@@ -4,6 +4,7 @@ Memory holds one line and a chunk of the file.
 """
 
 import gzip
+import lzma
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+XZ_MAGIC = b"\xfd7zXZ\0"
+TOOLS = {".gz": "gzip", ".zst": "zstd", ".xz": "xz"}
+"""Ending of a compressed file -> the tool that reads it."""
 
 # Python's codec -> (what people call it, what iconv calls it).
 LEGACY_ENCODINGS = {
@@ -126,18 +130,20 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
     try:
         yield from _open(path)
-    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
-        kind, test = ("gzip", "gzip -t") if path.suffix == ".gz" else ("zstd", "zstd -t")
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError) as error:
+        kind = TOOLS[path.suffix]
         raise Refused(
-            f"{path} is not a whole {kind} file: {one_line(error)}. Bring the file again; check it with: {test} {path}"
+            f"{path} is not a whole {kind} file: {one_line(error)}. Bring the file again; check it with: "
+            f"{kind} -t {path}"
         ) from error
 
 
 def _open(path: Path) -> Iterator[bytes]:
-    if path.suffix in (".gz", ".zst") and path.stat().st_size == 0:
+    if path.suffix in TOOLS and path.stat().st_size == 0:
         raise EOFError("it has no bytes")
-    if path.suffix == ".gz":
-        with gzip.open(path) as stream:
+    if path.suffix in (".gz", ".xz"):
+        opened = gzip.open if path.suffix == ".gz" else lzma.open
+        with opened(path, "rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
     elif path.suffix == ".zst":
@@ -145,7 +151,7 @@ def _open(path: Path) -> Iterator[bytes]:
     else:
         with path.open("rb") as stream:
             head = stream.read(CHUNK_BYTES)
-            for magic, ending in ((GZIP_MAGIC, ".gz"), (ZSTD_MAGIC, ".zst")):
+            for magic, ending in ((GZIP_MAGIC, ".gz"), (ZSTD_MAGIC, ".zst"), (XZ_MAGIC, ".xz")):
                 if head.startswith(magic):
                     raise Refused(
                         f"{path} is compressed, but its name does not say so. Rename it to {path.name}{ending}"
@@ -204,8 +210,7 @@ def guess_encoding(sample: bytes) -> str | None:
 def _wrong_encoding(path: Path, name: str, iconv_name: str, number: int) -> str:
     new = path.with_name(f"{path.name}.new")
     convert = f"iconv -f {iconv_name} -t UTF-8"
-    if path.suffix in (".gz", ".zst"):
-        tool = "gzip" if path.suffix == ".gz" else "zstd"
+    if tool := TOOLS.get(path.suffix):
         command = f"{tool} -dc {path} | {convert} | {tool} > {new} && mv {new} {path}"
     else:
         command = f"{convert} {path} > {new} && mv {new} {path}"

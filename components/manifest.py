@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,12 +106,12 @@ def writing(manifest: Manifest) -> Iterator[Path]:
         manifest.payload_hash = tree_hash(payload)
         manifest.save(partial)
         _flush_tree(payload)
-        _flush(partial / MANIFEST_NAME)
-        _flush(partial)
+        flush(partial / MANIFEST_NAME)
+        flush(partial)
         if place.exists():
             place.rename(aside)
         partial.rename(place)
-        _flush(place.parent)
+        flush(place.parent)
     except BaseException as error:
         written = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
         is_full = isinstance(error, Exception) and _is_disk_full(error, place.parent)
@@ -142,6 +143,8 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
 
 def _tells_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
         return True
     return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
@@ -175,10 +178,10 @@ def _flush_tree(place: Path) -> None:
     """Have a payload on the disk before the manifest that vouches for it."""
     inside = [file for file in place.rglob("*") if not file.is_symlink()] if place.is_dir() else []
     for each in [*inside, place]:
-        _flush(each)
+        flush(each)
 
 
-def _flush(place: Path) -> None:
+def flush(place: Path) -> None:
     """Have a file's bytes, or the names in a folder, on the disk: after a power cut they are there."""
     descriptor = os.open(place, os.O_RDONLY)
     try:

@@ -55,9 +55,9 @@ class RawFiles:
         """The raw files, by path as the corpus names them."""
         return {(paths.DATA / path).as_posix(): tree_hash(paths.DATA / path) for path in self.corpus.source.raw_paths}
 
-    def rows(self, _tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, Row]]:
-        """Every row, with its file and how many files are done."""
-        for num_files, file in enumerate(self.files):
+    def rows_from(self, first: int, _tell: Callable[[int, str], None]) -> Iterator[tuple[int, Path, Row]]:
+        """Every row from a file on, with its file and how many files are done."""
+        for num_files, file in enumerate(self.files[first:], first):
             for row in sources.read(file, self.corpus.source.format):
                 yield num_files, file, self.attached.bring(row, file) if self.attached else row
 

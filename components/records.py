@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from components import paths
-from components.manifest import read_manifest
+from components.manifest import flush, read_manifest
 from components.outcomes import Refused
 from components.recipes import Library
 
@@ -115,19 +115,24 @@ def text_schema(*names: str) -> "pa.Schema":
 
 
 class RecordWriter:
-    """Records as `part-00000.parquet`, `part-00001.parquet` and so on in a folder."""
+    """Records as `part-00000.parquet`, `part-00001.parquet` and so on in a folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: receives them.
+        num_parts: that are there already.
+    """
+
+    def __init__(self, folder: Path, num_parts: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.num_parts = 0
+        self.num_parts = num_parts
         self.schema: Any = None
         self.part: TableWriter | None = None
         self.part_rows = 0
         self.part_bytes = 0
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Add a record; the first one decides the types of its columns (str or bytes)."""
+    def add(self, record: dict[str, Any]) -> bool:
+        """Add a record; the first one decides the types of its columns (str or bytes). Whether a part ended with it."""
         import pyarrow as pa
 
         if self.schema is None:
@@ -139,13 +144,16 @@ class RecordWriter:
         self.part.add(record)
         self.part_rows += 1
         self.part_bytes += num_bytes_of(record)
-        if self.part_rows >= PART_ROWS or self.part_bytes >= PART_BYTES:
+        is_full = self.part_rows >= PART_ROWS or self.part_bytes >= PART_BYTES
+        if is_full:
             self.close()
+        return is_full
 
     def close(self) -> None:
-        """End the part that is open."""
+        """End the part that is open, and have it on the disk."""
         if self.part:
             self.part.close()
+            flush(self.folder / f"part-{self.num_parts - 1:05d}.parquet")
         self.part, self.part_rows, self.part_bytes = None, 0, 0
 
     def __enter__(self) -> "RecordWriter":

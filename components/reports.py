@@ -168,6 +168,7 @@ def validation_page(
         _count_table("Sources", "source", profile["sources"], total),
         *(_count_table(_title(each), "value", counts, total) for each, counts in profile["categories"].items()),
         _composition(profile),
+        *map(_survey_section, profile.get("surveys", {}), profile.get("surveys", {}).values()),
         "</div>",
     ]
     title = f"<title>Data report: {escape(name)}</title>"
@@ -348,6 +349,17 @@ def _composition(profile: dict[str, Any]) -> str:
         heads = ("<th>part</th>", "<th class=number>sum</th>", "<th>share</th>")
         sections.append(_section(_title(whole), _table(heads, _count_rows(ordered, sums[whole]))))
     return "".join(sections)
+
+
+def _survey_section(column: str, survey: dict[str, Any]) -> str:
+    """The characters of all texts of a column together, and how many of their lines come again."""
+    shown = [(each, count) for each, count in survey["characters"].items() if each.strip()][:MOST_ROWS]
+    heads = ("<th>character</th>", "<th class=number>times</th>", "<th>share of all</th>")
+    note = (
+        f"{survey['num_distinct_characters']:,} different characters, {survey['num_seen_once']:,} of them seen once. "
+        f"Of {survey['num_lines']:,} lines {survey['repeated_line_share']:.1%} had come before (estimated)."
+    )
+    return _section(f"{_title(column)} characters", _table(heads, _count_rows(shown, survey["num_characters"])), note)
 
 
 def _chart_section(name: str, fact: dict[str, Any]) -> str:

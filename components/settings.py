@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """Where partial work lives. A shared disk lets another machine or clone go on with it."""
     checkpoint_every_seconds: float = Field(default=300.0, ge=0)
     """Seconds between checkpoints of a training stage."""
+    hub_mirror: Path | None = None
+    """Where data sets of a Hub lie on this machine or network, read in place of the Hub; see `components.hub_files`."""
     num_workers: int = Field(default=0, ge=0)
     """Loader processes. Batches are the same for any number."""
     num_threads: int = Field(default=0, ge=0)

@@ -1,20 +1,28 @@
 """`shard`: accepted records + encoder -> shards that training streams, in the order of the records."""
 
+import os
+import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from components import paths
+from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.encoders import models_behind, parents_behind, revisions_behind
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
+from components.mixtures import demands_on
 from components.modalities import MODALITIES, Encoder, modality
 from components.outcomes import Refused
+from components.progress import Progress
 from components.recipes import Corpus, Library
 from components.records import column_of, iterate_records
 
@@ -53,17 +61,42 @@ def shard(name: str) -> None:
         | parents_behind(library, encoder_name),
         details={"column": column},
     )
-    _check_splits(corpus, corpus_section)
+    num_records = _check_splits(corpus, corpus_section)
     own = modality(section.modality)
     encoder = own.open_encoder(paths.payload("fit", encoder_name))
     manifest.details["facts"] = encoder.facts
     journal = Journal("shard", name)
     journal.parameters({"corpus": corpus, "encoder": encoder_name, "column": column})
     started = time.monotonic()
-    with gpu_held() if models_behind(library, encoder_name) else nullcontext(), writing(manifest) as folder:
-        encoded = _encoded(corpus, column, encoder)
-        manifest.counts = dict(own.write_shards(encoded, encoder, folder / paths.PAYLOAD["shard"]))
+    facts = {"parents": manifest.parents, "revisions": manifest.revisions, "details": manifest.details}
+    checkpoints = Checkpoints("shard", name, fingerprint_of(facts))
+    with (
+        gpu_held() if models_behind(library, encoder_name) else nullcontext(),
+        checkpoints.held(),
+    ):
+        _write(manifest, encoder, checkpoints.folder / "shards", num_records)
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    for demand in demands_on(library, name):
+        if demand.is_short:
+            sys.stderr.write(f"{demand.words()}\n")
     journal.metrics(0, work_seconds=time.monotonic() - started, **manifest.counts)
+
+
+def _write(manifest: Manifest, encoder: Encoder, kept: Path, num_records: int) -> None:
+    """Write the state; where the modality can go on with what a stopped run has left, by way of a folder that stays."""
+    corpus, encoder_name = _parts(manifest.name)
+    own = modality(Library().read("encoder", encoder_name).modality)
+    goes_on = hasattr(own, "num_written")
+    num_done = own.num_written(kept) if goes_on else 0  # type: ignore[attr-defined]
+    if not num_done:
+        shutil.rmtree(kept, ignore_errors=True)
+    with writing(manifest) as folder:
+        place = folder / paths.PAYLOAD["shard"]
+        with Progress(f"shard {manifest.name}", num_records, num_done, unit="record") as progress:
+            encoded = _encoded(corpus, manifest.details["column"], encoder, num_done, progress)
+            manifest.counts = dict(own.write_shards(encoded, encoder, kept if goes_on else place))
+        if goes_on:
+            _link(kept, place)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -73,8 +106,8 @@ def _parts(name: str) -> tuple[str, str]:
     return corpus, encoder
 
 
-def _check_splits(corpus: str, section: Corpus) -> None:
-    """Refuse an empty split before anything is encoded."""
+def _check_splits(corpus: str, section: Corpus) -> int:
+    """Refuse an empty split before anything is encoded; how many records there are."""
     found = Counter(record["split"] for record in iterate_records(corpus, columns=[]))
     expected = ["train", *(split for split in ("valid", "test") if getattr(section.splits, split) > 0)]
     empty = [split for split in expected if not found[split]]
@@ -83,11 +116,25 @@ def _check_splits(corpus: str, section: Corpus) -> None:
             f"Corpus '{corpus}' has {dict(found) or 'no'} accepted records by split, so {', '.join(empty)} would be "
             "empty. Add data to the corpus, or change its key 'splits', then run: hiraku ingest " + corpus
         )
+    return found.total()
 
 
-def _encoded(corpus: str, column: str, encoder: Encoder) -> Iterator[tuple[str, np.ndarray]]:
-    """Split and encoded value of each accepted record, in order."""
-    for records in _batches(iterate_records(corpus, columns=[column]), column):
+def _link(source: Path, place: Path) -> None:
+    """Have the files of a folder in another one, as links where the disk allows."""
+    place.mkdir()
+    for file in source.iterdir():
+        try:
+            os.link(file, place / file.name)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(file, place / file.name)
+
+
+def _encoded(
+    corpus: str, column: str, encoder: Encoder, num_done: int, progress: Progress
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Split and encoded value of each accepted record after some, in order."""
+    records_left = islice(iterate_records(corpus, columns=[column]), num_done, None)
+    for records in _batches(records_left, column):
         values = [record[column] for record in records]
         if named := getattr(encoder, "encode_named", None):
             encoded = named([record["id"] for record in records], values)
@@ -95,6 +142,8 @@ def _encoded(corpus: str, column: str, encoder: Encoder) -> Iterator[tuple[str, 
             encoded = encoder.encode(values)
         for record, value in zip(records, encoded, strict=True):
             yield record["split"], value
+        num_done += len(records)
+        progress.update(num_done)
 
 
 def _batches(records: Iterator[dict[str, Any]], column: str) -> Iterator[list[dict[str, Any]]]:

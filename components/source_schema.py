@@ -1,4 +1,4 @@
-"""What a corpus says of where it comes from: raw files, or one of the kinds of `SOURCES`."""
+"""What a corpus says of where it comes from: raw files here or on a Hub, or one of the kinds of `SOURCES`."""
 
 from typing import Literal
 
@@ -43,26 +43,11 @@ class Download(Strict):
     """Share of addresses without a picture that `validate` lets pass."""
 
 
-class Files(Strict):
-    """Raw files under `data/`."""
+class Rows(Strict):
+    """What is said of raw rows, wherever their files lie."""
 
-    kind: Literal["files"]
-    paths: list[str] = Field(min_length=1)
-    """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
-    format: Literal["auto", "txt", "jsonl", "parquet", "csv", "tsv", "kaldi", "webdataset"] = "auto"
-    """`auto` goes by the ending: .txt, .jsonl, .csv, .tsv, these with .gz or .zst, .parquet, .tar and .tar.gz of
-    WebDataset; and `wav.scp` makes its folder a Kaldi list."""
-    files_field: str | None = None
-    """The key of a raw row that holds the path of a file, which ingest reads in its place: its bytes are what columns
-    see. All that lies in the folders of `paths` is then raw data. A Kaldi list has its paths under `audio`."""
-    files_folder: str | None = None
-    """The folder below `data/` where those paths start; without it, the folder of their table."""
     only: dict[str, str | int | bool] = {}
     """Raw keys and the values that a row must have there; other rows become rejects."""
-    generator: str | None = None
-    """What writes the files if they are missing: the demo data. None means that a person brings them."""
-    download: Download | None = None
-    """What brings the files of a WebDataset if they are not there: a list of addresses."""
     licence_field: str | None = None
     """The key of a raw row that names its licence; rows without it have the corpus's."""
     source_field: str | None = None
@@ -77,10 +62,38 @@ class Files(Strict):
     """Hold out `splits.valid` of the train rows for validation, where the raw data name no rows for it."""
 
     @model_validator(mode="after")
-    def keys_belong_together(self) -> "Files":
+    def split_keys_belong_together(self) -> "Rows":
         """A key that would do nothing is a mistake."""
         if self.split_field is None and (self.split_names or self.valid_from_train):
             raise ValueError("'split_names' and 'valid_from_train' belong to 'split_field', which is not there")
+        return self
+
+
+Format = Literal["auto", "txt", "jsonl", "parquet", "csv", "tsv", "kaldi", "webdataset"]
+
+
+class Files(Rows):
+    """Raw files under `data/`."""
+
+    kind: Literal["files"]
+    paths: list[str] = Field(min_length=1)
+    """Files or folders below `data/`; of a folder, all files of a known format, in the order of their names."""
+    format: Format = "auto"
+    """`auto` goes by the ending: .txt, .jsonl, .csv, .tsv, these with .gz or .zst, .parquet, .tar and .tar.gz of
+    WebDataset; and `wav.scp` makes its folder a Kaldi list."""
+    files_field: str | None = None
+    """The key of a raw row that holds the path of a file, which ingest reads in its place: its bytes are what columns
+    see. All that lies in the folders of `paths` is then raw data. A Kaldi list has its paths under `audio`."""
+    files_folder: str | None = None
+    """The folder below `data/` where those paths start; without it, the folder of their table."""
+    generator: str | None = None
+    """What writes the files if they are missing: the demo data. None means that a person brings them."""
+    download: Download | None = None
+    """What brings the files of a WebDataset if they are not there: a list of addresses."""
+
+    @model_validator(mode="after")
+    def keys_belong_together(self) -> "Files":
+        """A key that would do nothing is a mistake."""
         if self.files_field is None and self.files_folder is not None:
             raise ValueError("'files_folder' belongs to 'files_field', which is not there")
         if self.files_field is None and self.format == "kaldi":
@@ -96,9 +109,26 @@ class Files(Strict):
         return [*self.paths, *([self.files_folder] if self.files_folder else []), *lists]
 
 
+class HubFiles(Rows):
+    """Files of a data set on a Hugging Face Hub, read one after another, or from a mirror (HIRAKU_HUB_MIRROR)."""
+
+    kind: Literal["hub"]
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """ORGANISATION/NAME of the data set."""
+    commit: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """Of the repository: a branch or a tag may move, so nothing else pins the bytes."""
+    files: list[str] = Field(min_length=1)
+    """Paths in the repository, or patterns of a shell; files are read in the order of their paths."""
+    num_files: int | None = Field(default=None, ge=1)
+    """How many files these are, so that a mirror that lacks some is refused."""
+    format: Format = "auto"
+    """Of the files; `auto` goes by their endings, see `Files.format`."""
+
+
 # The one table of where a corpus comes from; `components.ingest.ORIGINS` has who gives its rows.
 SOURCES: dict[str, type[Strict]] = {
     "files": Files,
+    "hub": HubFiles,
     "translated": Translated,
     "spoken": Spoken,
     "drawn": Drawn,

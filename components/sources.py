@@ -7,7 +7,7 @@ A row is a mapping of keys to raw fields together with the place it came from. F
     .csv .tsv one row a line, keys in the first one; see `components.tables`
     .parquet  one row a row
     .tar      members of one name are one row, a WebDataset; see `components.archives`
-    .gz .zst  behind all but .parquet, and .gz behind .tar: the same, compressed
+    .gz .xz .zst  behind all but .parquet, and .gz behind .tar: the same, compressed
     wav.scp   the lists of a Kaldi folder; see `components.tables`
 
 A row that cannot be read is handed on with its problem, so that it becomes a reject. A file that cannot be read is
@@ -33,9 +33,11 @@ ENDINGS = {
     ".txt": "txt",
     ".txt.gz": "txt",
     ".txt.zst": "txt",
+    ".txt.xz": "txt",
     ".jsonl": "jsonl",
     ".jsonl.gz": "jsonl",
     ".jsonl.zst": "jsonl",
+    ".jsonl.xz": "jsonl",
     ".csv": "csv",
     ".csv.gz": "csv",
     ".csv.zst": "csv",

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from models.schema import ShardsRef, Strict
+from models.schema import ShardsRef, Strict, require_whole
 
 
 class WeightedShards(Strict):
@@ -13,6 +13,9 @@ class WeightedShards(Strict):
     shards: ShardsRef
     weight: float = Field(default=1.0, gt=0)
     """How many times an epoch reads them: 1 is once, 2 twice, 0.5 half of them, another half each epoch."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """In place of a weight: the share of all samples that comes from them. Shares of a mixture add up to 1, and its
+    epoch has as many samples as all of its shards together."""
 
 
 class Optimizer(Strict):
@@ -97,6 +100,17 @@ class Training(Strict):
     objective: Any
     samples: Any
     preview: Any
+
+    @model_validator(mode="after")
+    def shares_add_up(self) -> "Training":
+        """A mixture is told by weights or by shares, which leave nothing open."""
+        shares = {each.shards: each.share for each in self.shards if each.share is not None}
+        if not shares:
+            return self
+        if len(shares) < len(self.shards) or any("weight" in each.model_fields_set for each in self.shards):
+            raise ValueError("'share' belongs to all shards of a mixture, once each, and stands in place of 'weight'")
+        require_whole(shares, "share")
+        return self
 
 
 def deciding(section: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Killed anywhere, the next run goes on from its last checkpoint and ends with the
 """
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, tree_hash, writing
+from components.mixtures import demand_of, weighted_folders
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
 from components.recipes import Foreign, Library, Recipe, references
@@ -112,6 +114,9 @@ def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections:
 
     journal = Journal(checkpoints.verb, checkpoints.name)
     journal.parameters(sections)
+    demand = demand_of(library, checkpoints.name) if checkpoints.verb == "pretrain" else None
+    if demand is not None and demand.is_short and ranks.is_main():
+        sys.stderr.write(f"{demand.words()}\n")
     try:
         return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
     except Mismatch as error:  # of a batch, which nobody has seen before
@@ -123,7 +128,7 @@ def _finish(recipe: Recipe, section: Any, network: Any) -> None:
     from components.batches import valid_batches
 
     own = modality(part_of(recipe.family, "schema").MODALITY)
-    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    folders = weighted_folders(section, own)
     held_out = valid_batches(section, own.open_samples(folders, "valid", section.samples))
     part_of(recipe.family, "objectives").finish(section.objective, network, held_out)
 
@@ -151,7 +156,7 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
     own = modality(part_of(recipe.family, "schema").MODALITY)
     network_part = part_of(recipe.family, "network")
     encoder = own.open_encoder(paths.payload("fit", recipe.encoder))
-    folders = [(paths.payload("shard", each.shards), each.weight) for each in section.shards]
+    folders = weighted_folders(section, own)
     _require_same_pieces(library, recipe, verb)
     setting = Setting(
         encoder.facts,

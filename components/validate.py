@@ -3,20 +3,23 @@
 One row of facts a record (from its modality, and from here its digest) is held against a Great Expectations suite made
 of the corpus YAML. A record that breaks an expectation within the share it tolerates (`mostly`) is not accepted either.
 
-Memory grows with the number of records, not with their length: about 230 bytes each for the table of facts of one text
-column (measured), and what Great Expectations copies of it. Ten million records need several times 2.3 GB.
+Memory does not grow with the corpus: the facts lie in a SQLite file of `components.facts` while the verb runs, which
+Great Expectations asks by SQL. What grows are the ids of records that break an expectation within its tolerance.
 """
 
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components import paths
 from components.contact_sheet import sheets_of
+from components.facts import TABLE, FactTable
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
@@ -25,18 +28,18 @@ from components.profiles import profile_of
 from components.progress import Progress
 from components.recipes import Corpus, Library
 from components.records import ACCEPTED_NAME, SPLITS, TableWriter, content_digest, iterate_records, text_schema
+from components.report_words import validation_words
 from components.reports import findings_of, validation_page
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REVISION = 2
 
 PAGE_NAME = "report.html"
+WORDS_NAME = "report.md"
 DOCS_NAME = "data_docs"
 PROFILE_NAME = "profile.json"
 INGEST_REPORT_NAME = "report.json"
-CHUNK_ROWS = 20_000
+FACTS_NAME = "facts.sqlite"
+"""Lies in the unfinished state while the verb runs."""
 FAILED_SHARE = "downloads_failed_share"
 ROWS_BETWEEN_WORDS = 500
 PROMPT_MOSTLY = 0.98
@@ -59,7 +62,6 @@ def validate(name: str) -> None:
     shutil.rmtree(kept, ignore_errors=True)
     records = read_manifest("ingest", name)
     started = time.monotonic()
-    frame = _facts(name, corpus, int(records.counts["num_records"]))
     modalities = [modality(each) for each in sorted({column.modality for column in corpus.columns.values()})]
     manifest = Manifest(
         verb="validate",
@@ -68,25 +70,31 @@ def validate(name: str) -> None:
         parents={paths.payload("ingest", name).as_posix(): records.payload_hash},
         licence=corpus.licence,
     )
-    with writing(manifest) as folder:
-        suite = [*_suite_of(corpus), *_prompt_expectations(corpus, frame)]
+    with writing(manifest) as folder, closing(FactTable(folder / FACTS_NAME)) as facts:
+        surveys = _collect_facts(name, corpus, int(records.counts["num_records"]), facts)
+        suite = [*_suite_of(corpus), *_prompt_expectations(corpus, facts)]
         if (downloads := records.details.get("downloads")) is not None:
-            suite.append(_download_expectation(corpus, downloads, frame))
-        result = _run_suite(name, suite, frame, folder / DOCS_NAME)
-        profile = profile_of(frame.drop(columns=FAILED_SHARE, errors="ignore"))
+            suite.append(_download_expectation(corpus, downloads, facts))
+        result = _run_suite(name, suite, facts, folder / DOCS_NAME)
+        ingest_report = _ingest_report(name)
+        profile = profile_of(facts, without=(FAILED_SHARE, *map(_prompt_digest, _kept_together(corpus))))
+        profile |= {"surveys": surveys, "duplicates": _duplicates(records.counts)}
         findings = findings_of(result)
-        sheets = sheets_of(name, corpus, frame, _broken(result))
-        page = validation_page(name, corpus.description, findings, profile, _ingest_report(name), sheets)
+        broken = _broken_ids(result)
+        sheets = sheets_of(name, corpus, facts, _broken(result))
+        page = validation_page(name, corpus.description, findings, profile, ingest_report, sheets)
         (folder / PAGE_NAME).write_text(page, encoding="utf-8")
+        (folder / WORDS_NAME).write_text(validation_words(name, findings, profile), encoding="utf-8")
         (folder / PROFILE_NAME).write_text(json.dumps(profile, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        accepted = frame[~frame["id"].isin(_broken_ids(result))]
+        accepted = _write_accepted(facts, broken, folder / paths.PAYLOAD["validate"])
+        (folder / FACTS_NAME).unlink()
         problems = [each.line() for each in findings if not each.passed] or list(_losses(corpus, accepted))
         if problems:
+            shutil.rmtree(folder / paths.PAYLOAD["validate"])
             shutil.copytree(folder, kept)
             raise Refused(_refusal(name, problems, len(findings), kept))
-        _write_accepted(accepted["id"], folder / paths.PAYLOAD["validate"])
-        manifest.counts = {"num_records": len(frame), "num_accepted": len(accepted)}
-        manifest.counts |= {f"num_{split}": int((accepted["split"] == split).sum()) for split in SPLITS}
+        manifest.counts = {"num_records": facts.num_rows, "num_accepted": accepted.total()}
+        manifest.counts |= {f"num_{split}": accepted[split] for split in SPLITS}
     journal = Journal("validate", name)
     journal.parameters(corpus.model_dump(mode="json"))
     journal.metrics(0, seconds=time.monotonic() - started, **manifest.counts)
@@ -96,10 +104,12 @@ def validate(name: str) -> None:
 # ---- facts -----------------------------------------------------------------------------------------------------------
 
 
-def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
-    """One row a record: id, split, licence, source, digest, and each column's facts under its name."""
-    import pandas as pd
+def _collect_facts(name: str, corpus: Corpus, num_records: int, facts: FactTable) -> dict[str, Any]:
+    """Fill the table: id, split, licence, source, digest, and each column's facts under its name.
 
+    Returns:
+        What the modality of each column tells of all its values together, by column; of those that do.
+    """
     columns = list(corpus.columns)
     prompts = {
         column: partial(modality(section.modality).prompt_of, column=section)
@@ -108,8 +118,11 @@ def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
     checks = {
         column: partial(modality(section.modality).check, column=section) for column, section in corpus.columns.items()
     }
-    chunks: list[pd.DataFrame] = []
-    rows: list[dict[str, Any]] = []
+    surveys = {
+        column: modality(section.modality).survey(section)  # type: ignore[attr-defined]
+        for column, section in corpus.columns.items()
+        if hasattr(modality(section.modality), "survey")
+    }
     with Progress(f"validate {name}", num_records, unit="record") as progress:
         for number, record in enumerate(iterate_records(name, [*columns, "licence", "source"], accepted_only=False)):
             values = {column: record[column] for column in columns}
@@ -119,24 +132,29 @@ def _facts(name: str, corpus: Corpus, num_records: int) -> "pd.DataFrame":
                 row |= {f"{column}_{key}": fact for key, fact in checks[column](values[column]).items()}
             for column, prompt_of in prompts.items():
                 prompt = prompt_of(values[column])
-                row[_prompt_splits(column)] = None if prompt is None else content_digest({"prompt": prompt}).hex()
-            rows.append(row)
-            if len(rows) == CHUNK_ROWS:
-                chunks.append(pd.DataFrame(rows))
-                rows = []
+                row[_prompt_digest(column)] = None if prompt is None else content_digest({"prompt": prompt}).hex()
+            for column, survey in surveys.items():
+                survey.add(values[column])
+            facts.add(row)
             if number % ROWS_BETWEEN_WORDS == 0:
                 progress.update(number)
         progress.update(num_records)
-    frame = pd.concat([*chunks, pd.DataFrame(rows)] if rows or not chunks else chunks, ignore_index=True)
-    if frame.empty:
+    if not facts.num_rows:
         raise Refused(f"corpus '{name}' has no records to validate. Run: hiraku ingest {name}")
-    frame["num_splits"] = frame.groupby("digest")["split"].transform("nunique")
-    for column in map(_prompt_splits, prompts):
-        if frame[column].isna().all():  # of this column no value answers anything
-            frame = frame.drop(columns=column)
-        else:
-            frame[column] = frame.groupby(column)["split"].transform("nunique").fillna(1).astype(int)
-    return frame
+    facts.index("id")
+    facts.count_splits("digest", "num_splits")
+    for column in prompts:
+        if not facts.is_empty(_prompt_digest(column)):  # else of this column no value answers anything
+            facts.count_splits(_prompt_digest(column), _prompt_splits(column))
+    return {column: survey.report() for column, survey in surveys.items()}
+
+
+def _duplicates(counts: dict[str, int | float]) -> dict[str, int]:
+    """How many rows of the raw data `ingest` left out since an earlier one has the same content, and of how many."""
+    return {
+        "num_rows": int(counts.get("num_rows", counts["num_records"])),
+        "num_left_out": int(counts.get("num_duplicates", 0)),
+    }
 
 
 def _kept_together(corpus: Corpus) -> dict[str, Any]:
@@ -147,6 +165,11 @@ def _kept_together(corpus: Corpus) -> dict[str, Any]:
 def _prompt_splits(column: str) -> str:
     """The name of the fact in how many splits a record's prompt stands."""
     return f"num_splits_{column}"
+
+
+def _prompt_digest(column: str) -> str:
+    """The name of the fact by which equal prompts are known."""
+    return f"prompt_{column}_digest"
 
 
 def _ingest_report(name: str) -> dict[str, Any]:
@@ -193,10 +216,10 @@ def _corpus_expectations(corpus: Corpus) -> Iterator[Expectation]:
     )
 
 
-def _prompt_expectations(corpus: Corpus, frame: "pd.DataFrame") -> Iterator[Expectation]:
+def _prompt_expectations(corpus: Corpus, facts: FactTable) -> Iterator[Expectation]:
     """No prompt is trained on and held out, nor a speaker, nor whatever else keeps values together."""
     for name, section in _kept_together(corpus).items():
-        if (column := _prompt_splits(name)) in frame.columns:
+        if (column := _prompt_splits(name)) in facts.kinds:
             what = getattr(section, "KEPT_TOGETHER", f"{name} prompt")
             claim, keys = f"no {what} in two splits", ["splits", "source.split_field"]
             keys.append(f"columns.{name}.may_share_splits")
@@ -206,16 +229,16 @@ def _prompt_expectations(corpus: Corpus, frame: "pd.DataFrame") -> Iterator[Expe
             )
 
 
-def _download_expectation(corpus: Corpus, downloads: dict[str, Any], frame: "pd.DataFrame") -> Expectation:
+def _download_expectation(corpus: Corpus, downloads: dict[str, Any], facts: FactTable) -> Expectation:
     """Enough of the addresses of a list gave a picture; the share stands in the facts, the same in every row."""
-    frame[FAILED_SHARE] = downloads["failed_share"]
+    facts.add_constant(FAILED_SHARE, downloads["failed_share"])
     most = corpus.source.download.max_failed_share
     claim = f"at most {most:.0%} of {downloads['addresses']:,} addresses without a picture"
     arguments = _meant(claim, ["source.download.max_failed_share"], column=FAILED_SHARE, max_value=most)
     return "ExpectColumnMaxToBeBetween", arguments
 
 
-def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", docs: Path) -> dict[str, Any]:
+def _run_suite(name: str, expected: list[Expectation], facts: FactTable, docs: Path) -> dict[str, Any]:
     """Run a suite over the facts, render Data Docs into a folder, return the result as plain values."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -227,15 +250,14 @@ def _run_suite(name: str, expected: list[Expectation], frame: "pd.DataFrame", do
     index = {"class_name": "DefaultSiteIndexBuilder"}
     site = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
     context.variables.data_docs_sites = {"local_site": site}
-    asset = context.data_sources.add_pandas("facts").add_dataframe_asset(name)
-    batch = asset.add_batch_definition_whole_dataframe("all")
+    database = context.data_sources.add_sqlite("facts", connection_string=f"sqlite:///{facts.path.resolve()}")
+    batch = database.add_table_asset(name, table_name=TABLE).add_batch_definition_whole_table("all")
     suite = gx.ExpectationSuite(name=name)
     for kind, arguments in expected:
         suite.add_expectation(getattr(gx.expectations, kind)(**arguments))
     definition = gx.ValidationDefinition(name=name, data=batch, suite=context.suites.add(suite))
     definition = context.validation_definitions.add(definition)
     result = definition.run(
-        batch_parameters={"dataframe": frame},
         result_format={
             "result_format": "COMPLETE",
             "unexpected_index_column_names": ["id"],
@@ -269,12 +291,12 @@ def _broken_ids(result: dict[str, Any]) -> set[str]:
     return {record for _, places in _broken(result) for record, _ in places}
 
 
-def _losses(corpus: Corpus, accepted: "pd.DataFrame") -> Iterator[str]:
+def _losses(corpus: Corpus, accepted: Counter[str]) -> Iterator[str]:
     """What no longer holds once the tolerated breaches are taken out."""
-    if len(accepted) < corpus.min_records:
-        yield f"records accepted: found {len(accepted):,}, expected at least {corpus.min_records:,} (min_records)"
+    if accepted.total() < corpus.min_records:
+        yield f"records accepted: found {accepted.total():,}, expected at least {corpus.min_records:,} (min_records)"
     for split in corpus.splits.expected:
-        if not (accepted["split"] == split).any():
+        if not accepted[split]:
             yield f"records accepted: found none of split '{split}', expected some (splits.{split})"
 
 
@@ -289,8 +311,13 @@ def _refusal(name: str, problems: list[str], num_expectations: int, kept: Path) 
     )
 
 
-def _write_accepted(ids: "pd.Series", folder: Path) -> None:
+def _write_accepted(facts: FactTable, broken: set[str], folder: Path) -> Counter[str]:
+    """Write the ids of the records that break nothing, in order; how many there are of each split."""
     folder.mkdir()
+    found: Counter[str] = Counter()
     with TableWriter(folder / ACCEPTED_NAME, text_schema("id")) as table:
-        for accepted in ids:
-            table.add({"id": accepted})
+        for record, split in facts.rows("id", "split"):
+            if record not in broken:
+                table.add({"id": record})
+                found[split] += 1
+    return found

@@ -19,6 +19,7 @@ from components import cost as planning
 from components import paths, tracking
 from components.devices import bf16_instructions, compiles_layers, num_devices, uses_gpu
 from components.manifest import MANIFEST_NAME
+from components.mixtures import demand_of
 from components.outcomes import Refused
 from components.recipes import Library, Recipe
 from components.wording import either, shown
@@ -55,7 +56,7 @@ def examine(recipe: str | None = None) -> list[Finding]:
     settings = _settings()
     findings = [*settings, *_python(), *_processor(section), *_memory(), *_accelerator(), *_project()]
     if recipe:
-        findings += _fit(library, recipe)
+        findings += [*_fit(library, recipe), *_data(library, recipe)]
     if recipe and settings[0].level != "bad":
         findings += _training(library, recipe)
     return [*findings, *_disk(library, recipe), *_servers()]
@@ -176,6 +177,13 @@ def _fit(library: Library, recipe: str) -> Iterator[Finding]:
         return
     ways = [f"a lower share of its corpora in {library.path('encoder', section.encoder)}", "a machine with more memory"]
     yield Finding("bad", "fit", f"{said}. Ways out: {either(ways)}")
+
+
+def _data(library: Library, recipe: str) -> Iterator[Finding]:
+    """Whether the tokens at hand are as many as a recipe's schedule will see."""
+    demand = demand_of(library, recipe)
+    if demand is not None:
+        yield Finding("note" if demand.is_short else "good", "data", demand.words())
 
 
 def _training(library: Library, recipe: str) -> Iterator[Finding]:

@@ -35,8 +35,8 @@ MAX_REPORT_BYTES = 5_000_000
 REPORT_SUFFIXES = frozenset({".html", ".md", ".json", ".txt", ".png", ".svg"})
 REPORTS = {
     "ingest": ("report.json",),
-    "validate": ("profile.json", "report.html"),
-    "fit": ("report.json",),
+    "validate": ("profile.json", "report.html", "report.md"),
+    "fit": ("report.json", "report.md"),
     "evaluate": ("scores/scores.json",),
     "package": ("*/README.md",),
 }

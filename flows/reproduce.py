@@ -22,7 +22,8 @@ from rich.table import Table
 
 from components import paths
 from components.graph import GRAPH_NAME, render
-from components.lineage import Lineage, Node, nearest_parents
+from components.hub_files import HUB
+from components.lineage import Input, Lineage, Node, nearest_parents
 from components.manifest import MANIFEST_NAME, Manifest, tree_hash
 from components.modalities import MODALITIES
 from components.outcomes import Refused
@@ -112,12 +113,17 @@ def made_for(lineage: Lineage, wanted: list[Manifest]) -> list[Manifest]:
 # ---- what must be there ----------------------------------------------------------------------------------------------
 
 
+def _here(lineage: Lineage) -> list[Input]:
+    """The raw data that lie on this machine; a data set of a Hub comes by its commit, which its corpus names."""
+    return [each for each in lineage.inputs if not each.path.startswith(HUB)]
+
+
 def _require_raw(lineage: Lineage) -> None:
     """Refuse raw data that are not those of the model, before anything runs."""
     if not lineage.inputs:
         raise Refused("This model tells of no raw data, so there is nothing to make it from.")
     problems = []
-    for each in lineage.inputs:
+    for each in _here(lineage):
         path = Path(each.path)
         if path.is_absolute() or not path.exists():
             problems.append(f"{path} is not here")
@@ -223,7 +229,7 @@ def _copy_code(folder: Path) -> None:
 
 def _bring_raw(lineage: Lineage, folder: Path) -> None:
     """Link the raw files, which no stage writes to; copy them where the disk cannot link."""
-    for each in lineage.inputs:
+    for each in _here(lineage):
         source = Path(each.path)
         for file in [source] if source.is_file() else sorted(source.rglob("*")):
             if file.is_file():

@@ -8,9 +8,10 @@ from components.graph import plan
 from components.recipes import Corpus, Library
 from flows import collect
 
-COMPRESSED = (".gz", ".zst", ".parquet")
+COMPRESSED = (".gz", ".zst", ".xz", ".parquet")
 TEXT_IN_COMPRESSED = 3
 """Bytes of text for each of such a file; openly licensed Japanese as .jsonl.gz holds 3.4."""
+BYTES_OF_CHARACTER = 3
 STATES_OF_TEXT = 1
 """Bytes of records, accepted ids and shards for each of text: 0.75 of that Japanese with 2 bytes a token, and a third
 more with 4."""
@@ -99,4 +100,6 @@ def fit_bytes(library: Library, encoder: str) -> tuple[int, int] | None:
         if text is None:
             return None
         total += part.share * text
+    if section.sample_chars is not None:  # of at most three bytes each, but for a few
+        total = min(total, BYTES_OF_CHARACTER * section.sample_chars)
     return int(total), int(ratio * total)

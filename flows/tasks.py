@@ -32,6 +32,7 @@ from flows.slots import slot
 from flows.summary import Row
 
 RETRY_SECONDS: list[float] = [5.0, 30.0]
+REPORT_NAME = "report.md"
 BUSY_SECONDS = 5.0
 """First pause before asking again for what another process holds; each is twice as long as the one before."""
 LONGEST_BUSY_SECONDS = 60.0
@@ -110,8 +111,19 @@ def _run_stage(session: Session, verb: str, name: str, address: str) -> None:
         ending = StageStopped if outcome.kind == "stopped" else StageFailed
         raise ending(f"{verb} {name}: {outcome.reason}")
     work, start = outcome.seconds.get("work", 0.0), outcome.seconds.get("start", 0.0)
+    _show_report(session, verb, name)
     overhead = time.monotonic() - started - work - start
     session.summary.rows.append(Row(verb, name, launched.how, work, start, overhead, mirror.key))
+
+
+def _show_report(session: Session, verb: str, name: str) -> None:
+    """Leave what a stage reports in Markdown as an artifact of the flow run; most stages report none."""
+    report = paths.state(verb, name) / REPORT_NAME
+    if report.is_file():
+        key = re.sub(r"[^a-z0-9]+", "-", f"{verb}-{name}")
+        with session.guarded(f"Prefect did not take the report of {verb} {name}"):
+            create: Any = create_markdown_artifact
+            create(report.read_text(encoding="utf-8"), key=key, description=f"What {verb} found of {name}")
 
 
 def _recording(say: Say) -> Say:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+TOLERANCE = 1e-6
+"""Of a sum of shares, which are decimals."""
 Kind = Literal["corpus", "encoder", "shards", "weights", "package", "task"]
 
 
@@ -16,6 +18,18 @@ class Strict(BaseModel):
     """A section of a recipe: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def require_whole(shares: dict[str, float], key: str) -> None:
+    """Refuse shares of one whole that do not add up to 1.
+
+    Raises:
+        ValueError: with their sum, and what they would be if each were divided by it.
+    """
+    total = sum(shares.values())
+    if abs(total - 1) > TOLERANCE:
+        scaled = ", ".join(f"{name} {share / total:.4g}" for name, share in shares.items())
+        raise ValueError(f"the values of '{key}' add up to {total:.6g}, expected 1; in these proportions: {scaled}")
 
 
 class Reference:
@@ -38,6 +52,8 @@ class CorpusShare(Strict):
     corpus: CorpusRef
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of its records, chosen by the hash of their ids."""
+    weight: float | None = Field(default=None, gt=0, le=1)
+    """Share of a sample of bounded size that comes from it; those of all corpora add up to 1."""
 
 
 EncoderRef = Annotated[Name, Reference("encoder")]

@@ -9,7 +9,12 @@ A modality is a package with these names (a module is its own instance of the pr
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     prompt_of    clean value -> the prompt by which it is split, or None
     check        clean value -> one row of facts that `validate` puts expectations on
+    survey       column -> what counts over all its values (`add`, `report`), for the profile; a modality may have none
     shown        clean value -> small pictures and texts, for the sheet of a page; of pictures alone
+    fitness      (encoder, its folder, pairs of a source and a held-out value) -> more of the report of `fit`; and
+    words_of     (encoder, report) -> the report in Markdown; a modality may have neither
+    num_written  folder -> values of which a stopped `write_shards` has left shards there, and the next one goes on; a
+                 modality may have none
     fit, open_encoder, vocabulary, encode, write_shards, open_samples, describe, score: see `Modality`
 """
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sentencepiece import SentencePieceProcessor
 
+from components import fit as verb
 from components import paths
 from components.fit import _is_in_share, fit
 from components.manifest import Manifest, read_manifest, tree_hash, writing
+from components.modalities.text import tokenizers
 from components.outcomes import Refused
 from components.records import ACCEPTED_NAME, RecordWriter, TableWriter, text_schema
 
@@ -149,3 +152,62 @@ def test_a_corpus_that_was_not_ingested_is_answered_with_the_command(town):
     (paths.RECIPES / "corpora" / "sea.yaml").write_text(yaml.safe_dump(CORPUS), encoding="utf-8")
     with pytest.raises(Refused, match="hiraku ingest sea"):
         fit("sea-spm")
+
+
+def test_a_sample_of_bounded_size_is_fitted_on_with_the_weights_of_its_corpora(town):
+    write_corpus(
+        "city",
+        [record(number, "train", each["text"] + "市") | {"id": f"c{number}"} for number, each in enumerate(town)]
+        + [record(900 + number, "valid", "市の犬。") for number in range(3)],
+    )
+    corpora = [{"corpus": "town", "weight": 0.75}, {"corpus": "city", "weight": 0.25}]
+    write_encoder("town-spm", corpora=corpora, sample_chars=2_000, vocab_size=310)
+    fit("town-spm")
+    report = report_of("town-spm")
+    assert report["sample"]["town"]["characters"] == pytest.approx(1_500, abs=60)
+    assert report["sample"]["city"]["characters"] == pytest.approx(500, abs=60)
+    assert report["train"]["chars"] == sum(each["characters"] for each in report["sample"].values())
+    assert set(report["by_source"]) == {"town", "city"}
+
+
+def test_weights_of_a_sample_that_do_not_add_up_are_refused(town):
+    write_encoder("town-spm", corpora=[{"corpus": "town", "weight": 0.8}], sample_chars=2_000)
+    with pytest.raises(Refused, match=r"the values of 'weight' add up to 0\.8, expected 1"):
+        fit("town-spm")
+    write_encoder("town-spm", corpora=[{"corpus": "town", "weight": 1.0}])
+    with pytest.raises(Refused, match="'weight' belongs to 'sample_chars'"):
+        fit("town-spm")
+
+
+def test_a_killed_fit_does_not_read_its_sample_again(town, monkeypatch):
+    write_encoder("town-spm", sample_chars=2_000, vocab_size=310)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers, "train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit("town-spm")
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "_is_in_share", lambda *_: 1 / 0)  # is asked of every training record that is read
+        fit("town-spm")
+    assert report_of("town-spm")["sample"]["town"]["characters"] <= 2_000
+
+
+def test_the_report_has_tokens_by_source_kanji_and_the_released_settings(town):
+    write_encoder("town-spm", released_as="japanese-gpt-neox-3.6b")
+    fit("town-spm")
+    report = report_of("town-spm")
+    processor = SentencePieceProcessor(model_file=str(paths.payload("fit", "town-spm") / "spiece.model"))
+    held_out = [each["text"] for each in town if each["split"] == "valid"]
+    counts = report["by_source"]["town"]
+    assert counts["documents"] == len(held_out)
+    assert counts["tokens"] == sum(len(processor.encode(each)) for each in held_out)
+    assert counts["characters_per_token"] == pytest.approx(sum(map(len, held_out)) / counts["tokens"], abs=1e-4)
+    # JIS X 0208 has 2,965 kanji of level 1 and 3,390 of level 2; JIS X 0213:2004 adds 1,259 and 2,436.
+    assert [each["kanji"] for each in report["kanji"].values()][:2] == [2_965, 3_390]
+    assert abs(report["kanji"]["JIS X 0213 levels 3 and 4"]["kanji"] - 3_695) < 100
+    pieces = {processor.id_to_piece(number) for number in range(processor.get_piece_size())}
+    assert report["kanji"]["JIS X 0208 level 1"]["with_a_piece"] == sum(
+        len(each) == 1 and "\u4e00" <= each <= "\u9fff" for each in pieces
+    )
+    words = (paths.state("fit", "town-spm") / "report.md").read_text(encoding="utf-8")
+    assert "| vocab_size | 32,000 | 360 |" in words
+    assert "| line feed | the symbol <NL> | a piece |" in words

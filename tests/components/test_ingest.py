@@ -4,6 +4,8 @@ import errno
 import gzip
 import hashlib
 import json
+import shutil
+import unicodedata
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -361,3 +363,111 @@ def test_real_text_becomes_records_without_losing_a_character():
     assert [each["text"] for each in found] == [each["text"] for each in expected]
     assert [each["id"] for each in found] == [each["id"] for each in expected]
     assert {each["licence"] for each in found} == {"CC BY 2.5"}
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing is tidied up after it."""
+
+
+def killed_after(monkeypatch, num_rows):
+    """Let ingest die at a row, as if the process were killed."""
+    kept, seen = verb._excerpt, []
+
+    def cleaned(self, row, file, own=verb._Cleaner.record):
+        seen.append(row.where)
+        if len(seen) > num_rows:
+            raise Killed
+        return own(self, row, file)
+
+    monkeypatch.setattr(verb._Cleaner, "record", cleaned)
+    assert kept
+    return seen
+
+
+@pytest.mark.parametrize("num_rows", [3, 25, 61, 95])
+def test_a_killed_ingest_goes_on_after_its_last_part_and_ends_with_the_same_bytes(monkeypatch, num_rows):
+    monkeypatch.setattr(records, "PART_ROWS", 10)
+    corpus(max_reject_share=1.0, source={"id_field": "id"})
+    twice = [{**each, "id": "n"} for each in sentences(10, start=5)]
+    raw([*sentences(40), *twice, "{broken"], "small/a.jsonl")
+    raw([*twice, *sentences(50, start=45)], "small/b.jsonl")
+    ingest("small")
+    whole = read_manifest("ingest", "small")
+    whole_rejects, whole_report = rejects(), (paths.state("ingest", "small") / "report.json").read_text()
+    shutil.rmtree(".hiraku")
+    with monkeypatch.context() as patch:
+        killed_after(patch, num_rows)
+        with pytest.raises(Killed):
+            ingest("small")
+    with monkeypatch.context() as patch:
+        again = killed_after(patch, 1_000)
+        ingest("small")
+    assert len(again) < 111 - num_rows + 15 + 20  # a part, and the rejects among its rows
+    found = read_manifest("ingest", "small")
+    assert (found.payload_hash, found.counts, found.details) == (whole.payload_hash, whole.counts, whole.details)
+    assert rejects() == whole_rejects
+    assert (paths.state("ingest", "small") / "report.json").read_text() == whole_report
+
+
+def test_a_changed_filter_goes_on_from_nothing(monkeypatch):
+    monkeypatch.setattr(records, "PART_ROWS", 10)
+    corpus()
+    raw(sentences(40))
+    with monkeypatch.context() as patch:
+        killed_after(patch, 25)
+        with pytest.raises(Killed):
+            ingest("small")
+    corpus(column={"filters": {"min_chars": 5}})
+    with monkeypatch.context() as patch:
+        seen = killed_after(patch, 1_000)
+        ingest("small")
+    assert len(seen) == 40
+
+
+def test_a_disk_that_fills_loses_no_finished_part(monkeypatch):
+    monkeypatch.setattr(records, "PART_ROWS", 10)
+    corpus()
+    raw(sentences(40))
+
+    def full(self, own=records.TableWriter.close):
+        if "00002" in str(self.file.where):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        own(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.TableWriter, "close", full)
+        with pytest.raises(Refused, match="The disk is full"):
+            ingest("small")
+    with monkeypatch.context() as patch:
+        seen = killed_after(patch, 1_000)
+        ingest("small")
+    assert len(seen) == 20
+    assert len(all_records()) == 40
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("NFC", "がギプロ①"), ("NFKC", "がギプロ1")],
+)
+def test_text_in_nfd_and_half_width_kana_are_one_text_each(form, expected):
+    decomposed = unicodedata.normalize("NFD", "がギ") + ("プロ①" if form == "NFC" else "ﾌﾟﾛ①")
+    corpus(column={"filters": {"unicode_form": form}}, max_reject_share=1.0)
+    raw([{"text": decomposed}, {"text": expected.replace("1", "①") if form == "NFC" else "がギプロ①"}])
+    ingest("small")
+    assert [each["text"] for each in all_records()] == [expected]
+    assert read_manifest("ingest", "small").counts["num_duplicates"] == 1
+
+
+def test_a_corpus_of_duplicates_is_refused_with_the_reason_and_its_share():
+    corpus(max_reject_share=0.5)
+    raw(sentences(5) * 100)
+    with pytest.raises(Refused, match=r"495 of 500 rows \(99\.0%\) were rejected.*\n  495 × duplicate of an earlier"):
+        ingest("small")
+
+
+def test_one_line_of_fifty_megabytes_is_one_record():
+    corpus(column={"filters": {"mask_personal_information": True, "min_japanese_share": 0.3}})
+    raw([*sentences(3), {"text": "昔々あるところに猫がいました。" * 1_200_000}, *sentences(3, start=3)])
+    ingest("small")
+    found = all_records()
+    assert [len(each["text"]) for each in found[2:5]] == [19, 18_000_000, 19]

@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import yaml
 
 from components import paths, shard
 from components.manifest import Manifest, read_manifest, tree_hash, writing
-from components.modalities.text import tokenizers
+from components.modalities.text import shards, tokenizers
 from components.modalities.text.schema import SentencePiece
 from components.outcomes import Refused
 from components.recipes import Library
@@ -190,3 +191,47 @@ def test_a_prompt_format_needs_one_column_of_its_forms(records, forms, found):
     write_forms(**forms)
     with pytest.raises(Refused, match=rf"column of form conversation or preference, but corpus 'town' has {found}"):
         shard.shard("town+town-chat")
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("num_records", [33, 47, 90])
+def test_a_killed_run_leaves_no_shards_that_count_and_the_next_one_goes_on(records, monkeypatch, num_records):
+    monkeypatch.setattr(shards, "FILE_TOKENS", 400)
+    monkeypatch.setattr(shard, "BATCH_RECORDS", 7)
+    shard.shard(NAME)
+    whole = read_manifest("shard", NAME)
+    shutil.rmtree(paths.state("shard", NAME))
+
+    encoded: list[str] = []
+
+    def encode(self, values, own=tokenizers.TextEncoder.encode):
+        encoded.extend(values)
+        if len(encoded) > num_records:
+            raise Killed
+        return own(self, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers.TextEncoder, "encode", encode)
+        with pytest.raises(Killed):
+            shard.shard(NAME)
+    assert not paths.state("shard", NAME).exists()
+    encoded.clear()
+    num_records = 1_000
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers.TextEncoder, "encode", encode)
+        shard.shard(NAME)
+    assert len(encoded) < len(records)
+    found = read_manifest("shard", NAME)
+    assert (found.payload_hash, found.counts) == (whole.payload_hash, whole.counts)
+    assert not (paths.payload("shard", NAME) / shards.PLACE_NAME).exists()
+
+
+def test_a_second_run_does_not_touch_the_shards_of_the_first(records):
+    shard.shard(NAME)
+    first = (paths.payload("shard", NAME) / "train-00000.bin").open("rb")
+    with first:
+        shard.shard(NAME)
+        assert first.read() == (paths.payload("shard", NAME) / "train-00000.bin").read_bytes()

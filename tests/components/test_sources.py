@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,6 +106,9 @@ def test_lines_that_are_not_json_are_rejects_with_their_place():
         ("e.jsonl.zst", zstandard.compress(JSON_LINES)[:-20], "zstd"),
         ("f.jsonl.zst", b"not zstd at all", "zstd"),
         ("g.jsonl.zst", b"", "zstd"),
+        ("h.jsonl.xz", lzma.compress(JSON_LINES)[:-20], "xz"),
+        ("i.jsonl.xz", b"not xz at all", "xz"),
+        ("j.jsonl.xz", b"", "xz"),
     ],
 )
 def test_a_broken_compressed_file_is_refused_with_a_way_to_check_it(name, content, kind):

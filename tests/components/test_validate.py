@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from components import paths, profiles, records, reports
+from components import facts, paths, profiles, records, reports
 from components.ingest import ingest
 from components.manifest import read_manifest, tree_hash
+from components.modalities.text import surveying
 from components.outcomes import Refused
 from components.validate import validate
 
@@ -274,3 +276,47 @@ def test_real_text_is_accepted_with_its_many_licences_named():
     ingest("small")
     validate("small")
     assert read_manifest("validate", "small").counts["num_accepted"] == 620 + 2918
+
+
+def test_the_profile_has_the_vocabulary_and_the_duplicates_of_the_corpus():
+    rows = stories(200)
+    made([*rows, *({**each, "id": f"again-{number}"} for number, each in enumerate(rows[:50]))], max_reject_share=1.0)
+    validate("small")
+    state = paths.state("validate", "small")
+    profile = json.loads((state / "profile.json").read_text(encoding="utf-8"))
+    assert profile["duplicates"] == {"num_rows": 250, "num_left_out": 50}
+    letters = Counter("".join(each["text"] for each in rows))
+    survey = profile["surveys"]["text"]
+    assert survey["num_characters"] == letters.total()
+    assert survey["num_distinct_characters"] == len(letters)
+    assert survey["characters"] == dict(letters)
+    assert survey["num_seen_once"] == sum(count == 1 for count in letters.values())
+    words = (state / "report.md").read_text(encoding="utf-8")
+    assert "# small: accepted" in words
+    assert "| of these, equal to an earlier one | 20.00% |" in words
+
+
+def test_lines_that_come_again_are_counted_also_where_only_a_share_of_them_is_kept(monkeypatch):
+    monkeypatch.setattr(surveying, "MOST_LINES", 500)
+    survey = surveying.Survey()
+    for number in range(10_000):  # each line of the second half is one of the first
+        survey.add(f"この行は第{number % 5_000}行であります。")
+    assert survey.report()["num_lines"] == 10_000
+    assert survey.report()["repeated_line_share"] == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_a_distribution_read_sorted_is_that_of_numpy(tmp_path, kind):
+    chance = np.random.default_rng(0)
+    values = chance.integers(0, 3_000, 997) if kind is int else chance.beta(2, 5, 997).round(4)
+    table = facts.FactTable(tmp_path / "facts.sqlite")
+    for number, value in enumerate(values.tolist()):
+        fixed = {"id": str(number), "split": "train", "licence": "MIT", "source": "s", "digest": str(number)}
+        table.add(fixed | {"value": value})
+    found = profiles.profile_of(table)["facts"]["value"]
+    table.close()
+    counts, _ = np.histogram(values, bins=found["edges"])
+    assert found["histogram"] == counts.tolist()
+    assert found["mean"] == pytest.approx(values.mean(), abs=1e-4)
+    for share, value in found["quantiles"].items():
+        assert value == pytest.approx(np.quantile(values, float(share)), abs=1e-4)

@@ -82,8 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         words = self._words()
         if words == ["api", "whoami-v2"]:
             return self._whoami()
-        is_api = words[:2] == ["api", "models"]
-        place = words[2:] if is_api else words
+        is_api = words[0] == "api"
+        place = words[2:] if is_api else words[1:] if words[0] == "datasets" else words
         repository = self.hub.repositories.get("/".join(place[:2]))
         if repository is None or not self._may_read(repository):
             return self._refuse(404, "RepoNotFound", "Repository not found")

@@ -49,6 +49,13 @@ def check(value: str, column: schema.Column) -> dict[str, Any]:
     return checking.check(value) if column.form == "document" else conversations.check(value)
 
 
+def survey(column: schema.Column) -> Any:
+    """What counts over all values of a column: `add` takes each, `report` gives the numbers."""
+    from components.modalities.text import surveying
+
+    return surveying.Survey(conversations=column.form != "document")
+
+
 def expectations(name: str, column: schema.Column, language: str) -> list[tuple[str, dict[str, Any]]]:
     """Great Expectations class names and arguments over the facts of a column called `name`."""
     from components.modalities.text import checking
@@ -71,6 +78,24 @@ def fit(
     return tokenizers.fit(encoder, values, held_out, folder)
 
 
+def fitness(
+    encoder: schema.SentencePiece | schema.Chat, folder: Path, held_out: Iterable[tuple[str, str]]
+) -> dict[str, Any]:
+    """Tokens by source of held-out texts, and kanji that have pieces; of a prompt format nothing."""
+    from components.modalities.text import tokenizer_report
+
+    if isinstance(encoder, schema.Chat):
+        return {}
+    return {"by_source": tokenizer_report.by_source(folder, held_out), "kanji": tokenizer_report.kanji_coverage(folder)}
+
+
+def words_of(encoder: schema.SentencePiece | schema.Chat, report: dict[str, Any]) -> str:
+    """What `fit` found, in Markdown; of a prompt format nothing."""
+    from components.modalities.text import tokenizer_report
+
+    return "" if isinstance(encoder, schema.Chat) else tokenizer_report.words(encoder, report)
+
+
 def open_encoder(folder: Path) -> Any:
     """What `fit` left."""
     from components.modalities.text import chat, tokenizers
@@ -91,6 +116,13 @@ def vocabulary(folder: Path) -> dict[int, str]:
 
     model = (folder / tokenizer_json.MODEL_NAME).read_bytes()
     return {number: piece.piece for number, piece in enumerate(tokenizer_json.parse(model).pieces)}
+
+
+def num_written(folder: Path) -> int:
+    """The values that a run which was stopped has written as shards into a folder."""
+    from components.modalities.text import shards
+
+    return shards.num_written(folder)
 
 
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:

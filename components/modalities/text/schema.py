@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from components.generators import JUDGES
 from components.measures import Measure
 from components.modalities.text.harness_schema import Harness
-from models.schema import CorpusRef, CorpusShare, EncoderRef, Strict
+from components.modalities.text.released_tokenizers import RELEASED
+from models.schema import CorpusRef, CorpusShare, EncoderRef, Strict, require_whole
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -106,6 +107,11 @@ class SentencePiece(Strict):
     modality: Literal["text"] = "text"
     column: str = "text"
     corpora: list[CorpusShare] = Field(min_length=1)
+    sample_chars: int | None = Field(default=None, ge=1)
+    """Fit on a uniform sample of so many characters, so that memory has a bound; None takes all of the shares. Each
+    corpus gives its `weight` of it; without weights, what it has among all."""
+    released_as: str | None = None
+    """A model of the paper, of `released_tokenizers.RELEASED`, whose settings the report puts beside these."""
     algorithm: Literal["bpe", "unigram"] = "bpe"
     vocab_size: int = Field(ge=300)
     character_coverage: float = Field(default=0.9999, gt=0.9, le=1)
@@ -116,6 +122,25 @@ class SentencePiece(Strict):
     """Pieces that are never split, after the four special ones."""
     num_threads: int = Field(default=1, ge=1)
     """A unigram vocabulary depends on it, so it is part of the recipe."""
+
+    @model_validator(mode="after")
+    def weights_add_up(self) -> "SentencePiece":
+        """Weights are those of one sample, and leave nothing open."""
+        weights = [part.weight for part in self.corpora]
+        if weights == [None] * len(weights):
+            return self
+        if self.sample_chars is None or None in weights:
+            raise ValueError("'weight' belongs to 'sample_chars', and to every corpus or to none")
+        require_whole({part.corpus: part.weight for part in self.corpora}, "weight")
+        return self
+
+    @field_validator("released_as")
+    @classmethod
+    def is_released(cls, name: str | None) -> str | None:
+        """A released tokenizer is a row of a table."""
+        if name is not None and name not in RELEASED:
+            raise ValueError(f"no such tokenizer; known are {', '.join(RELEASED)}")
+        return name
 
     @property
     def memory_ratio(self) -> int | None:

@@ -11,6 +11,7 @@ end-of-text token already.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -25,18 +26,41 @@ from models.conversation import PROMPT
 FILE_TOKENS = 1 << 27
 """A file ends with the document that reaches this many tokens: 256 MiB of two bytes each."""
 WRITE_BYTES = 1 << 20
+PLACE_NAME = "place.json"
+"""How far `write_shards` has come when a file ended; gone when all is written."""
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
+HEADER_BYTES = 128
+"""Of a `.npy` with so short a description."""
+
+
+def _opened(path: Path, num_bytes: int) -> IO[bytes]:
+    """A file to write on after so many bytes, of which it has at least as many."""
+    if not num_bytes:
+        return path.open("wb", buffering=WRITE_BYTES)
+    stream = path.open("r+b", buffering=WRITE_BYTES)
+    stream.truncate(num_bytes)
+    stream.seek(num_bytes)
+    return stream
+
+
+def _flush(stream: IO[bytes]) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
 class _Offsets:
     """A `.npy` of int64 written as a stream; numpy pads the header so that the final length fits."""
 
-    def __init__(self, path: Path) -> None:
-        self.stream: IO[bytes] = path.open("wb", buffering=WRITE_BYTES)
-        self.count = 0
-        self._write_header()
+    def __init__(self, path: Path, count: int = 0) -> None:
+        self.stream: IO[bytes] = _opened(path, count and (HEADER_BYTES + 8 * count))
+        self.count = count
+        if not count:
+            self._write_header()
+            assert self.stream.tell() == HEADER_BYTES  # noqa: S101 - numpy pads the header to whole 64 bytes
 
     def _write_header(self) -> None:
         header = {"descr": "<i8", "fortran_order": False, "shape": (self.count,)}
@@ -55,23 +79,36 @@ class _Offsets:
 class _SplitWriter:
     """The files of one split."""
 
-    def __init__(self, folder: Path, split: str, dtype: np.dtype, eos: int) -> None:
+    def __init__(self, folder: Path, split: str, dtype: np.dtype, eos: int, kept: dict[str, Any] | None = None) -> None:
         self.folder, self.split, self.dtype = folder, split, dtype
         self.eos = np.array([eos], dtype).tobytes()
-        self.files: list[dict[str, Any]] = []
+        self.files: list[dict[str, Any]] = kept["files"] if kept else []
         self.stream: IO[bytes] | None = None
         self.parts: IO[bytes] | None = None
-        self.offsets = _Offsets(folder / f"{split}-documents.npy")
-        self.num_tokens = 0
+        self.offsets = _Offsets(folder / f"{split}-documents.npy", kept["num_documents"] if kept else 0)
+        self.num_tokens = sum(file["num_tokens"] for file in self.files)
+        if self.files and "sha256" not in self.files[-1]:
+            path = folder / self.files[-1]["name"]
+            self.stream = _opened(path, self.files[-1]["num_tokens"] * dtype.itemsize)
+            self.digest = hashlib.sha256(path.read_bytes())
 
-    def add(self, ids: np.ndarray) -> None:
-        """Add a document, or what a chat encoder made of a value: rows of (id, part)."""
+    def kept(self) -> dict[str, Any]:
+        """What a later run needs to go on from here; all of it is on the disk then."""
+        for stream in (self.offsets.stream, self.stream):
+            if stream is not None:
+                _flush(stream)
+        return {"files": self.files, "num_documents": self.offsets.count}
+
+    def add(self, ids: np.ndarray) -> bool:
+        """Add a document, or what a chat encoder made of a value: rows of (id, part). Whether a file ended with it."""
+        num_ended = len(self.files) - (self.stream is not None)
         if ids.ndim == 1:
             self._write(ids.astype(self.dtype).tobytes() + self.eos, len(ids) + 1, b"")
-            return
+            return len(self.files) - (self.stream is not None) > num_ended
         is_first = (ids[:, 1] == PROMPT) & np.append(True, ids[:-1, 1] != PROMPT)
         for row in np.split(ids, np.flatnonzero(is_first)[1:]):
             self._write(row[:, 0].astype(self.dtype).tobytes(), len(row), row[:, 1].astype(np.uint8).tobytes())
+        return False  # conversations are few, and their two files have one hash: they begin anew
 
     def _write(self, data: bytes, num_tokens: int, parts: bytes) -> None:
         if self.stream is None:
@@ -92,6 +129,7 @@ class _SplitWriter:
 
     def _end_file(self) -> None:
         if self.stream is not None:
+            _flush(self.stream)
             self.stream.close()
             self.files[-1]["sha256"] = self.digest.hexdigest()
         if self.parts is not None:
@@ -111,11 +149,34 @@ class _SplitWriter:
         }
 
 
+def num_written(folder: Path) -> int:
+    """The documents that an earlier run has written into a folder; nothing else of it is trusted."""
+    return int(_place(folder)["num_documents"]) if (folder / PLACE_NAME).is_file() else 0
+
+
+def _place(folder: Path) -> dict[str, Any]:
+    place: dict[str, Any] = json.loads((folder / PLACE_NAME).read_text(encoding="utf-8"))
+    return place
+
+
+def _keep(folder: Path, num_documents: int, num_chars: int, writers: dict[str, _SplitWriter]) -> None:
+    splits = {split: writer.kept() for split, writer in writers.items()}
+    place = {"num_documents": num_documents, "num_chars": num_chars, "splits": splits}
+    partial = folder / f"{PLACE_NAME}.partial"
+    with partial.open("wb") as stream:
+        stream.write(json.dumps(place).encode())
+        _flush(stream)
+    partial.replace(folder / PLACE_NAME)
+
+
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
     """Write documents as token shards, in their order, holding one of them in memory.
 
+    Whenever a file ends, the place is noted in the folder, so that a run that was killed goes on there.
+
     Args:
-        encoded: split and token ids of each document, without special tokens; or rows of (id, part).
+        encoded: split and token ids of each document after the `num_written` of the folder, without special tokens; or
+            rows of (id, part).
         encoder: gives `facts` (`vocab_size`, `eos`), and `num_chars`, the characters it has encoded so far.
         folder: receives the files.
 
@@ -126,21 +187,29 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size, eos = encoder.facts["vocab_size"], encoder.facts["eos"]
     dtype = np.dtype("<u2" if vocab_size < 1 << 16 else "<u4")
-    num_chars_before = encoder.num_chars
-    writers: dict[str, _SplitWriter] = {}
-    for split, ids in encoded:
+    place = _place(folder) if num_written(folder) else {"num_documents": 0, "num_chars": 0, "splits": {}}
+    before = encoder.num_chars - place["num_chars"]
+    writers = {split: _SplitWriter(folder, split, dtype, eos, kept) for split, kept in place["splits"].items()}
+    has_ended, num_chars = False, encoder.num_chars
+    for number, (split, ids) in enumerate(encoded, place["num_documents"]):
+        if has_ended and encoder.num_chars != num_chars:  # what was encoded together is written
+            _keep(folder, number, num_chars - before, writers)
+            has_ended = False
+        num_chars = encoder.num_chars
         if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
             raise ValueError(f"token ids {ids.min()} to {ids.max()} are outside of a vocabulary of {vocab_size}")
         if split not in writers:
             writers[split] = _SplitWriter(folder, split, dtype, eos)
-        writers[split].add(ids)
+        has_ended |= writers[split].add(ids)
     splits = {split: writer.close() for split, writer in sorted(writers.items())}
     index = {"dtype": dtype.name, "vocab_size": vocab_size, "eos": eos, "splits": splits}
     (folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     counts: dict[str, int | float] = {
         f"{split}/{key}": each[f"num_{key}"] for split, each in splits.items() for key in ("documents", "tokens")
     }
-    num_chars = encoder.num_chars - num_chars_before
+    for left_over in folder.glob(f"{PLACE_NAME}*"):
+        left_over.unlink()
+    num_chars = encoder.num_chars - before
     num_tokens = sum(each["num_tokens"] - each["num_documents"] for each in splits.values())
     return counts | {"characters": num_chars, "characters_per_token": round(num_chars / max(1, num_tokens), 5)}
 

@@ -55,10 +55,12 @@ def recalled(lines: Iterator[str], broken: list[Exception]) -> Iterator[str]:
 
 def _cut(line: str) -> Iterator[str]:
     """Parts within the limit, cut after the last boundary of each part's second half if there is one."""
-    while len(line) > MAX_LINE_CHARS:
-        ends = [match.end() for match in _BOUNDARIES.finditer(line, MAX_LINE_CHARS // 2, MAX_LINE_CHARS)]
-        end = ends[-1] if ends else MAX_LINE_CHARS
-        yield line[:end]
-        line = line[end:]
-    if line:
-        yield line
+    begin = 0
+    while len(line) - begin > MAX_LINE_CHARS:
+        half, most = begin + MAX_LINE_CHARS // 2, begin + MAX_LINE_CHARS
+        ends = [match.end() for match in _BOUNDARIES.finditer(line, half, most)]
+        end = ends[-1] if ends else most
+        yield line[begin:end]
+        begin = end
+    if begin < len(line):
+        yield line[begin:]
