@@ -67,7 +67,7 @@ def rows_of(asked: Harness, model: Model) -> list[dict[str, Any]]:
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {row["metric"]: row["value"] for row in rows if "note" not in row and row["item"] is None}
+    return {row["metric"]: row["value"] for row in rows if row.get("item", "") is None}
 
 
 def samples(asked: Harness, model: Model) -> dict[str, list[dict[str, Any]]]:
@@ -152,7 +152,7 @@ def test_totals_are_means_over_items_and_the_average_is_over_tasks(project: Path
             assert found[key] == pytest.approx(sum(values.values()) / NUM_ITEMS)
             means.append(found[key])
         assert found[f"{name}/average"] == pytest.approx(sum(means) / 3)
-    assert found["num_tasks"] == 3
+    assert found["fixed/num_tasks"] == found["paper/num_tasks"] == 3
 
 
 def test_a_task_without_data_is_missing_and_not_zero(project: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_task_without_data_is_missing_and_not_zero(project: Path) -> None:
     assert note.startswith("marc-ja is missing: data/eval_ja/marc_ja/train.jsonl is not here.")
     assert not any("marc-ja" in metric for metric in found)
     assert found["fixed/average"] == found["fixed/jnli/acc"]
-    assert found["num_tasks"] == 1
+    assert found["fixed/num_tasks"] == 1
 
 
 def test_items_are_known_again_by_what_is_asked_in_them(project: Path) -> None:
@@ -177,6 +177,23 @@ def test_items_are_known_again_by_what_is_asked_in_them(project: Path) -> None:
 def test_where_no_task_has_data_there_is_no_score(project: Path) -> None:
     with pytest.raises(Refused, match=r"No task can be scored. marc-ja is missing: .* is not here"):
         rows_of(section("marc-ja"), open_small(project / "gpt2"))
+
+
+def test_what_was_asked_and_answered_stands_beside_the_scores(project: Path) -> None:
+    asked = section("jnli", "jsquad", sets=["fixed", "paper"])
+    model = open_small(project / "gpt2")
+    said = {row["item"]: row for row in rows_of(asked, model) if "output" in row}
+    assert len(said) == 4 * NUM_ITEMS
+    for name in ("fixed", "paper"):
+        for task, samples_of_task in samples(section("jnli", "jsquad", sets=[name]), model).items():
+            for sample in samples_of_task:
+                row = said[f"{name}/{task}/{sample['doc_id'] + 1}"]
+                assert row["prompt"] == sample["arguments"][0][0]
+                if task == "jsquad":
+                    assert row["output"] == sample["filtered_resps"][0]
+                else:
+                    best = max(sample["filtered_resps"])
+                    assert row["output"] == sample["arguments"][sample["filtered_resps"].index(best)][1]
 
 
 # ---- the two sets ----------------------------------------------------------------------------------------------------
@@ -197,7 +214,7 @@ def test_rouge_of_the_published_set_is_over_the_models_own_tokens(project: Path)
 
     model = open_small(project / "gpt2")
     asked = section("xlsum-ja", sets=["fixed", "paper"])
-    rows = {(row["item"], row["metric"]): row["value"] for row in rows_of(asked, model) if "note" not in row}
+    rows = {(row["item"], row["metric"]): row["value"] for row in rows_of(asked, model) if "metric" in row}
     for name, cut in (("fixed", words), ("paper", lambda text: list(map(str, model.encoder.encode_texts([text])[0])))):
         for sample in samples(section("xlsum-ja", sets=[name]), model)["xlsum-ja"]:
             expected = rouge2(sample["filtered_resps"][0], sample["target"], cut)
@@ -292,7 +309,7 @@ def test_a_task_whose_data_are_broken_is_named_and_the_others_go_on(project: Pat
     rows = rows_of(section("jnli", "xwinograd-ja"), open_small(project / "gpt2"))
     [note] = [row["note"] for row in rows if "note" in row]
     assert re.search(message, note)
-    assert totals(rows)["num_tasks"] == 1
+    assert totals(rows)["fixed/num_tasks"] == 1
     assert "fixed/xwinograd-ja/acc" in totals(rows)
 
 
@@ -336,6 +353,7 @@ def test_a_choice_longer_than_the_network_is_named_and_the_other_tasks_go_on(pro
     [note] = [row["note"] for row in rows if "note" in row]
     assert note.startswith("xwinograd-ja is missing in 'fixed': item 0 (counted from 0) has a choice of")
     assert totals(rows)["fixed/average"] == totals(rows)["fixed/jcommonsenseqa/acc"]
+    assert totals(rows)["fixed/num_tasks"] == 1
 
 
 def test_a_model_without_its_tokenizer_is_refused(project: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A stand-in for a Hugging Face Hub on loopback that speaks the real protocol, without Xet.
 
 The unmodified `huggingface_hub` client creates, uploads, commits on branches, tags, lists and deletes with it, and
-`from_pretrained` of transformers downloads from it.
+`from_pretrained` of transformers downloads from it, and `load_dataset` of datasets.
 """
 
 import base64
@@ -82,8 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         words = self._words()
         if words == ["api", "whoami-v2"]:
             return self._whoami()
-        is_api = words[:2] == ["api", "models"]
-        place = words[2:] if is_api else words
+        is_api = words[0] == "api"
+        place = words[2:] if is_api else words[1:] if words[0] == "datasets" else words
         repository = self.hub.repositories.get("/".join(place[:2]))
         if repository is None or not self._may_read(repository):
             return self._refuse(404, "RepoNotFound", "Repository not found")

@@ -77,6 +77,7 @@ class HarnessModel(LM):
         self.network, self.encoder, self.answers = model.network, model.encoder, answers
         self.longest = int(model.network.config.max_position_embeddings)
         self.eos, self.vocab_size = (int(model.encoder.facts[key]) for key in ("eos", "vocab_size"))
+        self._start: Ids = (int(model.encoder.facts["start"]),) if getattr(model.encoder, "puts_start", False) else ()
         self._device = next(model.network.parameters()).device
         self._closing: dict[tuple[str, ...], frozenset[int]] = {}
         self.begin(None, is_published=False, told=lambda _: None)
@@ -143,17 +144,19 @@ class HarnessModel(LM):
         if self.is_published:
             contexts, continuations = (self._encode([pair[part] for pair in pairs]) for part in (0, 1))
             return [(context or (self.eos,), each) for context, each in zip(contexts, continuations, strict=True)]
-        # As lm-eval does: white space at the end of the context belongs to what follows, and both are encoded as one.
+        # As lm-eval does: white space at the end of the context belongs to what follows, both are encoded as one, and a
+        # tokenizer that puts a token before a text does so before the context.
         stripped = [context.rstrip() for context, _ in pairs]
         contexts = self._encode(stripped)
         wholes = self._encode([context + continuation for context, continuation in pairs])
         return [
-            (context, whole[len(context) :]) if text else self._alone(whole)
+            (self._start + context, whole[len(context) :]) if text else self._alone(whole)
             for text, context, whole in zip((context for context, _ in pairs), contexts, wholes, strict=True)
         ]
 
     def _alone(self, tokens: Ids) -> tuple[Ids, Ids]:
-        return (tokens[:1], tokens[1:]) if tokens[:1] == (self.eos,) else ((self.eos,), tokens)
+        first = self._start or (self.eos,)
+        return (tokens[:1], tokens[1:]) if tokens[:1] == first else (first, tokens)
 
     def _encode(self, texts: list[str]) -> list[Ids]:
         """Ids of texts, each encoded once."""
@@ -205,9 +208,13 @@ class HarnessModel(LM):
 
     def _prompt(self, request: Instance, context: str, room: int) -> Ids:
         """The context as ids, brought into the room that there is by what the task's file says."""
+        start = () if self.is_published else self._start
+        return start + self._fitted(request, context, room - len(start)) or (self.eos,)
+
+    def _fitted(self, request: Instance, context: str, room: int) -> Ids:
         [ids] = self._encode([context])
         if len(ids) <= room:
-            return ids or (self.eos,)
+            return ids
         self.cut.add(request.doc_id)
         way = self.metadata.get("too_long")
         if way == "drop-shots":
