@@ -12,9 +12,17 @@ from components.modalities.text import harness, harness_model
 from components.modalities.text.harness_schema import Harness
 from components.modalities.text.leaking import task_texts
 from components.outcomes import Refused
-from components.scoring import Model
+from components.scoring import Model, open_foreign
 from components.settings import settings
-from tests.components.small_harness import NUM_ITEMS, fit_tokenizer, items, open_small, write_items, write_model
+from tests.components.small_harness import (
+    NUM_ITEMS,
+    fit_tokenizer,
+    items,
+    open_small,
+    write_items,
+    write_llama,
+    write_model,
+)
 from tests.conftest import ROOT
 
 CHOICES = ("jcommonsenseqa", "jnli", "xwinograd-ja")
@@ -85,7 +93,7 @@ def samples(asked: Harness, model: Model) -> dict[str, list[dict[str, Any]]]:
 # ---- beside plain lm-eval --------------------------------------------------------------------------------------------
 
 
-def plain(root: Path, asked: Harness, folder: Path) -> dict[str, list[dict[str, Any]]]:
+def plain(root: Path, asked: Harness, folder: Path, prefix: int = 2) -> dict[str, list[dict[str, Any]]]:
     """What lm-eval's own model for transformers answers to the same task files."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -107,7 +115,7 @@ def plain(root: Path, asked: Harness, folder: Path) -> dict[str, list[dict[str, 
         (root / "plain" / f"{each.task}.yaml").write_text(yaml.safe_dump(body, allow_unicode=True), encoding="utf-8")
     found = simple_evaluate(
         model="hf",
-        model_args={"pretrained": str(folder), "prefix_token_id": 2, "dtype": "float32", "device": "cpu"},
+        model_args={"pretrained": str(folder), "prefix_token_id": prefix, "dtype": "float32", "device": "cpu"},
         tasks=[each.task for each in asked.tasks],
         batch_size=4,
         bootstrap_iters=0,
@@ -116,12 +124,9 @@ def plain(root: Path, asked: Harness, folder: Path) -> dict[str, list[dict[str, 
     return {name: sorted(rows, key=lambda row: row["doc_id"]) for name, rows in found["samples"].items()}
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
-def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Path, architecture: str) -> None:
-    asked = section(*CHOICES, *TEXTS, sets=["fixed"])
-    theirs = plain(project, asked, project / architecture)
-    ours = samples(asked, open_small(project / architecture))
-    assert ours.keys() == theirs.keys() == {*CHOICES, *TEXTS}
+def require_same(ours: dict[str, list[dict[str, Any]]], theirs: dict[str, list[dict[str, Any]]]) -> None:
+    """Arguments, answers and metrics of every item."""
+    assert ours.keys() == theirs.keys()
     for task, rows in ours.items():
         assert len(rows) == NUM_ITEMS
         for mine, other in zip(rows, theirs[task], strict=True):
@@ -135,6 +140,26 @@ def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Pat
                     assert value == pytest.approx(expected, abs=1e-4)
                     assert is_greedy == also_greedy
             assert {key: mine[key] for key in mine["metrics"]} == {key: other[key] for key in other["metrics"]}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
+def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Path, architecture: str) -> None:
+    asked = section(*CHOICES, *TEXTS, sets=["fixed"])
+    theirs = plain(project, asked, project / architecture)
+    ours = samples(asked, open_small(project / architecture))
+    assert ours.keys() == {*CHOICES, *TEXTS}
+    require_same(ours, theirs)
+
+
+def test_somebody_elses_model_is_asked_as_plain_lm_eval_asks_it_with_its_own_token_before_the_text(
+    project: Path,
+) -> None:
+    write_llama(project / "llama", project / "tokenizer")
+    asked = section(*CHOICES, "jsquad", sets=["fixed"])
+    theirs = plain(project, asked, project / "llama", prefix=1)
+    model = open_foreign("gpt", project / "llama")
+    assert model.encoder.puts_start
+    require_same(samples(asked, model), theirs)
 
 
 # ---- totals ----------------------------------------------------------------------------------------------------------
