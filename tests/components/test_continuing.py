@@ -1,4 +1,4 @@
-"""Greedy continuations are those of transformers, in fewer passes where the next tokens can be guessed."""
+"""Greedy continuations of many prompts are those of transformers, one prompt at a time."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from components.modalities.text.continuing import Stream, go_on
-from components.modalities.text.guessing import Lookup, Pace
 
 VOCABULARY, LONGEST, MOST = 50, 64, 24
 SHAPE = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
@@ -41,25 +40,12 @@ def streams(prompts: list[tuple[int, ...]], most: list[int]) -> list[Stream]:
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
-def test_continuations_are_those_of_transformers_in_fewer_passes(architecture: str) -> None:
+def test_continuations_are_those_of_transformers(architecture: str) -> None:
     network = built(architecture)
-    most = [MOST, MOST - 3, MOST, 5, MOST, 1]
-    asked = streams(PROMPTS, most)
-    passes = []
-    network.register_forward_hook(lambda *_: passes.append(1))
+    asked = streams(PROMPTS, [MOST, MOST - 3, MOST, 5, MOST, 1])
     go_on(network, asked, VOCABULARY, lambda _batch: None)
-    num_passes = len(passes)
-    for stream, prompt, number in zip(asked, PROMPTS, most, strict=True):
-        assert stream.tokens == by_transformers(network, prompt, number)
-    assert num_passes < MOST  # a pass for each length of a prompt is among them
-
-
-def test_a_continuation_ends_where_its_rule_says_within_a_pass_of_guesses() -> None:
-    network = built("gpt2")
-    whole = by_transformers(network, PROMPTS[0], MOST)
-    ends = [Stream(PROMPTS[0], MOST, lambda tokens, end=end: len(tokens) >= end) for end in range(1, MOST)]
-    go_on(network, ends, VOCABULARY, lambda _batch: None)
-    assert [stream.tokens for stream in ends] == [whole[:end] for end in range(1, MOST)]
+    for stream in asked:
+        assert stream.tokens == by_transformers(network, stream.prompt, stream.most)
 
 
 def test_what_is_over_may_fill_the_context_while_others_go_on() -> None:
@@ -70,26 +56,3 @@ def test_what_is_over_may_fill_the_context_while_others_go_on() -> None:
     go_on(network, asked, VOCABULARY, lambda _batch: None)
     for stream in asked:
         assert stream.tokens == by_transformers(network, stream.prompt, stream.most)
-
-
-def test_guessed_is_what_followed_the_last_two_tokens_before() -> None:
-    lookup = Lookup([1, 2, 3, 4, 5, 1, 2])
-    assert lookup.guesses(3) == [3, 4, 5]
-    lookup.add([9])
-    assert lookup.guesses(3) == []
-    lookup.add([1, 2])
-    assert lookup.guesses(2) == [9, 1]
-    assert Lookup([7, 7, 7]).guesses(4) == [7, 7, 7, 7]
-    assert Lookup([1, 5, 6, 5, 6]).guesses(5) == [5, 6, 5, 6, 5]
-    assert Lookup([1]).guesses(4) == []
-
-
-def test_guesses_that_hold_make_more_and_those_that_fail_make_fewer() -> None:
-    pace = Pace("cpu")
-    before = pace.number(1)
-    pace.learn(before, before)
-    assert pace.number(1) == 2 * before
-    for _ in range(9):
-        pace.learn(8, 0)
-    assert pace.number(1) == 1
-    assert pace.number(64) == 0

@@ -1,8 +1,7 @@
 """Greedy continuations of many prompts, each until it is done by a rule of its own.
 
 Unlike `generating`, which has transformers answer whole batches, rows that are done leave their batch, what many
-prompts begin with is computed once, a continuation that was begun before goes on where it was, and a pass answers for
-several tokens where the next ones could be guessed.
+prompts begin with is computed once, and a continuation that was begun before goes on where it was.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.modalities.text.branches import MAX_LOGITS, Before, Ids, shared_starts
-from components.modalities.text.guessing import Lookup, Pace
 from components.modalities.text.roomy_cache import roomy_cache
 from components.outcomes import Refused
 
@@ -76,78 +74,39 @@ def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> 
     """Continue a batch until every stream is over."""
     import torch
 
-    longest = int(network.config.max_position_embeddings)
+    rows, last = list(batch), int(network.config.max_position_embeddings) - 1
     with torch.inference_mode():
-        logits, cache, positions = _begun(network, batch, before)
-        device, width = logits.device, int(positions.max())
-        mask = (torch.arange(width, device=device)[None] >= width - positions[:, None]).long()
-        rows, pace = [_Row(stream) for stream in batch], Pace(device.type)
-        _go_on_by(rows, [[]] * len(rows), logits[:, None, :vocab_size])
-        while left := [place for place, row in enumerate(rows) if not row.stream.is_over]:
+        logits, cache, lengths = _begun(network, rows, before)
+        device = logits.device
+        width = int(lengths.max())
+        mask = (torch.arange(width, device=device)[None] >= width - lengths[:, None]).long()
+        positions = lengths[:, None]
+        while True:
+            logits = logits[:, :vocab_size]
+            _require_numbers(logits)
+            chosen = logits.argmax(dim=-1)
+            for stream, token in zip(rows, chosen.tolist(), strict=True):
+                if not stream.is_over:
+                    stream.tokens.append(token)
+            left = [place for place, stream in enumerate(rows) if not stream.is_over]
+            if not left:
+                return
             if len(left) < KEPT_SHARE * len(rows):
                 kept = torch.tensor(left, device=device)
                 cache.batch_select_indices(kept)
-                rows, positions, mask = [rows[place] for place in left], positions[kept], mask[kept]
-            guesses = _guesses(rows, pace.number(len(rows)))
-            ids = torch.tensor([[row.stream.tokens[-1], *guess] for row, guess in zip(rows, guesses, strict=True)])
-            places = positions[:, None] + torch.arange(ids.shape[1], device=device)
+                rows = [rows[place] for place in left]
+                chosen, positions, mask = chosen[kept], positions[kept], mask[kept]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             logits = network(
-                input_ids=ids.to(device),
-                attention_mask=torch.cat([mask, mask.new_ones(ids.shape)], dim=1),
-                # What is over, or guessed beyond the last token that counts, may lie beyond the network's context.
-                position_ids=places.clamp(max=longest - 1),
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=ids.shape[1],
-            ).logits
-            said = _go_on_by(rows, guesses, logits[..., :vocab_size])
-            pace.learn((ids.shape[1] - 1) * len(left), sum(said) - len(left))
-            # Of the pass stay the tokens that are said by some row, and each row sees its own.
-            cache.crop(max(said) - ids.shape[1])
-            num_said = torch.tensor(said, device=device)
-            seen = torch.arange(max(said), device=device)[None] < num_said[:, None]
-            mask, positions = torch.cat([mask, seen.long()], dim=1), positions + num_said
-
-
-class _Row:
-    """A stream, and what it may say next."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.lookup = Lookup([*stream.prompt, *stream.tokens])
-
-
-def _guesses(rows: list[_Row], number: int) -> list[list[int]]:
-    """As many guesses of each row, none at all if no row has some; a row that has none repeats its last token."""
-    found = [row.lookup.guesses(number) if number and not row.stream.is_over else [] for row in rows]
-    longest = max(map(len, found))
-    return [guess or [row.stream.tokens[-1]] * longest for row, guess in zip(rows, found, strict=True)]
-
-
-def _go_on_by(rows: list[_Row], guesses: list[list[int]], logits: Any) -> list[int]:
-    """Append what a pass says after the last token and after each guess that holds.
-
-    Args:
-        rows: those that are over are left alone.
-        guesses: of each row, equally many.
-        logits: [rows, 1 + guesses, vocabulary].
-
-    Returns:
-        How many tokens each row has said.
-    """
-    highest, chosen = logits.max(dim=-1)
-    _require_numbers(highest)
-    counts = []
-    for row, guess, tokens in zip(rows, guesses, chosen.tolist(), strict=True):
-        stream, count = row.stream, 0
-        for token in tokens:
-            if stream.is_over or (count and stream.tokens[-1] != guess[count - 1]):
-                break
-            stream.tokens.append(token)
-            count += 1
-        row.lookup.add(stream.tokens[len(stream.tokens) - count :])
-        counts.append(count)
-    return counts
+                logits_to_keep=1,
+            ).logits[:, -1]
+            # Rows that are over go on with the others, maybe beyond the network's context; nobody reads what they say.
+            positions = (positions + 1).clamp(max=last)
 
 
 def _begun(network: Any, rows: list[Stream], before: Before) -> tuple[Any, Any, Any]:
@@ -182,9 +141,9 @@ def _begun(network: Any, rows: list[Stream], before: Before) -> tuple[Any, Any, 
     return ordered, joined, torch.tensor([len(whole) for whole in wholes], device=device)
 
 
-def _require_numbers(highest: Any) -> None:
-    """NaN is the highest where there is one; it would be answered with some id, and look like a bad model."""
-    if bool(highest.isnan().any()):
+def _require_numbers(logits: Any) -> None:
+    """NaN would be answered with the first id of the vocabulary, and look like a bad model."""
+    if bool(logits.isnan().any()):
         raise Refused(
             "The network gives logits that are no numbers: its weights are damaged or training diverged. Look at the "
             "curve, then train again with a lower 'optimizer.learning_rate'."
