@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.flows.hub_server import serving
+from tests.flows.hub_server import TOKEN, serving
 from tests.flows.hub_store import Hub
 
 REPOSITORY = "neighbour/pairs"
@@ -43,7 +43,7 @@ CONFIG = {
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with serving() as running:
-        parts = {"data/train.jsonl": ROWS[:3], "data/validation.jsonl": [ROWS[3], HIDDEN, ROWS[0]]}
+        parts = {"train.jsonl": ROWS[:3], "validation.jsonl": [ROWS[3], HIDDEN, ROWS[0]]}
         files = {name: "".join(json.dumps(row) + "\n" for row in rows).encode() for name, rows in parts.items()}
         running.add(REPOSITORY, "items", files)
         yield running
@@ -51,10 +51,10 @@ def hub() -> Iterator[Hub]:
 
 def asked(hub: Hub, revision: str, cache: Path, **changed: object) -> dict:
     """What a process of its own finds, since the client's libraries read the Hub's address when they are loaded."""
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
+    ours = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps([revision, {**CONFIG, **changed}])],
-        cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"},
+        cwd=ROOT, env=os.environ | ours | {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found: dict = json.loads(done.stdout)
