@@ -23,6 +23,10 @@ class PublishedColumn(Strict):
     """Our total that measures the same, in any task that has it; empty if none does."""
     scale: float = 1
     """Ours times this has the unit of theirs."""
+    count: str = ""
+    """Our total that tells over how many tasks ours is a mean."""
+    num_tasks: int | None = Field(default=None, ge=1)
+    """Over so many is theirs."""
 
 
 class PublishedModel(Strict):
@@ -77,3 +81,16 @@ def our_value(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> f
     if not column.metric:
         return None
     return next((totals[column.metric] * column.scale for totals in scores.values() if column.metric in totals), None)
+
+
+def shortfall(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> str:
+    """` (7 of 8 tasks)` where our score is a mean over others than theirs; else empty.
+
+    Args:
+        column: of a table.
+        scores: task -> metric -> value.
+    """
+    ours = next((totals for totals in scores.values() if column.metric in totals and column.count in totals), None)
+    if ours is None or ours[column.count] == column.num_tasks:
+        return ""
+    return f" ({ours[column.count]:.0f} of {column.num_tasks} tasks)"

@@ -12,7 +12,7 @@ from components.manifest import MANIFEST_NAME, read_manifest
 from components.markdown import label, table
 from components.measures import told_of
 from components.outcomes import Refused
-from components.published import PublishedTable, our_value, read_tables
+from components.published import PublishedTable, our_value, read_tables, shortfall
 from components.recipes import Library
 from components.score_charts import Bar, Point, bars, scatter
 from components.scoring import ITEMS_NAME, SCORES_NAME, parsed
@@ -26,7 +26,7 @@ BARS, SIZES = "charts/tasks.svg", "charts/{table}-{column}.svg"
 """Pictures of a run of `evaluate`."""
 MOST_MODELS = 12
 HIDDEN = "num_"
-"""Begins the names of totals that count and judge nothing."""
+"""Begins the names of totals that count and judge nothing; of parts of a task, what stands after the last slash."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ def rows_of(name: str) -> list[Score]:
     ]
 
 
+def _judging(name: str) -> list[Score]:
+    return [row for row in rows_of(name) if not row.metric.rpartition("/")[2].startswith(HIDDEN)]
+
+
 def _errors(name: str) -> dict[str, dict[str, float]]:
     import pyarrow.parquet as pq
 
@@ -82,7 +86,7 @@ def _errors(name: str) -> dict[str, dict[str, float]]:
 
 def as_markdown(name: str) -> str:
     """The score table of a recipe, and beside it what others have published; empty if it was not evaluated."""
-    rows = [row for row in rows_of(name) if not row.metric.startswith(HIDDEN)]
+    rows = _judging(name)
     if not rows:
         return ""
     parts = [f"**Scores of {name}**"]
@@ -99,9 +103,14 @@ def _beside(name: str, published: PublishedTable) -> str:
     theirs = [row for row in published.models if row.recipe == name]
     if not theirs:
         return ""
-    ours = {key: our_value(column, totals_of(name)) for key, column in published.columns.items()}
+    totals = totals_of(name)
+    ours = {
+        key: f"{value:.4g}{shortfall(column, totals)}"
+        for key, column in published.columns.items()
+        if (value := our_value(column, totals)) is not None
+    }
     cells = [
-        (row.model, published.columns[key].words, f"{value:g}", "" if ours[key] is None else f"{ours[key]:.4g}")
+        (row.model, published.columns[key].words, f"{value:g}", ours.get(key, ""))
         for row in theirs
         for key, value in row.values.items()
     ]
@@ -114,7 +123,7 @@ def show(name: str, console: "Console") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    rows = [row for row in rows_of(name) if not row.metric.startswith(HIDDEN)]
+    rows = _judging(name)
     if not rows:
         return
     shown = Table(box=None, pad_edge=False)
@@ -166,14 +175,15 @@ def _groups(names: list[str]) -> dict[str, list[Bar]]:
 
 def _points(name: str, others: list[str], published: PublishedTable, column: str) -> list[Point]:
     """The published models with their sizes, and ours; none if ours has not the score."""
-    if our_value(published.columns[column], totals_of(name)) is None:
+    head = published.columns[column]
+    if our_value(head, totals_of(name)) is None:
         return []
     theirs = [row for row in published.models if row.num_parameters and column in row.values]
     points = [Point(row.model, int(row.num_parameters or 0), row.values[column], is_ours=False) for row in theirs]
     for each in [name, *others]:
-        value, size = our_value(published.columns[column], totals_of(each)), num_parameters(each)
-        if value is not None and size:
-            points.append(Point(each, size, value, is_ours=True))
+        totals, size = totals_of(each), num_parameters(each)
+        if size and (value := our_value(head, totals)) is not None:
+            points.append(Point(f"{each}{shortfall(head, totals)}", size, value, is_ours=True))
     return points
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -82,6 +83,33 @@ def write_model(folder: Path, architecture: str, tokenizer: Path, **shape) -> No
     section = (GPT2 if architecture == "gpt2" else GPTNeoX)(architecture=architecture, **(SHAPE | shape))
     torch.manual_seed(0)
     built = network.build(section, tokenizers.open_encoder(tokenizer).facts)
+    _make_sure(built, tokenizer)
+    convert.save(built, folder)
+    for file in tokenizer.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def write_llama(folder: Path, tokenizer: Path) -> None:
+    """Somebody else's model, whose tokenizer puts `<s>` before a text."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    theirs = AutoTokenizer.from_pretrained(tokenizer)
+    begin = [("<s>", theirs.bos_token_id)]
+    theirs.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=begin)
+    theirs.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(theirs), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=3, tie_word_embeddings=False,
+    )  # fmt: skip
+    built = LlamaForCausalLM(config)
+    _make_sure(built, tokenizer)
+    built.save_pretrained(folder)
+
+
+def _make_sure(built: Any, tokenizer: Path) -> None:
+    """Add to weights, so that the most likely token is so by more than rounding."""
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -89,9 +117,6 @@ def write_model(folder: Path, architecture: str, tokenizer: Path, **shape) -> No
         pieces = text.vocabulary(tokenizer).items()
         silent = [number for number, piece in pieces if piece.startswith("<0x") or piece == "<unk>"]
         built.get_output_embeddings().weight[silent] = 0
-    convert.save(built, folder)
-    for file in tokenizer.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
 
 
 def open_small(folder: Path) -> Model:

@@ -12,9 +12,17 @@ from components.modalities.text import harness, harness_model
 from components.modalities.text.harness_schema import Harness
 from components.modalities.text.leaking import task_texts
 from components.outcomes import Refused
-from components.scoring import Model
+from components.scoring import Model, open_foreign
 from components.settings import settings
-from tests.components.small_harness import NUM_ITEMS, fit_tokenizer, items, open_small, write_items, write_model
+from tests.components.small_harness import (
+    NUM_ITEMS,
+    fit_tokenizer,
+    items,
+    open_small,
+    write_items,
+    write_llama,
+    write_model,
+)
 from tests.conftest import ROOT
 
 CHOICES = ("jcommonsenseqa", "jnli", "xwinograd-ja")
@@ -67,7 +75,7 @@ def rows_of(asked: Harness, model: Model) -> list[dict[str, Any]]:
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {row["metric"]: row["value"] for row in rows if "note" not in row and row["item"] is None}
+    return {row["metric"]: row["value"] for row in rows if row.get("item", "") is None}
 
 
 def samples(asked: Harness, model: Model) -> dict[str, list[dict[str, Any]]]:
@@ -85,7 +93,7 @@ def samples(asked: Harness, model: Model) -> dict[str, list[dict[str, Any]]]:
 # ---- beside plain lm-eval --------------------------------------------------------------------------------------------
 
 
-def plain(root: Path, asked: Harness, folder: Path) -> dict[str, list[dict[str, Any]]]:
+def plain(root: Path, asked: Harness, folder: Path, prefix: int = 2) -> dict[str, list[dict[str, Any]]]:
     """What lm-eval's own model for transformers answers to the same task files."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -107,7 +115,7 @@ def plain(root: Path, asked: Harness, folder: Path) -> dict[str, list[dict[str, 
         (root / "plain" / f"{each.task}.yaml").write_text(yaml.safe_dump(body, allow_unicode=True), encoding="utf-8")
     found = simple_evaluate(
         model="hf",
-        model_args={"pretrained": str(folder), "prefix_token_id": 2, "dtype": "float32", "device": "cpu"},
+        model_args={"pretrained": str(folder), "prefix_token_id": prefix, "dtype": "float32", "device": "cpu"},
         tasks=[each.task for each in asked.tasks],
         batch_size=4,
         bootstrap_iters=0,
@@ -116,12 +124,9 @@ def plain(root: Path, asked: Harness, folder: Path) -> dict[str, list[dict[str, 
     return {name: sorted(rows, key=lambda row: row["doc_id"]) for name, rows in found["samples"].items()}
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
-def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Path, architecture: str) -> None:
-    asked = section(*CHOICES, *TEXTS, sets=["fixed"])
-    theirs = plain(project, asked, project / architecture)
-    ours = samples(asked, open_small(project / architecture))
-    assert ours.keys() == theirs.keys() == {*CHOICES, *TEXTS}
+def require_same(ours: dict[str, list[dict[str, Any]]], theirs: dict[str, list[dict[str, Any]]]) -> None:
+    """Arguments, answers and metrics of every item."""
+    assert ours.keys() == theirs.keys()
     for task, rows in ours.items():
         assert len(rows) == NUM_ITEMS
         for mine, other in zip(rows, theirs[task], strict=True):
@@ -135,6 +140,26 @@ def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Pat
                     assert value == pytest.approx(expected, abs=1e-4)
                     assert is_greedy == also_greedy
             assert {key: mine[key] for key in mine["metrics"]} == {key: other[key] for key in other["metrics"]}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
+def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Path, architecture: str) -> None:
+    asked = section(*CHOICES, *TEXTS, sets=["fixed"])
+    theirs = plain(project, asked, project / architecture)
+    ours = samples(asked, open_small(project / architecture))
+    assert ours.keys() == {*CHOICES, *TEXTS}
+    require_same(ours, theirs)
+
+
+def test_somebody_elses_model_is_asked_as_plain_lm_eval_asks_it_with_its_own_token_before_the_text(
+    project: Path,
+) -> None:
+    write_llama(project / "llama", project / "tokenizer")
+    asked = section(*CHOICES, "jsquad", sets=["fixed"])
+    theirs = plain(project, asked, project / "llama", prefix=1)
+    model = open_foreign("gpt", project / "llama")
+    assert model.encoder.puts_start
+    require_same(samples(asked, model), theirs)
 
 
 # ---- totals ----------------------------------------------------------------------------------------------------------
@@ -152,7 +177,7 @@ def test_totals_are_means_over_items_and_the_average_is_over_tasks(project: Path
             assert found[key] == pytest.approx(sum(values.values()) / NUM_ITEMS)
             means.append(found[key])
         assert found[f"{name}/average"] == pytest.approx(sum(means) / 3)
-    assert found["num_tasks"] == 3
+    assert found["fixed/num_tasks"] == found["paper/num_tasks"] == 3
 
 
 def test_a_task_without_data_is_missing_and_not_zero(project: Path) -> None:
@@ -162,7 +187,7 @@ def test_a_task_without_data_is_missing_and_not_zero(project: Path) -> None:
     assert note.startswith("marc-ja is missing: data/eval_ja/marc_ja/train.jsonl is not here.")
     assert not any("marc-ja" in metric for metric in found)
     assert found["fixed/average"] == found["fixed/jnli/acc"]
-    assert found["num_tasks"] == 1
+    assert found["fixed/num_tasks"] == 1
 
 
 def test_items_are_known_again_by_what_is_asked_in_them(project: Path) -> None:
@@ -177,6 +202,23 @@ def test_items_are_known_again_by_what_is_asked_in_them(project: Path) -> None:
 def test_where_no_task_has_data_there_is_no_score(project: Path) -> None:
     with pytest.raises(Refused, match=r"No task can be scored. marc-ja is missing: .* is not here"):
         rows_of(section("marc-ja"), open_small(project / "gpt2"))
+
+
+def test_what_was_asked_and_answered_stands_beside_the_scores(project: Path) -> None:
+    asked = section("jnli", "jsquad", sets=["fixed", "paper"])
+    model = open_small(project / "gpt2")
+    said = {row["item"]: row for row in rows_of(asked, model) if "output" in row}
+    assert len(said) == 4 * NUM_ITEMS
+    for name in ("fixed", "paper"):
+        for task, samples_of_task in samples(section("jnli", "jsquad", sets=[name]), model).items():
+            for sample in samples_of_task:
+                row = said[f"{name}/{task}/{sample['doc_id'] + 1}"]
+                assert row["prompt"] == sample["arguments"][0][0]
+                if task == "jsquad":
+                    assert row["output"] == sample["filtered_resps"][0]
+                else:
+                    best = max(sample["filtered_resps"])
+                    assert row["output"] == sample["arguments"][sample["filtered_resps"].index(best)][1]
 
 
 # ---- the two sets ----------------------------------------------------------------------------------------------------
@@ -197,7 +239,7 @@ def test_rouge_of_the_published_set_is_over_the_models_own_tokens(project: Path)
 
     model = open_small(project / "gpt2")
     asked = section("xlsum-ja", sets=["fixed", "paper"])
-    rows = {(row["item"], row["metric"]): row["value"] for row in rows_of(asked, model) if "note" not in row}
+    rows = {(row["item"], row["metric"]): row["value"] for row in rows_of(asked, model) if "metric" in row}
     for name, cut in (("fixed", words), ("paper", lambda text: list(map(str, model.encoder.encode_texts([text])[0])))):
         for sample in samples(section("xlsum-ja", sets=[name]), model)["xlsum-ja"]:
             expected = rouge2(sample["filtered_resps"][0], sample["target"], cut)
@@ -292,7 +334,7 @@ def test_a_task_whose_data_are_broken_is_named_and_the_others_go_on(project: Pat
     rows = rows_of(section("jnli", "xwinograd-ja"), open_small(project / "gpt2"))
     [note] = [row["note"] for row in rows if "note" in row]
     assert re.search(message, note)
-    assert totals(rows)["num_tasks"] == 1
+    assert totals(rows)["fixed/num_tasks"] == 1
     assert "fixed/xwinograd-ja/acc" in totals(rows)
 
 
@@ -336,6 +378,7 @@ def test_a_choice_longer_than_the_network_is_named_and_the_other_tasks_go_on(pro
     [note] = [row["note"] for row in rows if "note" in row]
     assert note.startswith("xwinograd-ja is missing in 'fixed': item 0 (counted from 0) has a choice of")
     assert totals(rows)["fixed/average"] == totals(rows)["fixed/jcommonsenseqa/acc"]
+    assert totals(rows)["fixed/num_tasks"] == 1
 
 
 def test_a_model_without_its_tokenizer_is_refused(project: Path, tmp_path: Path) -> None:

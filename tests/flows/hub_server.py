@@ -1,7 +1,7 @@
 """A stand-in for a Hugging Face Hub on loopback that speaks the real protocol, without Xet.
 
 The unmodified `huggingface_hub` client creates, uploads, commits on branches, tags, lists and deletes with it, and
-`from_pretrained` of transformers downloads from it.
+`from_pretrained` of transformers downloads from it, and `load_dataset` of datasets.
 """
 
 import base64

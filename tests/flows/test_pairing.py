@@ -225,12 +225,14 @@ def test_a_run_of_evaluate_keeps_what_was_written_and_pictures_of_all_models(mon
     drawn = scoreboard.pictures("tiny")
     assert list(drawn) == [scoreboard.BARS]  # no task of ours is one of the published ones
     assert "tiny-neox" in drawn[scoreboard.BARS]
-    totals = {"any": {"paper/average": 0.25}}
+    totals = {"any": {"paper/average": 0.25, "paper/num_tasks": 8.0}}
     monkeypatch.setattr(scoreboard, "totals_of", lambda _name: totals)
     drawn = scoreboard.pictures("tiny")
     assert "tiny 25" in drawn["charts/table-2-mean.svg"]
     assert "japanese-gpt-neox-3.6b 36.6" in drawn["charts/table-2-mean.svg"]
     assert our_value(read_tables()["table-2"].columns["mean"], totals) == 25.0
+    totals["any"]["paper/num_tasks"] = 7.0
+    assert "tiny (7 of 8 tasks) 25" in scoreboard.pictures("tiny")["charts/table-2-mean.svg"]
 
 
 def test_parameters_are_counted_from_the_files(made: Path) -> None:

@@ -74,7 +74,7 @@ def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> 
     """Continue a batch until every stream is over."""
     import torch
 
-    rows = list(batch)
+    rows, last = list(batch), int(network.config.max_position_embeddings) - 1
     with torch.inference_mode():
         logits, cache, lengths = _begun(network, rows, before)
         device = logits.device
@@ -105,7 +105,8 @@ def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> 
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            positions = positions + 1
+            # Rows that are over go on with the others, maybe beyond the network's context; nobody reads what they say.
+            positions = (positions + 1).clamp(max=last)
 
 
 def _begun(network: Any, rows: list[Stream], before: Before) -> tuple[Any, Any, Any]:

@@ -34,6 +34,8 @@ class ForeignEncoder:
                 f"The tokenizer in {folder} has no token for the end of a text (eos_token in {CONFIG_NAME}), expected "
                 "one: a language model is scored on where texts end. Name it in the source's tokenizer_config.json."
             )
+        self.puts_start = "start" in self.facts
+        """Whether the tokenizer itself puts a token before the first one of a text."""
         self.facts.setdefault("pad", self.facts["eos"])
         self.facts.setdefault("start", self.facts["eos"])
 

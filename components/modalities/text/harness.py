@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from components.modalities.text.harness_items import Items, Unavailable, items_of
@@ -49,9 +50,11 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
         tell: receives how many items are answered, in all sets together, of how many.
 
     Yields:
-        Rows of item (`<task>/<number or id>`), metric (`<set>/<task>/<metric>`) and value. Totals are the same metrics'
-        means, `<set>/average` over the tasks that have data, `num_tasks`, and for each task `<task>/num_items` and
-        `<set>/<task>/num_cut`: items that lost a part of their context. Notes say what is missing and why.
+        Rows of item (`<task>/<number or id>`), metric (`<set>/<task>/<metric>`) and value, and of item
+        (`<set>/<task>/<number or id>`), prompt and output: what was asked and answered. Totals are the same metrics'
+        means, `<set>/average` over the tasks that could be scored, of which there are `<set>/num_tasks`, and for each
+        task `<task>/num_items` and `<set>/<task>/num_cut`: items that lost a part of their context. Notes say what is
+        missing and why.
 
     Raises:
         Refused: a prompt does not exist, no task can be scored, or the network answers NaN.
@@ -75,7 +78,8 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
         asked.begin(each.task, is_published=each.set_name == PAPER, told=told)
         try:
             for row in _answered(each, asked):
-                metrics.setdefault(row["metric"], []).append(row["value"])
+                if "metric" in row:
+                    metrics.setdefault(row["metric"], []).append(row["value"])
                 yield row
         except Unavailable as unfit:
             yield {"note": (note := f"{each.section.task} is missing in '{each.set_name}': {unfit}")}
@@ -97,9 +101,9 @@ def _totals(section: Harness, loaded: list[Loaded], means: dict[str, dict[str, f
         yield from (_total(key, value) for key, value in found.items())
         counted = [found[key] for task in section.tasks if (key := section.key(name, task)) in found]
         yield _total(f"{name}/average", sum(counted) / len(counted))
+        yield _total(f"{name}/num_tasks", len(counted))
     sizes = {each.section.task: len(each.items.names) for each in loaded}
     yield from (_total(f"{task}/num_items", size) for task, size in sizes.items())
-    yield _total("num_tasks", len(sizes))
 
 
 def _total(metric: str, value: float) -> Row:
@@ -114,7 +118,7 @@ def load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
     for each in section.tasks:
         for name in section.sets:
             prompt_file(each, name)  # refuses what is not there
-    with _quiet():
+    with _at_work():
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_defaults=False)
@@ -161,8 +165,6 @@ def _load(manager: Any, section: Harness, each: HarnessTask, name: str, read: Re
     try:
         [task] = manager.load([{**config, "num_fewshot": each.shots, **items.overrides}])["tasks"].values()
         documents = list(task.eval_docs)
-        if items.revision:
-            items = items.numbered(len(documents), section.max_items)
         for document in documents[: len(items.names)]:
             task.doc_to_text(document)
             task.doc_to_target(document)
@@ -190,7 +192,7 @@ def samples_of(loaded: Loaded, asked: Any) -> list[dict[str, Any]]:
 
     task, name = loaded.task, loaded.task.task_name
     task.set_fewshot_seed(SHOT_SEED)
-    with _quiet():
+    with _at_work():
         found = evaluate(asked, {"tasks": {name: task}}, limit=len(loaded.items.names), bootstrap_iters=0)
     return list(found["samples"][name])
 
@@ -203,8 +205,18 @@ def _answered(loaded: Loaded, asked: Any) -> Iterator[Row]:
             [answer] = sample["filtered_resps"]
             values["rouge2"] = rouge2(answer, sample["target"], lambda text: _pieces(asked, text))
         item = f"{loaded.section.task}/{loaded.items.names[sample['doc_id']]}"
+        yield {"item": f"{loaded.set_name}/{item}", "prompt": sample["arguments"][0][0], "output": _said(sample)}
         for metric, value in values.items():
             yield {"item": item, "metric": f"{loaded.set_name}/{loaded.section.task}/{metric}", "value": value}
+
+
+def _said(sample: dict[str, Any]) -> str:
+    """An answer as text: of choices the most likely one."""
+    answers = sample["filtered_resps"]
+    if isinstance(answers[0], str):
+        return answers[0]
+    best = max(range(len(answers)), key=lambda place: answers[place][0])
+    return str(sample["arguments"][best][1])
 
 
 def _pieces(asked: Any, text: str) -> list[str]:
@@ -213,14 +225,23 @@ def _pieces(asked: Any, text: str) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without lm-eval's advice to whom reads its log; what goes wrong is raised."""
+def _at_work() -> Iterator[None]:
+    """lm-eval without its advice to whom reads its log, and with each template compiled once.
+
+    What goes wrong is raised. lm-eval compiles its templates anew for every item and example: with a small network,
+    that was half of the time on xwinograd-ja.
+    """
+    from lm_eval.utils import env
+
+    templates: Any = env
     loggers = [logging.getLogger(each) for each in ("lm_eval", "datasets")]
     levels = [each.level for each in loggers]
     try:
         for each in loggers:
             each.setLevel(logging.ERROR)
+        templates.from_string = cache(env.from_string)
         yield
     finally:
+        del templates.from_string
         for each, level in zip(loggers, levels, strict=True):
             each.setLevel(level)

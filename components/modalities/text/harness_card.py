@@ -23,7 +23,8 @@ def told(section: Harness, totals: dict[str, float], errors: dict[str, float], n
             (f"`{each.task}`", each.version, str(each.shots), f"{size:,.0f}" if size else "", each.metric, *values)
         )
     averages = [f"{name}/average" for name in section.sets]
-    named = f"mean of {totals['num_tasks']:.0f} of {len(section.tasks)} tasks"
+    counts = [f"{totals[f'{name}/num_tasks']:.0f}" for name in section.sets]
+    named = f"mean of {' and '.join(dict.fromkeys(counts))} of {len(section.tasks)} tasks"
     rows.append((named, "", "", "", "", *(with_error(totals[key], errors.get(key)) for key in averages)))
     parts = [table(("Task", "Prompt", "Examples", "Items", "Metric", *section.sets), rows)]
     if notes:

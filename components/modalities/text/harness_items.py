@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,8 @@ class Items:
     """Keys of the task file that lm-eval is given others of."""
     notes: list[str] = field(default_factory=list)
     """What was left out, in words."""
-    revision: str = ""
-    """Of the Hub's data set; its items have no names yet."""
     texts: list[list[str]] = field(default_factory=list)
     """Of each item, what it is known again by in training data: fields that the task file names under `known_by`."""
-
-    def numbered(self, number: int, most: int | None) -> "Items":
-        """With a name for so many items, or for `most` if there are more."""
-        return replace(self, names=[str(each) for each in range(min(number, most or number))])
 
 
 def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: Read) -> Items:
@@ -54,10 +48,6 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
     Raises:
         Unavailable: they are not there, or an item lacks a field.
     """
-    if task.revision:
-        dataset = config.get("dataset_path", "")
-        kwargs = {**(config.get("dataset_kwargs") or {}), "revision": task.revision}
-        return Items(f"the Hub's {dataset}", [], {"dataset_kwargs": kwargs}, revision=task.revision)
     splits = list(dict.fromkeys(config[key] for key in SPLIT_KEYS if config.get(key)))
     scored = config.get("test_split") or config.get("validation_split")
     metadata = config.get("metadata") or {}
@@ -66,7 +56,7 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
     for split in splits:
         if not task.shots and split != scored:
             continue
-        source, found = _of_corpus(task, split, read) if task.corpus else _of_file(section, task, split)
+        source, found = _rows_of(section, task, config, split, read)
         complete = list(_complete(source, found, metadata.get("fields", [])))
         rows[split] = [row for row in complete if _has_gold(row[1], metadata.get("gold"))]
         if split == scored and (
@@ -80,10 +70,19 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
     rows[str(scored)] = rows[str(scored)][: section.max_items]
     absent = {key: None for key in SPLIT_KEYS if config.get(key) and config[key] not in rows}
     overrides = {"custom_dataset": _dataset_of({split: [row for _, row in found] for split, found in rows.items()})}
-    place = f"corpus '{task.corpus}'" if task.corpus else str(section.place(task))
+    place = _hub(config) if task.revision else f"corpus '{task.corpus}'" if task.corpus else str(section.place(task))
     asked = rows[str(scored)]
     texts = [[str(row[key]) for key in metadata.get("known_by", []) if row.get(key)] for _, row in asked]
-    return Items(place, [name for name, _ in asked], {**overrides, **absent}, notes, texts=texts)
+    return Items(place, [name for name, _ in asked], {**overrides, **absent}, notes, texts)
+
+
+def _rows_of(
+    section: Harness, task: HarnessTask, config: dict[str, Any], split: str, read: Read
+) -> tuple[str, Iterable[tuple[str, dict[str, Any]]]]:
+    """Where the items of a split come from, and the items with their names."""
+    if task.revision:
+        return _of_hub(task.revision, config, split)
+    return _of_corpus(task, split, read) if task.corpus else _of_file(section, task, split)
 
 
 def _require_enough(task: HarnessTask, rows: dict[str, list[tuple[str, dict[str, Any]]]], scored: str) -> None:
@@ -125,6 +124,30 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     f"line {number} of {path} is {one_line(line, 40)}, expected keys and values. Mend it."
                 )
             yield str(number), row
+
+
+def _hub(config: dict[str, Any]) -> str:
+    return f"the Hub's {config.get('dataset_path')}"
+
+
+def _of_hub(revision: str, config: dict[str, Any], split: str) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+    """Items by their number, as `datasets` reads them."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    keys = config.get("dataset_kwargs") or {}
+    place = f"split {split} of {_hub(config)} at {revision[:8]}"
+    try:
+        found = load_dataset(
+            config.get("dataset_path", ""), config.get("dataset_name"), split=split, **{**keys, "revision": revision}
+        )
+        rows = [dict(row) for row in found]
+    except (DatasetsError, OSError, RuntimeError, ValueError) as error:  # of scripts, it raises a RuntimeError
+        raise Unavailable(
+            f"{place} cannot be read: {one_line(error, 200)}. Check the key 'revision', HF_TOKEN, HF_ENDPOINT and "
+            "HF_HUB_OFFLINE; of a data set that is a script, name a commit of its branch refs/convert/parquet."
+        ) from error
+    return place, [(str(number), row) for number, row in enumerate(rows, start=1)]
 
 
 def _of_corpus(task: HarnessTask, split: str, read: Read) -> tuple[str, Iterator[tuple[str, dict[str, Any]]]]:

@@ -77,8 +77,9 @@ class HarnessModel(LM):
         self.network, self.encoder, self.answers = model.network, model.encoder, answers
         self.longest = int(model.network.config.max_position_embeddings)
         self.eos, self.vocab_size = (int(model.encoder.facts[key]) for key in ("eos", "vocab_size"))
+        self._start: Ids = (int(model.encoder.facts["start"]),) if getattr(model.encoder, "puts_start", False) else ()
         self._device = next(model.network.parameters()).device
-        self._closing: dict[tuple[str, ...], frozenset[int]] = {}
+        self._pieces: dict[int, str] = {}
         self.begin(None, is_published=False, told=lambda _: None)
 
     def begin(self, task: Any, *, is_published: bool, told: Told) -> None:
@@ -143,17 +144,19 @@ class HarnessModel(LM):
         if self.is_published:
             contexts, continuations = (self._encode([pair[part] for pair in pairs]) for part in (0, 1))
             return [(context or (self.eos,), each) for context, each in zip(contexts, continuations, strict=True)]
-        # As lm-eval does: white space at the end of the context belongs to what follows, and both are encoded as one.
+        # As lm-eval does: white space at the end of the context belongs to what follows, both are encoded as one, and a
+        # tokenizer that puts a token before a text does so before the context.
         stripped = [context.rstrip() for context, _ in pairs]
         contexts = self._encode(stripped)
         wholes = self._encode([context + continuation for context, continuation in pairs])
         return [
-            (context, whole[len(context) :]) if text else self._alone(whole)
+            (self._start + context, whole[len(context) :]) if text else self._alone(whole)
             for text, context, whole in zip((context for context, _ in pairs), contexts, wholes, strict=True)
         ]
 
     def _alone(self, tokens: Ids) -> tuple[Ids, Ids]:
-        return (tokens[:1], tokens[1:]) if tokens[:1] == (self.eos,) else ((self.eos,), tokens)
+        first = self._start or (self.eos,)
+        return (tokens[:1], tokens[1:]) if tokens[:1] == first else (first, tokens)
 
     def _encode(self, texts: list[str]) -> list[Ids]:
         """Ids of texts, each encoded once."""
@@ -205,9 +208,13 @@ class HarnessModel(LM):
 
     def _prompt(self, request: Instance, context: str, room: int) -> Ids:
         """The context as ids, brought into the room that there is by what the task's file says."""
+        start = () if self.is_published else self._start
+        return start + self._fitted(request, context, room - len(start)) or (self.eos,)
+
+    def _fitted(self, request: Instance, context: str, room: int) -> Ids:
         [ids] = self._encode([context])
         if len(ids) <= room:
-            return ids or (self.eos,)
+            return ids
         self.cut.add(request.doc_id)
         way = self.metadata.get("too_long")
         if way == "drop-shots":
@@ -225,12 +232,12 @@ class HarnessModel(LM):
 
     def _stop(self, until: list[str]) -> Stop:
         """At the end-of-text token, or where a stop string is complete."""
-        closing = self._closers(until)
+        closes = self._closers(until)
 
         def is_done(tokens: list[int]) -> bool:
             if tokens[-1] == self.eos:
                 return True
-            return tokens[-1] in closing and any(each in self.encoder.decode(tokens) for each in until)
+            return closes(tokens[-1]) and any(each in self.encoder.decode(tokens) for each in until)
 
         return is_done
 
@@ -238,25 +245,29 @@ class HarnessModel(LM):
         """At the last token of the separator alone; what follows the separator's text is cut off, so it need not be."""
         ending = self._encode(until[:1])[0]
         last = self.eos if self.metadata.get("stop_at_end") or not ending else ending[-1]
-        closing = self._closers(until)
+        closes = self._closers(until)
 
         def is_done(tokens: list[int]) -> bool:
             if tokens[-1] == last:
                 return True
-            return tokens[-1] in closing and any(each in self._with_ends(tokens) for each in until)
+            return closes(tokens[-1]) and any(each in self._with_ends(tokens) for each in until)
 
         return is_done
 
-    def _closers(self, until: list[str]) -> frozenset[int]:
-        """The tokens with which a stop string can become complete."""
-        key = tuple(until)
-        if key not in self._closing:
-            last = {each[-1] for each in until if each}
-            pieces = {number: self.encoder.decode([number]) for number in range(self.vocab_size)}
-            self._closing[key] = frozenset(
-                number for number, piece in pieces.items() if last & set(piece) or UNKNOWN in piece
-            )
-        return self._closing[key]
+    def _closers(self, until: list[str]) -> Callable[[int], bool]:
+        """Whether a stop string can become complete with a token; each is decoded once, when it is first said."""
+        last = {each[-1] for each in until if each}
+
+        def closes(token: int) -> bool:
+            piece = self._piece(token)
+            return UNKNOWN in piece or not last.isdisjoint(piece)
+
+        return closes
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self.encoder.decode([token])
+        return self._pieces[token]
 
     def _with_ends(self, tokens: list[int]) -> str:
         """The text, end-of-text tokens as the text that they are written as."""

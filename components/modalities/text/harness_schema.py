@@ -33,6 +33,7 @@ QUIRKS = {
     "in it as text; `fixed` ends at either, wherever the separator is spelt.",
     "tokens": "Context and choice were encoded apart, so a tokenizer could put a space between them; `fixed` encodes "
     "both as one.",
+    "start": "No token stood before a context, even where the tokenizer puts one (Llama's `<s>`); `fixed` puts it.",
     "passages": "jaqket-v2 had ten passages, and what was too long lost its beginning; `fixed` has five and leaves "
     "examples out.",
     "turns": "Prompts of mgsm-ja did not end answers at `<NL>` (0.4) or had it in the question (0.5), where turns end "
