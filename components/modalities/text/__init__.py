@@ -8,7 +8,7 @@ import numpy as np
 
 from components.modalities.text import schema as schema
 
-REVISION = 1
+REVISION = 2
 
 
 def reader(column: schema.Column) -> Callable[[dict[str, Any]], str]:
@@ -18,7 +18,12 @@ def reader(column: schema.Column) -> Callable[[dict[str, Any]], str]:
     if column.form != "document":
         return conversations.reader(column)
     read = cleaning.reader(column)
-    return lambda parts: read(parts["text"])
+
+    def read_text(parts: dict[str, Any]) -> str:
+        return read(parts["text"])
+
+    read_text.changes = read.changes  # type: ignore[attr-defined]
+    return read_text
 
 
 def texts_of(value: str, column: schema.Column) -> list[str]:
