@@ -78,7 +78,9 @@ class LocalParts(PipelineExecutor):  # type: ignore[misc]
         self._run_for_rank(rank, 1)  # 0 would print to the terminal as well
 
 
-def run_parts(what: str, pipeline: Sequence[Callable[..., Any]], num_parts: int, folder: Path, section: Executor) -> None:
+def run_parts(
+    what: str, pipeline: Sequence[Callable[..., Any]], num_parts: int, folder: Path, section: Executor
+) -> None:
     """Run a pipeline on each part that is not done.
 
     Args:
@@ -124,7 +126,9 @@ def _local(_what: str, pipeline: list[Any], num_parts: int, folder: str, section
 @contextmanager
 def _slurm(what: str, pipeline: list[Any], num_parts: int, folder: str, section: Slurm) -> Iterator[Any]:
     if shutil.which("sbatch") is None:
-        raise Refused(f"{what}: 'sbatch' is not on this machine. Run where Slurm is, or change 'executor' to kind: local.")
+        raise Refused(
+            f"{what}: 'sbatch' is not on this machine. Run where Slurm is, or change 'executor' to kind: local."
+        )
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
     yield SlurmPipelineExecutor(
@@ -156,7 +160,9 @@ def _ray(what: str, pipeline: list[Any], num_parts: int, folder: str, section: R
         try:
             ray.init(address=section.address, include_dashboard=False if section.address is None else None)
         except ConnectionError as error:
-            raise Refused(f"{what}: no Ray cluster answers at {section.address}: {error}. Change 'executor'.") from error
+            raise Refused(
+                f"{what}: no Ray cluster answers at {section.address}: {error}. Change 'executor'."
+            ) from error
     try:
         yield RayPipelineExecutor(
             pipeline,

@@ -144,6 +144,18 @@ def look_for(indices: list[Any], texts: Iterable[str]) -> list[np.ndarray]:
     return overlap.look(indices, texts)
 
 
+def items_in(index: Any, text: str) -> dict[str, float]:
+    """Item -> the share of its stretches that stand in a text, of those that have one there."""
+    return dict(index.items_in(text))
+
+
+def shingles(text: str, num_chars: int) -> Iterator[np.ndarray]:
+    """Hashes of every stretch of a text, piece by piece, uint64 [any number]."""
+    from components.modalities.text import overlap
+
+    return overlap.shingles(text, num_chars)
+
+
 def score(
     task: Any, model: Any, read: Callable[..., Any], tell: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,9 @@ _PREFECTURES = (
     "東京都|(?:京都|大阪)府"
 )
 _POSTAL_CODES = (
-    re.compile(r"(?:〒|郵便番号|住所|(?:ZIP|Zip|zip|[Pp]ostal) ?(?:[Cc]ode)?)[^\d\n]{0,6}(?P<number>\d{3}[- ]?\d{4})(?!\d|-\d)"),
+    re.compile(
+        r"(?:〒|郵便番号|住所|(?:ZIP|Zip|zip|[Pp]ostal) ?(?:[Cc]ode)?)[^\d\n]{0,6}(?P<number>\d{3}[- ]?\d{4})(?!\d|-\d)"
+    ),
     # Without a mark, where an address follows, or where nothing else stands beside it.
     re.compile(_EDGE + rf"(?P<number>\d{{3}}-\d{{4}})(?= ?\n?(?:{_PREFECTURES}))"),
 )
