@@ -112,7 +112,7 @@ def run_parts(
 
 
 def _silence() -> None:
-    """datatrove's lines go to files beside the marks, not into ours."""
+    """Lines of datatrove go to files beside the marks, not into ours."""
     from loguru import logger
 
     logger.remove()

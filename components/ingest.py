@@ -15,6 +15,7 @@ from typing import Any
 
 from components import paths
 from components.captioning import Captioning
+from components.cleaning import Cleaning
 from components.derived import Derived
 from components.drawing import Drawing
 from components.filtering import Filtering
@@ -40,6 +41,7 @@ REJECTS_NAME = "rejects.parquet"
 MAX_SOURCES = 40
 NUM_EXAMPLES = 3
 """Places that a report names for each reason."""
+EXCERPT_CHARS = 100
 ROWS_BETWEEN_WORDS = 500
 
 
@@ -98,6 +100,7 @@ ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "drawn": Drawing,
     "captioned": Captioning,
     "filtered": Filtering,
+    "cleaned": Cleaning,
 }
 
 
@@ -112,6 +115,7 @@ class Tally:
     """Where records come from, as long as these are a few."""
     rejects: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    excerpts: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     num_ids_from_place: int = 0
     repeated_ids: list[str] = field(default_factory=list)
@@ -129,13 +133,14 @@ class Tally:
         if len(self.origins) <= MAX_SOURCES:
             self.origins[record["source"]] += 1
 
-    def reject(self, reason: str, file: Path, row: Row) -> str:
+    def reject(self, reason: str, file: Path, row: Row, excerpt: str) -> str:
         """Count a row that did not; the reason comes back."""
         self._count(file)
         self.rejects[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < NUM_EXAMPLES:
             examples.append(row.place)
+            self.excerpts.setdefault(reason, []).append(excerpt[:EXCERPT_CHARS])
         return reason
 
     def _count(self, file: Path) -> dict[str, int]:
@@ -171,6 +176,7 @@ class Tally:
             "records": {split: self.splits[split] for split in SPLITS},
             "rejects": dict(self.rejects.most_common()),
             "reject_examples": self.examples,
+            "reject_excerpts": self.excerpts,
             "duplicates": self.rejects[DUPLICATE],
             "licences": dict(self.licences.most_common()),
             "ids_from_place": self.num_ids_from_place,
@@ -306,8 +312,9 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
             try:
                 record = cleaner.record(row, file)
             except Rejected as rejected:
-                reason = tally.reject(str(rejected), file, row)
-                rejects.add({"where": row.place, "reason": reason, "excerpt": _excerpt(row, corpus)})
+                excerpt = _excerpt(row, corpus)
+                reason = tally.reject(str(rejected), file, row, excerpt)
+                rejects.add({"where": row.place, "reason": reason, "excerpt": excerpt})
             else:
                 records.add(record)
                 tally.accept(record, file)
@@ -315,6 +322,7 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, folder: Path) -> Tally:
                 progress.update(num_done, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
         progress.update(origin.num_steps, f"{tally.num_rows:,} rows, {tally.num_records:,} records")
     report = tally.report() | origin.report()
+    report["changes"] = {key: read.changes() for key, read in readers.items() if hasattr(read, "changes")}
     tally.pictures = report.pop("pictures", {})
     for file_name, picture in tally.pictures.items():
         (folder / file_name).write_text(picture, encoding="utf-8")

@@ -33,6 +33,7 @@ from components.modalities import modality
 from components.records import SPLITS, Parts
 
 REVISION = 1
+"""Of what is found, here and in `components.decontaminating`."""
 MODALITY = "text"
 BLOCK = 4096
 """Stretches that are hashed together: 4 MB for 128 hashes."""
@@ -164,13 +165,19 @@ class Compared:
     parts: Parts
     columns: dict[str, Any]
 
+    def content(self) -> dict[str, Any]:
+        """What decides its texts."""
+        return {
+            "text": modality(MODALITY).REVISION,
+            "corpus": [read_manifest(verb, self.parts.corpus).payload_hash for verb in ("ingest", "validate")],
+            "columns": sorted(self.columns),
+        }
+
     def facts(self, settings: NearDuplicates) -> dict[str, Any]:
         """What decides its signatures."""
         return {
             "revision": REVISION,
-            "text": modality(MODALITY).REVISION,
-            "corpus": [read_manifest(verb, self.parts.corpus).payload_hash for verb in ("ingest", "validate")],
-            "columns": sorted(self.columns),
+            **self.content(),
             "settings": settings.model_dump(exclude={"against", "min_similarity"}),
         }
 
