@@ -15,7 +15,6 @@ from typing import Any
 
 from components import paths
 from components.captioning import Captioning
-from components.cleaning import Cleaning
 from components.derived import Derived
 from components.drawing import Drawing
 from components.filtering import Filtering
@@ -92,6 +91,13 @@ def ingest(name: str) -> None:
 
 Origin = RawFiles | Derived
 
+
+def _cleaning(name: str, corpus: Corpus) -> Origin:
+    from components.cleaning import Cleaning  # with datatrove, which no other source needs
+
+    return Cleaning(name, corpus)
+
+
 # The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_schema.SOURCES`.
 ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "files": RawFiles,
@@ -100,7 +106,7 @@ ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "drawn": Drawing,
     "captioned": Captioning,
     "filtered": Filtering,
-    "cleaned": Cleaning,
+    "cleaned": _cleaning,
 }
 
 

@@ -290,7 +290,8 @@ def _change_table(changes: dict[str, dict[str, Any]]) -> str:
     heads = ("<th>masked</th>", "<th class=number>places</th>", "<th class=number>texts</th>", "<th>form</th>")
     rows = [
         f"<tr><td><code>{escape(column)}</code> {escape(kind.replace('_', ' '))}</td><td class=number>"
-        f"{told['places']:,}</td><td class=number>{told['texts']:,}</td><td>{escape(', '.join(told['sample']))}</td></tr>"
+        f"{told['places']:,}</td><td class=number>{told['texts']:,}</td>"
+        f"<td>{escape(', '.join(told['sample']))}</td></tr>"
         for column, kinds in changes.items()
         for kind, told in kinds.items()
     ]
