@@ -16,6 +16,8 @@ from benchmarks import (
     fine_tuning,
     harness,
     lit_step,
+    masking,
+    near_duplicates,
     ngram,
     speech_loss,
     speech_step,
@@ -57,6 +59,8 @@ app.command(saved(translation.measure), name=translation.NAME)
 app.command(saved(clustering.measure), name=clustering.NAME)
 app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
 app.command(saved(fine_tuning.measure), name=fine_tuning.NAME)
+app.command(saved(masking.measure), name=masking.NAME)
+app.command(saved(near_duplicates.measure), name=near_duplicates.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 

@@ -211,6 +211,29 @@ def find(
         work = f"signatures of {each.parts.corpus}"
         run_parts(work, [reader, Signatures(folder.resolve(), settings)], len(each.parts.files), folder, executor)
         signatures.append(folder)
+    compare(run, signatures, files, settings, executor, tell)
+    done.touch()
+    return run, files
+
+
+def compare(
+    run: Path,
+    signatures: list[Path],
+    files: list[tuple[int, int]],
+    settings: NearDuplicates,
+    executor: Executor,
+    tell: Callable[[str], None],
+) -> None:
+    """Write which records of the last corpus go, from the signatures of all; see `find`.
+
+    Args:
+        run: where it goes.
+        signatures: the folder of each corpus.
+        files: (corpus, part) by the number of a file.
+        settings: how records are compared.
+        executor: where the work runs.
+        tell: receives words about it.
+    """
     _link(run, signatures, files, settings.num_bands)
     tell("pairs that share a band")
     pairs = MinhashDedupBuckets(
@@ -219,9 +242,7 @@ def find(
     run_parts("pairs that share a band", [pairs], settings.num_bands, run, executor)
     tell("heaps of near duplicates")
     rows = [signatures[number] / "rows" / f"{part:05d}.bin" for number, part in files]
-    _write_removed(run, rows, files, len(corpora) - 1, settings)
-    done.touch()
-    return run, files
+    _write_removed(run, rows, files, len(signatures) - 1, settings)
 
 
 def folder_of(facts: Any) -> Path:

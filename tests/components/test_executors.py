@@ -48,7 +48,7 @@ def test_a_killed_worker_is_named_and_the_next_run_does_what_is_missing(notes, t
 
 def test_slurm_is_refused_where_it_is_not(notes, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match="'sbatch' is not on this machine.*kind: local"):
+    with pytest.raises(Refused, match=r"'sbatch' is not on this machine.*kind: local"):
         run_parts("a work", [Note(str(notes))], 1, tmp_path / "work", Slurm(kind="slurm", partition="cpu"))
 
 

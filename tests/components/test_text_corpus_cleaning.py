@@ -192,7 +192,7 @@ def test_a_corpus_held_against_itself_is_refused():
 def test_a_corpus_that_is_not_validated_is_named_before_any_work(project):
     write_cleaned(near_duplicates={"against": ["gone"]})
     write_yaml(paths.RECIPES / "corpora" / "gone.yaml", CORPUS)
-    with pytest.raises(Refused, match="hiraku .* gone"):
+    with pytest.raises(Refused, match=r"hiraku .* gone"):
         ingest("clean")
 
 
