@@ -132,10 +132,14 @@ def measure(folder: Path, *, records: int = 1000, every: int = 20, seed: int = 0
         row = Row.compare(f"% {what} {key}", PEER, [own], [theirs[key]]) if theirs[key] else None
         rows.append(row or Row(f"% {what} {key}", PEER, _spread(theirs[key]), _spread(own)))
     notes = [
-        f"{records:,} records with one piece each, half of them in full width; a piece that is changed at all counts as "
-        "masked, of hojichar's too, which hides the last four digits alone.",
-        f"{len(innocent):,} real texts as they are, of at most {MOST_CHARS:,} characters; {len(INNOCENT)} lines with "
-        "ISBNs, dates, versions and ids. Of the real ones some do hold addresses, such as those of manuals.",
+        (
+            f"{records:,} records with one piece each, half of them in full width; a piece that is changed at all "
+            "counts as masked, of hojichar's too, which hides the last four digits alone."
+        ),
+        (
+            f"{len(innocent):,} real texts as they are, of at most {MOST_CHARS:,} characters; {len(INNOCENT)} lines "
+            "with ISBNs, dates, versions and ids. Of the real ones some do hold addresses, such as those of manuals."
+        ),
     ]
     command = f"python -m benchmarks {NAME} {folder.name} --records {records} --every {every}"
     return Result(NAME, command, rows, notes, describe(), {"ours": ours, "theirs": theirs})

@@ -36,6 +36,7 @@ class Source:
     texts: tuple[str, ...]
 
     def __call__(self, _data: Any, _rank: int, _world_size: int) -> Iterator[Any]:
+        """All of them."""
         from datatrove.data import Document
 
         for number, text in enumerate(self.texts):
@@ -89,7 +90,8 @@ def theirs(texts: tuple[str, ...], folder: Path) -> set[int]:
         def span_tokenize(self, text: str) -> list[tuple[int, int]]:
             return [(0, len(text))]
 
-    config = MinhashConfig(hash_config=HashConfig(precision=64), num_buckets=14, hashes_per_bucket=8)
+    hashes = HashConfig(precision=64, hash_fc="sha1")  # its xxhash does not run with xxhash 4: a string is no bytes
+    config = MinhashConfig(hash_config=hashes, num_buckets=14, hashes_per_bucket=8)
     places = {key: (folder / key).as_posix() for key in ("signatures", "buckets", "removed")}
     signature = MinhashDedupSignature(places["signatures"], config, language=Words())
     run_parts("signatures", [Source(texts), signature], 1, folder / "logs-1", Local())
@@ -152,9 +154,11 @@ def measure(folder: Path, *, pairs: int = 50, singles: int = 400, seed: int = 0)
         found[side] = judged(gone, cases, singles) | {"MB per CPU second": _megabytes(texts) / seconds}
     rows = [_row(key, found["ours"][key], found["theirs"][key]) for key in found["ours"]]
     notes = [
-        f"{len(cases):,} pairs of a real text and its edited copy, {singles:,} real texts without one, {LENGTHS[0]} to "
-        f"{LENGTHS[1]:,} characters. Recall and precision in per cent; a pair is found when one of it went, and right "
-        "when the other stayed.",
+        (
+            f"{len(cases):,} pairs of a real text and its edited copy, {singles:,} real texts without one, "
+            f"{LENGTHS[0]} to {LENGTHS[1]:,} characters. Recall and precision in per cent; a pair is found when one of "
+            "it went, and right when the other stayed."
+        ),
         "Single texts that went may be real near duplicates: the texts are what they are.",
     ]
     command = f"python -m benchmarks {NAME} {folder.name} --pairs {pairs} --singles {singles}"

@@ -138,9 +138,8 @@ def test_signatures_are_taken_from_what_is_kept_and_a_change_of_the_corpus_makes
 
 def test_hashes_estimate_the_similarity_of_sets(tmp_path):
     own = Signatures(tmp_path, NearDuplicates(num_bands=100, band_rows=10))
-    one, other = (
-        np.arange(start, start + 3000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) for start in (0, 1000)
-    )
+    points = np.random.default_rng(0).integers(0, 2**64, 4000, dtype=np.uint64)
+    one, other = points[:3000], points[1000:]
     found = [minima(iter([each[:700], each[700:]]), own.factors, own.offsets) for each in (one, other)]
     assert (found[0] == found[1]).mean() == pytest.approx(2000 / 4000, abs=0.05)
     assert minima(iter([]), own.factors, own.offsets) is None
