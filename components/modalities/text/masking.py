@@ -51,7 +51,7 @@ _TELEPHONES = tuple(
         r"(?:電話|携帯|連絡先|(?:TEL|Tel|tel|Phone|phone|PHONE|FAX|Fax|fax)\b|☎|℡)[^\d\n]{0,8}"
         r"(?P<number>0\d{1,4} ?\d{1,4} ?\d{4})" + _END,
         # Of other countries, and ours for them.
-        r"(?<![\dA-Za-z_+])\+\d{1,3}[- ]?(?:\(\d{1,4}\)[- ]?)?\d{1,4}(?:[- ]?\d{2,4}){1,4}(?![\dA-Za-z_]|[-.]\d)",
+        r"(?<![\dA-Za-z_+])\+\d{1,3}[- ]?(?:\(\d{1,4}\)[- ]?)?\d{1,4}(?:[- ]?\d{1,4}){1,4}(?![\dA-Za-z_]|[-.]\d)",
         # North America.
         _EDGE + r"(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-.])[2-9]\d{2}[-.]\d{4}" + _END,
     )
@@ -153,7 +153,9 @@ def _is_telephone(found: str) -> bool:
     if found.startswith("+"):
         return 8 <= len(digits) <= 15  # ITU-T E.164
     if digits.startswith("0"):
-        return len(digits) == (11 if re.match(r"0(?:[5-9]0|800)", digits) else 10) and digits[1] != "0"
+        first = re.match(r"\(?(\d+)", found)[1]  # type: ignore[index]  # all patterns begin so
+        is_long = re.fullmatch(r"0[5-9]0|0800", first) or (first == digits and len(digits) == 11)
+        return len(digits) == (11 if is_long else 10) and digits[1] != "0"
     return len(digits) == 10
 
 
