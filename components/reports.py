@@ -269,8 +269,8 @@ def _reject_table(ingest_report: dict[str, Any]) -> str:
     if not rejects:
         return _section("Rejects", "<p class=soft>No row was rejected.</p>")
     total = sum(rejects.values())
-    heads = ("<th>reason</th>", "<th class=number>rows</th>", "<th>share of rejects</th>", "<th>first places</th>")
-    heads += ("<th>for example</th>",)
+    names = ("reason", "rows", "share of rejects", "first places", "for example")
+    heads = [f"<th{' class=number' if name == 'rows' else ''}>{name}</th>" for name in names]
     excerpts = ingest_report.get("reject_excerpts", {})
     rows = (
         row.replace(

@@ -11,12 +11,14 @@ from typing import Any
 
 from components.characters import count_classes, is_damaged, japanese_share
 from components.modalities import Rejected
-from components.modalities.text import masking
+from components.modalities.text import masking, overlap
 from components.modalities.text.schema import Column, Filters
 
 Step = Callable[[str], str]
 """From text to cleaner text; raises Rejected."""
 
+REPEATED_CHARS = 10
+"""How long a stretch is that counts as repeated."""
 NUM_SAMPLES = 5
 """Pieces that are shown of each kind that was masked."""
 
@@ -109,8 +111,7 @@ def _quality_steps(filters: Filters) -> Iterator[Step]:
     if filters.drop_advertisements:
         yield _rejecting(own.DiscardAds(), "advertisement (filters.drop_advertisements)")
     if (share := filters.max_repeated_share) is not None:
-        reason = f"repeats itself: over {share:g} of it (filters.max_repeated_share)"
-        yield _rejecting(own.CharRepetitionRatioFilter(threshold=share), reason)
+        yield _repetition_step(share)
     if (share := filters.max_ellipsis_share) is not None:
         reason = f"lines that break off: over {share:g} (filters.max_ellipsis_share)"
         yield _rejecting(own.DiscardTooManyEndingEllipsis(threshold=share), reason)
@@ -204,6 +205,22 @@ def _word_step(lists: tuple[Any, ...], most: float, reason: str) -> Step:
         num_words = sum(1 for pattern in patterns for _ in pattern.finditer(text))
         if num_words * 1000 > most * len(text):
             raise Rejected(reason)
+        return text
+
+    return check
+
+
+def _repetition_step(most: float) -> Step:
+    """A limit on stretches that stand in the text before.
+
+    hojichar's filter (0.18) takes the most frequent ones alone, as many as the root of how many there are, so a text
+    that is one phrase over and over passes.
+    """
+
+    def check(text: str) -> str:
+        hashes = [each for piece in overlap.shingles(text, REPEATED_CHARS) for each in piece.tolist()]
+        if len(hashes) - len(set(hashes)) > most * len(hashes):
+            raise Rejected(f"repeats itself: over {most:g} of it (filters.max_repeated_share)")
         return text
 
     return check

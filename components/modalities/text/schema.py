@@ -38,8 +38,8 @@ class Filters(Strict):
     drop_violence: bool = False
     """More words of hojichar's list of threats than `adult_words_per_1000_chars` allows."""
     max_repeated_share: Share | None = None
-    """The share of a text that its most frequent 5-grams of characters make up (hojichar, after BigScience's OSCAR
-    filter): 0.33 is hojichar's own limit."""
+    """The share of stretches of 10 letters and digits that stand in the text before; after the duplicate n-grams of
+    Gopher (arXiv 2112.11446, table A1), which are of words."""
     max_ellipsis_share: Share | None = None
     """The share of lines that end with an ellipsis (hojichar; Gopher, arXiv 2112.11446, table A1, has 0.3)."""
     max_run_chars: int | None = Field(default=None, ge=2)
