@@ -16,6 +16,8 @@ from benchmarks import (
     fine_tuning,
     harness,
     lit_step,
+    masking,
+    near_duplicates,
     ngram,
     speech_loss,
     speech_step,
@@ -61,6 +63,8 @@ app.command(saved(unit_agreement.measure), name=unit_agreement.NAME)
 app.command(saved(fine_tuning.measure), name=fine_tuning.NAME)
 app.command(saved(text_verbs.measure), name=text_verbs.NAME)
 app.command(saved(text_sharding.measure), name=text_sharding.NAME)
+app.command(saved(masking.measure), name=masking.NAME)
+app.command(saved(near_duplicates.measure), name=near_duplicates.NAME)
 app.command(ngram.main, name=ngram.NAME)
 
 

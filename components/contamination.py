@@ -68,12 +68,13 @@ def corpora_to_read(library: Library, name: str) -> list[str]:
     """The corpora in which the items of a recipe's tasks are looked for; none where no item can stand in one."""
     recipe = library.read("recipe", name)
     tasks = [library.read("task", task) for task in recipe.evaluate.tasks]
-    if recipe.evaluate.contamination is None or not any(map(_can_leak, tasks)):
+    if recipe.evaluate.contamination is None or not any(map(can_leak, tasks)):
         return []
     return [corpus for corpus in sources_of(library, name).corpora if _columns(library, corpus)]
 
 
-def _can_leak(task: Any) -> bool:
+def can_leak(task: Any) -> bool:
+    """Whether a task has items that can stand in training data."""
     return bool(getattr(type(task), "CAN_LEAK", False))
 
 
@@ -110,7 +111,7 @@ def look(library: Library, section: Contamination, tasks: dict[str, Any], corpor
     """
     indices: dict[str, Any] = {}
     for name, task in tasks.items():
-        if _can_leak(task):
+        if can_leak(task):
             own = modality(task.modality)
             texts = dict(own.task_texts(task, iterate_records))
             indices[name] = own.overlap_index(texts, section.min_ngram_chars, section.max_ngram_chars)

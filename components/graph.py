@@ -223,6 +223,8 @@ class _Builder:
             params.append(
                 self._revision(f"{ENGINES[corpus.source.kind][corpus.source.engine.kind].replace('.', '/')}.py")
             )
+        if corpus.source.kind == "cleaned":
+            params.append(self._revision("components/near_duplicates.py"))
         for kind, model in references(corpus):
             if kind in ("package", "weights"):
                 params += self._code_of(self.library.read("recipe", model).family)

@@ -68,7 +68,7 @@ class HalfDone:
 
     def reject(self, reason: str, file: Path, row: Row, excerpt: str) -> None:
         """Add a reject."""
-        reason = self.tally.reject(reason, file, row)
+        reason = self.tally.reject(reason, file, row, excerpt)
         line = {"where": row.place, "reason": reason, "excerpt": excerpt}
         self.rejects.write(json.dumps(line, ensure_ascii=False) + "\n")
 

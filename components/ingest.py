@@ -104,6 +104,13 @@ def _deciding(corpus: Corpus, manifest: Manifest) -> dict[str, Any]:
 
 Origin = RawFiles | HubFiles | Derived
 
+
+def _cleaning(name: str, corpus: Corpus) -> Origin:
+    from components.cleaning import Cleaning  # with datatrove, which no other source needs
+
+    return Cleaning(name, corpus)
+
+
 # The one table of who gives the rows of a corpus, by the kind of its source; see `components.source_schema.SOURCES`.
 ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "files": RawFiles,
@@ -113,6 +120,7 @@ ORIGINS: dict[str, Callable[[str, Corpus], Origin]] = {
     "drawn": Drawing,
     "captioned": Captioning,
     "filtered": Filtering,
+    "cleaned": _cleaning,
 }
 
 
@@ -235,6 +243,10 @@ def _read_all(name: str, corpus: Corpus, origin: Origin, half_done: HalfDone, fo
     """Write records, rejects and the report into a folder."""
     tally = half_done.tally
     readers = {key: modality(column.modality).reader(column) for key, column in corpus.columns.items()}
+    for key, read in readers.items():
+        if hasattr(read, "changes"):
+            read.changes().update(tally.changes.get(key, {}))
+            tally.changes[key] = read.changes()
     cleaner = _Cleaner(corpus, tally, half_done.seen, readers)
     with Progress(f"ingest {name}", origin.num_steps, unit=origin.unit) as progress:
         if tally.num_rows:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from components import paths
+from components.executor_schema import Executor, Local
 from components.foreign_schema import Evaluate, Foreign
 from components.modalities import MODALITIES, schema_of
 from components.outcomes import Refused
@@ -67,6 +68,8 @@ class Corpus(Strict):
     follow: Follow | None = None
     """Where new raw data come from by themselves; without it a person brings them. Reaches no stage."""
     columns: dict[str, Any] = Field(min_length=1)
+    executor: Executor = Local()
+    """Where the parts of a source of kind `cleaned` are worked on. Reaches no stage: what comes out is the same."""
     splits: Splits = Splits()
     min_records: int = Field(default=1, ge=1)
     max_reject_share: float = Field(default=0.5, ge=0, le=1)

@@ -7,6 +7,7 @@ that `validate` accepted stand beside, in the same order, so that joining them h
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,54 @@ def _record_rows(corpus: str, columns: list[str]) -> Iterator[dict[str, Any]]:
     read_manifest("ingest", corpus)
     for part in sorted(paths.payload("ingest", corpus).glob("part-*.parquet")):
         yield from _table_rows(part, columns)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A corpus's files of records, each of which can be read alone; see `parts_of`."""
+
+    corpus: str
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+    """How many ids are accepted before each file, and of all."""
+
+    def records(self, part: int, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """The accepted records of one file, as `iterate_records` gives them."""
+        import pyarrow.parquet as pq
+
+        start, end = self.starts[part : part + 2]
+        accepted: set[str] = set()
+        with pq.ParquetFile(paths.payload("validate", self.corpus) / ACCEPTED_NAME) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                num_rows = file.metadata.row_group(group).num_rows
+                if first < end and start < first + num_rows:
+                    ids = file.read_row_group(group, columns=["id"], use_threads=False)["id"].to_pylist()
+                    accepted.update(ids[max(start - first, 0) : end - first])
+                first += num_rows
+        for record in _table_rows(self.files[part], list(dict.fromkeys(["id", "split", *columns]))):
+            if record["id"] in accepted:
+                yield record
+
+
+def parts_of(corpus: str) -> Parts:
+    """A corpus's files, and which of the accepted ids belong to each, by one pass over the ids.
+
+    Raises:
+        Refused: the corpus is not ingested, or not validated as it is now.
+    """
+    _check_accepted(corpus)
+    files = tuple(sorted(paths.payload("ingest", corpus).glob("part-*.parquet")))
+    accepted = (row["id"] for row in _table_rows(paths.payload("validate", corpus) / ACCEPTED_NAME, ["id"]))
+    starts, following = [0], next(accepted, None)
+    for file in files:
+        num_accepted = starts[-1]
+        for row in _table_rows(file, ["id"]):
+            if row["id"] == following:
+                num_accepted += 1
+                following = next(accepted, None)
+        starts.append(num_accepted)
+    return Parts(corpus, files, tuple(starts))
 
 
 def column_of(library: Library, corpus: str, encoder: str, is_fitted: bool = False) -> str:

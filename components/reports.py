@@ -160,6 +160,8 @@ def validation_page(
         *broken,
         f"<div class=two>{''.join(charts)}</div>",
         _reject_table(ingest_report),
+        _change_table(ingest_report.get("changes", {})),
+        _cleaning_table(ingest_report.get("cleaning", {})),
         _translation_table(ingest_report.get("translation", {})),
         _filter_table(ingest_report.get("filter", {})),
         _download_table(ingest_report.get("downloads", {})),
@@ -268,17 +270,51 @@ def _reject_table(ingest_report: dict[str, Any]) -> str:
     if not rejects:
         return _section("Rejects", "<p class=soft>No row was rejected.</p>")
     total = sum(rejects.values())
-    heads = ("<th>reason</th>", "<th class=number>rows</th>", "<th>share of rejects</th>", "<th>first places</th>")
+    names = ("reason", "rows", "share of rejects", "first places", "for example")
+    heads = [f"<th{' class=number' if name == 'rows' else ''}>{name}</th>" for name in names]
+    excerpts = ingest_report.get("reject_excerpts", {})
     rows = (
         row.replace(
             "</tr>",
-            f"<td><code>{escape(', '.join(ingest_report['reject_examples'].get(reason, [])))}</code></td></tr>",
+            f"<td><code>{escape(', '.join(ingest_report['reject_examples'].get(reason, [])))}</code></td>"
+            f"<td>{'<br>'.join(map(escape, excerpts.get(reason, [])))}</td></tr>",
         )
         for reason, row in zip(rejects, _count_rows(rejects.items(), total), strict=True)
     )
     return _section(
         "Rejects", _table(heads, rows), f"{total:,} of {ingest_report['rows']:,} rows did not become records."
     )
+
+
+def _change_table(changes: dict[str, dict[str, Any]]) -> str:
+    """What the filters of columns masked; letters and digits of the examples are hidden."""
+    heads = ("<th>masked</th>", "<th class=number>places</th>", "<th class=number>texts</th>", "<th>form</th>")
+    rows = [
+        f"<tr><td><code>{escape(column)}</code> {escape(kind.replace('_', ' '))}</td><td class=number>"
+        f"{told['places']:,}</td><td class=number>{told['texts']:,}</td>"
+        f"<td>{escape(', '.join(told['sample']))}</td></tr>"
+        for column, kinds in changes.items()
+        for kind, told in kinds.items()
+    ]
+    return _section("Personal information", _table(heads, rows)) if rows else ""
+
+
+def _cleaning_table(cleaning: dict[str, Any]) -> str:
+    """What each step of a cleaning took out, and of that a sample beside what it is like."""
+    if not cleaning:
+        return ""
+    parts = []
+    for step in cleaning["steps"]:
+        heads = ("<th>record</th>", "<th>begins</th>", "<th>because of</th>", "<th>which begins</th>")
+        rows = (
+            "<tr>" + "".join(f"<td>{escape(each[key])}</td>" for key in ("record", "text", "cause", "other")) + "</tr>"
+            for each in step["sample"]
+        )
+        share = step["removed"] / max(step["records"], 1)
+        body = _table(heads, rows) if step["sample"] else "<p class=soft>It took nothing out.</p>"
+        note = f"{step['removed']:,} of {step['records']:,} records ({share:.2%}) went: {step['rule']}."
+        parts.append(_section(f"Cleaning: {step['name']}", body, note))
+    return "".join(parts)
 
 
 def _translation_table(translation: dict[str, Any]) -> str:

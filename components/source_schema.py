@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from components.captioning_schema import Captioned
+from components.cleaning_schema import Cleaned
 from components.filtering_schema import Filtered
 from components.painters.schema import Drawn
 from components.translators.schema import Translated
@@ -134,4 +135,5 @@ SOURCES: dict[str, type[Strict]] = {
     "drawn": Drawn,
     "captioned": Captioned,
     "filtered": Filtered,
+    "cleaned": Cleaned,
 }

@@ -12,6 +12,7 @@ DUPLICATE = "duplicate of an earlier document"
 MAX_SOURCES = 40
 NUM_EXAMPLES = 3
 """Places that a report names for each reason."""
+EXCERPT_CHARS = 100
 
 
 @dataclass
@@ -25,6 +26,9 @@ class Tally:
     """Where records come from, as long as these are a few."""
     rejects: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    excerpts: dict[str, list[str]] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What readers changed, by column; see `components.modalities`."""
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     num_ids_from_place: int = 0
     repeated_ids: list[str] = field(default_factory=list)
@@ -46,13 +50,14 @@ class Tally:
         if len(self.origins) <= MAX_SOURCES:
             self.origins[record["source"]] += 1
 
-    def reject(self, reason: str, file: Path, row: Row) -> str:
+    def reject(self, reason: str, file: Path, row: Row, excerpt: str) -> str:
         """Count a row that did not; the reason comes back."""
         self._count(file)
         self.rejects[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < NUM_EXAMPLES:
             examples.append(row.place)
+            self.excerpts.setdefault(reason, []).append(excerpt[:EXCERPT_CHARS])
         return reason
 
     def _count(self, file: Path) -> dict[str, int]:
@@ -88,6 +93,8 @@ class Tally:
             "records": {split: self.splits[split] for split in SPLITS},
             "rejects": dict(self.rejects.most_common()),
             "reject_examples": self.examples,
+            "reject_excerpts": self.excerpts,
+            "changes": self.changes,
             "duplicates": self.rejects[DUPLICATE],
             "licences": dict(self.licences.most_common()),
             "ids_from_place": self.num_ids_from_place,

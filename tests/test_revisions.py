@@ -26,27 +26,27 @@ GPT = "models.gpt"
 
 HASHES = {
     ("ingest", "smoke-text"): (
-        {"components.ingest": 2, TEXT: 1},
+        {"components.ingest": 2, TEXT: 2},
         "82a69e70b0a565dffa9ef443f9f5e8ac4eb1a1c70f50917a47f9e4c69269a571",
     ),
     ("validate", "smoke-text"): (
-        {"components.validate": 2, TEXT: 1},
+        {"components.validate": 2, TEXT: 2},
         "df9c136c7785683881d0b75ed4ce4b40d41b70dc10c5d93256944ade79386ef5",
     ),
     ("fit", "smoke-spm"): (
-        {"components.fit": 1, TEXT: 1},
+        {"components.fit": 1, TEXT: 2},
         "ec14a1b280468c800e0945d6d59aafaf26fe949bda8b275b782d16573590cb7a",
     ),
     ("shard", "smoke-text+smoke-spm"): (
-        {"components.shard": 1, TEXT: 1},
+        {"components.shard": 1, TEXT: 2},
         "420846e97bfe2ade0c46273d3e798e5ceaf579d9038d8a84427cb619033a7251",
     ),
 }
 TRAINED = {
-    "smoke-gpt2": ({"components.pretrain": 1, GPT: 1, TEXT: 1}, {1: 7.08382, 20: 5.88656}),
-    "smoke-gpt-neox": ({"components.pretrain": 1, GPT: 1, TEXT: 1}, {1: 7.09537, 20: 5.64096}),
+    "smoke-gpt2": ({"components.pretrain": 1, GPT: 1, TEXT: 2}, {1: 7.08382, 20: 5.88656}),
+    "smoke-gpt-neox": ({"components.pretrain": 1, GPT: 1, TEXT: 2}, {1: 7.09537, 20: 5.64096}),
 }
-SCORED = ({"components.evaluate": 3, GPT: 1, TEXT: 1}, 5.35633)
+SCORED = ({"components.evaluate": 3, GPT: 1, TEXT: 2}, 5.35633)
 PACKAGED = (
     {"components.package": 5, GPT: 1},
     {

@@ -34,7 +34,7 @@ def test_unicode_forms_are_those_of_the_standard(form):
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
-        ("電話は090-1234-5678まで", "電話は090-1234-XXXXまで"),
+        ("電話は090-1234-5678まで", "電話はXXX-XXXX-XXXXまで"),
         ("連絡先 taro@example.ne.jp です", "連絡先 xxxx@yyy.jp です"),
         ("連絡先はありません", "連絡先はありません"),
     ],
@@ -44,10 +44,67 @@ def test_personal_information_is_masked_when_asked(text, masked):
     assert clean(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("０３（１２３４）５６７８", "XX（XXXX）XXXX"),
+        ("06(0222)0925", "XX(XXXX)XXXX"),
+        ("090ー1234ー5678", "XXXーXXXXーXXXX"),
+        ("TEL 0312345678", "TEL XXXXXXXXXX"),
+        ("+81 9808 1 2345", "+XX XXXX X XXXX"),
+        ("〒１５０－０００１", "〒XXX－XXXX"),
+        ("150-0001 東京都", "XXX-XXXX 東京都"),
+        ("4111 1111 1111 1111", "XXXX XXXX XXXX XXXX"),
+        ("４１１１－１１１１－１１１１－１１１１", "XXXX－XXXX－XXXX－XXXX"),
+        ("メーadmin＠example.co.jp。", "メーxxxx@yyy.jp。"),
+        ("taro [at] example.com", "xxxx@yyy.com"),
+    ],
+)
+def test_personal_information_is_masked_in_both_widths(text, masked):
+    assert clean(text, mask_personal_information=True) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ISBN978-4-06-519510-4",
+        "2010-01-02から2011/12/31",
+        "3.14159265358979",
+        "1990 1991 1992 1993",
+        "4111 1111 1111 1112",  # the check digit is wrong
+        "icon@2x.png git@github.com:a/b",
+        "第3-1234-5678号",
+        "123-4567",
+        "0123456789",
+    ],
+)
+def test_numbers_that_are_nobodys_stay(text):
+    assert clean(text, mask_personal_information=True) == text
+
+
+def test_kinds_of_personal_information_can_be_chosen():
+    text = "03-1234-5678 a@example.com"
+    assert clean(text, mask_personal_information=["email"]) == "03-1234-5678 xxxx@yyy.com"
+
+
+def test_one_word_of_a_list_in_a_long_text_does_not_reject_it():
+    novel = "普通の文章です。" * 200 + "このAV女優は有名です。"
+    assert clean(novel, drop_adult_content=True) == novel
+    assert "adult content" in reason(novel, drop_adult_content=True, adult_words_per_1000_chars=0)
+
+
+def test_texts_that_repeat_themselves_or_break_off_are_rejected_when_asked():
+    assert "max_repeated_share" in reason("安い靴を買うなら" * 100, max_repeated_share=0.33)
+    assert "max_ellipsis_share" in reason("続きは…\n詳しくは…\n以下…", max_ellipsis_share=0.3)
+    assert "max_run_chars" in reason("あ" * 30, max_run_chars=20)
+    text = "春はあけぼの。やうやう白くなりゆく山ぎは、少し明かりて。\nーーーーーーーーーー"
+    assert clean(text, max_repeated_share=0.33, max_ellipsis_share=0.3, max_run_chars=20) == text
+
+
 def test_masking_a_long_run_of_letters_ends():
-    # hojichar's pattern alone takes time that grows with the square: hours for this text.
+    # A pattern that begins anew at each letter takes time that grows with the square: hours for this text.
     text = "データ:" + "QUJD" * 100_000 + "\n電話は090-1234-5678"
-    assert clean(text, mask_personal_information=True) == text[:-4] + "XXXX"
+    assert clean(text, mask_personal_information=True) == text[:-13] + "XXX-XXXX-XXXX"
 
 
 def test_tags_at_both_ends_go_and_sentences_with_the_same_word_stay():

@@ -8,7 +8,7 @@ import numpy as np
 
 from components.modalities.text import schema as schema
 
-REVISION = 1
+REVISION = 2
 
 
 def reader(column: schema.Column) -> Callable[[dict[str, Any]], str]:
@@ -18,7 +18,12 @@ def reader(column: schema.Column) -> Callable[[dict[str, Any]], str]:
     if column.form != "document":
         return conversations.reader(column)
     read = cleaning.reader(column)
-    return lambda parts: read(parts["text"])
+
+    def read_text(parts: dict[str, Any]) -> str:
+        return read(parts["text"])
+
+    read_text.changes = read.changes  # type: ignore[attr-defined]
+    return read_text
 
 
 def texts_of(value: str, column: schema.Column) -> list[str]:
@@ -169,6 +174,18 @@ def look_for(indices: list[Any], texts: Iterable[str]) -> list[np.ndarray]:
     from components.modalities.text import overlap
 
     return overlap.look(indices, texts)
+
+
+def items_in(index: Any, text: str) -> dict[str, float]:
+    """Item -> the share of its stretches that stand in a text, of those that have one there."""
+    return dict(index.items_in(text))
+
+
+def shingles(text: str, num_chars: int) -> Iterator[np.ndarray]:
+    """Hashes of every stretch of a text, piece by piece, uint64 [any number]."""
+    from components.modalities.text import overlap
+
+    return overlap.shingles(text, num_chars)
 
 
 def score(

@@ -1,4 +1,4 @@
-"""Raw text becomes clean text, or a reject with its reason; the filters are hojichar's.
+"""Raw text becomes clean text, or a reject with its reason; the filters are hojichar's where these are right.
 
 Always, and not a filter: line ends become line feeds, a byte order mark and blank lines at both ends go. Spaces at the
 beginning of a line stay, since they are indentation.
@@ -6,38 +6,53 @@ beginning of a line stay, since they are indentation.
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from components.characters import count_classes, is_damaged, japanese_share
 from components.modalities import Rejected
+from components.modalities.text import masking, overlap
 from components.modalities.text.schema import Column, Filters
 
 Step = Callable[[str], str]
 """From text to cleaner text; raises Rejected."""
 
-# No e-mail address or telephone number is that long, and hojichar's pattern takes quadratic time on such runs.
-_LONG_RUN = re.compile(r"([\w!#$%&'*+\-/=?^`{|}~.]{1000,})", re.ASCII)
+REPEATED_CHARS = 10
+"""How long a stretch is that counts as repeated."""
+NUM_SAMPLES = 5
+"""Pieces that are shown of each kind that was masked."""
 
 
-def reader(column: Column) -> Callable[[Any], str]:
-    """A function from a raw field to clean text.
+class Reader:
+    """From a raw field to clean text; it raises `Rejected` with a reason, which names the key behind it.
 
     Args:
         column: what the corpus says about this column; its `filters` decide.
-
-    Returns:
-        A function that raises `Rejected` with a reason, which names the key behind it.
     """
-    steps = list(_steps(column.filters))
 
-    def read(raw: Any) -> str:
+    def __init__(self, column: Column) -> None:
+        self._masked: dict[str, dict[str, Any]] = {}
+        self._steps = list(_steps(column.filters, self._masked))
+
+    def __call__(self, raw: Any) -> str:
+        """The clean text of one field."""
         text = _plain(raw)
-        for step in steps:
+        for step in self._steps:
             text = step(text)
         return text
 
-    return read
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What was masked so far, by kind: `texts` and `places`, and `sample` without what is personal."""
+        return self._masked
+
+
+def reader(column: Column) -> Reader:
+    """A function from a raw field to clean text, with what it changed.
+
+    Args:
+        column: what the corpus says about this column; its `filters` decide.
+    """
+    return Reader(column)
 
 
 def _plain(raw: Any) -> str:
@@ -60,8 +75,13 @@ def _trimmed(text: str) -> str:
     return text
 
 
-def _steps(filters: Filters) -> list[Step]:
-    """The steps in their order: what changes the text comes before what measures it."""
+def _steps(filters: Filters, masked: dict[str, dict[str, Any]]) -> list[Step]:
+    """The steps in their order: what changes the text comes before what measures it.
+
+    Args:
+        filters: what the corpus says.
+        masked: receives what is masked.
+    """
     steps: list[Step] = []
     if filters.unicode_form != "none":
         form = filters.unicode_form
@@ -69,17 +89,34 @@ def _steps(filters: Filters) -> list[Step]:
     if filters.drop_headers_and_footers:
         steps.append(_header_and_footer_step())
     if filters.mask_personal_information:
-        steps.append(_mask_step())
+        steps.append(_mask_step(filters.mask_personal_information, masked))
     steps.append(_length_step(filters))
     if filters.min_japanese_share > 0:
         steps.append(_japanese_step(filters.min_japanese_share))
     if filters.drop_damaged:
         steps.append(_undamaged)
+    return [*steps, *_quality_steps(filters)]
+
+
+def _quality_steps(filters: Filters) -> Iterator[Step]:
+    """What hojichar finds bad."""
+    from hojichar.filters import document_filters as own
+
+    most = filters.adult_words_per_1000_chars
     if filters.drop_adult_content:
-        steps += _adult_steps()
+        adult = (own.DiscardAdultContentJa(ignore_confused=True), own.DiscardAdultContentEn())
+        yield _word_step(adult, most, "adult content (filters.drop_adult_content)")
+    if filters.drop_violence:
+        yield _word_step((own.DiscardViolenceContentJa(ignore_confused=True),), most, "threats (filters.drop_violence)")
     if filters.drop_advertisements:
-        steps.append(_advertisement_step())
-    return steps
+        yield _rejecting(own.DiscardAds(), "advertisement (filters.drop_advertisements)")
+    if (share := filters.max_repeated_share) is not None:
+        yield _repetition_step(share)
+    if (share := filters.max_ellipsis_share) is not None:
+        reason = f"lines that break off: over {share:g} (filters.max_ellipsis_share)"
+        yield _rejecting(own.DiscardTooManyEndingEllipsis(threshold=share), reason)
+    if filters.max_run_chars is not None:
+        yield _run_step(filters.max_run_chars)
 
 
 def _length_step(filters: Filters) -> Step:
@@ -110,15 +147,18 @@ def _undamaged(text: str) -> str:
     return text
 
 
-def _mask_step() -> Step:
-    from hojichar.filters.document_filters import MaskPersonalInformation
-
-    mask = MaskPersonalInformation()
+def _mask_step(kinds: bool | list[masking.Kind], masked: dict[str, dict[str, Any]]) -> Step:
+    mask = masking.masker(masking.KINDS if isinstance(kinds, bool) else tuple(kinds))
 
     def mask_personal_information(text: str) -> str:
-        pieces = _LONG_RUN.split(text)
-        pieces[::2] = [mask(piece) for piece in pieces[::2]]
-        return "".join(pieces)
+        clean, found = mask(text)
+        for kind, places in found.items():
+            told = masked.setdefault(kind, {"texts": 0, "places": 0, "sample": []})
+            told["texts"] += 1
+            told["places"] += len(places)
+            if len(told["sample"]) < NUM_SAMPLES:
+                told["sample"].append(re.sub(r"\w", "x", places[0]))
+        return clean
 
     return mask_personal_information
 
@@ -154,17 +194,44 @@ def _rejecting(library_filter: Any, reason: str) -> Step:
     return check
 
 
-def _adult_steps() -> list[Step]:
-    from hojichar.filters.document_filters import DiscardAdultContentEn, DiscardAdultContentJa
+def _word_step(lists: tuple[Any, ...], most: float, reason: str) -> Step:
+    """A limit on words of hojichar's lists for each 1,000 characters.
 
-    reason = "adult content (filters.drop_adult_content)"
-    return [
-        _rejecting(DiscardAdultContentJa(ignore_confused=True), reason),
-        _rejecting(DiscardAdultContentEn(), reason),
-    ]
+    Its own filters reject at the first one, so the longer a text is the likelier it goes, whatever it is.
+    """
+    patterns = [each.keyword_pat for each in lists]
+
+    def check(text: str) -> str:
+        num_words = sum(1 for pattern in patterns for _ in pattern.finditer(text))
+        if num_words * 1000 > most * len(text):
+            raise Rejected(reason)
+        return text
+
+    return check
 
 
-def _advertisement_step() -> Step:
-    from hojichar.filters.document_filters import DiscardAds
+def _repetition_step(most: float) -> Step:
+    """A limit on stretches that stand in the text before.
 
-    return _rejecting(DiscardAds(), "advertisement (filters.drop_advertisements)")
+    hojichar's filter (0.18) takes the most frequent ones alone, as many as the root of how many there are, so a text
+    that is one phrase over and over passes.
+    """
+
+    def check(text: str) -> str:
+        hashes = [each for piece in overlap.shingles(text, REPEATED_CHARS) for each in piece.tolist()]
+        if len(hashes) - len(set(hashes)) > most * len(hashes):
+            raise Rejected(f"repeats itself: over {most:g} of it (filters.max_repeated_share)")
+        return text
+
+    return check
+
+
+def _run_step(most: int) -> Step:
+    run = re.compile(rf"([^\W_])\1{{{most},}}")
+
+    def check(text: str) -> str:
+        if run.search(text):
+            raise Rejected(f"over {most} times the same letter in a row (filters.max_run_chars)")
+        return text
+
+    return check

@@ -6,7 +6,8 @@ Texts are compared as letters and digits alone, in one case and width. A stretch
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -50,6 +51,20 @@ def hashes_of(points: np.ndarray, length: int) -> np.ndarray:
     return np.asarray(found ^ (found >> np.uint64(29)))
 
 
+def _pieces(points: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Pieces of a text that have each of its stretches once, so that memory does not grow with its length."""
+    for start in range(0, max(len(points) - length + 1, 1), CHUNK_CHARS):
+        yield points[start : start + CHUNK_CHARS + length - 1]
+
+
+def shingles(text: str, length: int) -> Iterator[np.ndarray]:
+    """Hashes of every stretch of a text, piece by piece, uint64 [any number]; of a shorter text the one of it all."""
+    points = normal(text)
+    if len(points):
+        length = min(length, len(points))
+        yield from (hashes_of(part, length) for part in _pieces(points, length))
+
+
 class Index:
     """The stretches of a task's items.
 
@@ -89,6 +104,29 @@ class Index:
         places = np.searchsorted(self.keys, found)
         places[places == len(self.keys)] = 0
         return np.asarray(places[self.keys[places] == found])
+
+    @cached_property
+    def _owners(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of items by stretch, int64 [pairs], and where those of each stretch begin, int64 [stretches + 1]."""
+        items = np.repeat(np.arange(len(self._own)), [len(own) for own in self._own.values()])
+        places = np.searchsorted(self.keys, np.concatenate([*self._own.values(), np.empty(0, np.uint64)]))
+        order = np.argsort(places, kind="stable")
+        return items[order], np.searchsorted(places[order], np.arange(len(self.keys) + 1))
+
+    def items_in(self, text: str) -> dict[str, float]:
+        """Item -> the share of its stretches that stand in one text, of those that have one there."""
+        if not len(self.keys):
+            return {}
+        points = normal(text)
+        found = [self.places_in(part) for part in _pieces(points, self.num_chars)]
+        places = np.unique(np.concatenate([*found, np.empty(0, np.int64)]))
+        if not len(places):
+            return {}
+        items, starts = self._owners
+        owners = np.concatenate([items[starts[place] : starts[place + 1]] for place in places])
+        names = list(self._own)
+        counts = np.bincount(owners)
+        return {names[item]: float(counts[item] / len(self._own[names[item]])) for item in np.flatnonzero(counts)}
 
     def shares(self, seen: np.ndarray) -> dict[str, float]:
         """Item -> the share of its stretches that were seen, bool [stretches]; one without a stretch is left out."""
