@@ -180,10 +180,10 @@ def test_features_of_another_tower_and_of_other_pictures_are_refused(project):
     fit("other")
     shard("squares+other")
     write_corpus(keep_share=0.4, features="squares+other")
-    with pytest.raises(Refused, match="'squares\\+other' are another tower's, .* Change or remove the key 'source.fea"):
+    with pytest.raises(Refused, match=r"'squares\+other' are another tower's, .* Change or remove the key 'source.fea"):
         ingest("near")
     write_corpus(keep_share=0.4, features="circles+other")
-    with pytest.raises(Refused, match="'features' is circles\\+other, expected shards of the corpus 'squares'"):
+    with pytest.raises(Refused, match=r"'features' is circles\+other, expected shards of the corpus 'squares'"):
         ingest("near")
 
 
