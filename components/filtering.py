@@ -44,6 +44,7 @@ class Filtering(Derived):
     """
 
     CHUNK_RECORDS = 256
+    computes = True
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from components import paths
 from components.captioning import Captioning
 from components.derived import Derived
+from components.devices import gpu_held
 from components.drawing import Drawing
 from components.filtering import Filtering
 from components.journal import Journal
@@ -63,7 +65,7 @@ def ingest(name: str) -> None:
         parents=origin.parents,
         licence=corpus.licence,
     )
-    with writing(manifest) as folder:
+    with gpu_held() if origin.computes else nullcontext(), writing(manifest) as folder:
         tally = _read_all(name, corpus, origin, folder)
         try:
             _judge(name, corpus, origin, tally)

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from components import paths
+from components import devices, paths
 from components.calibration import Calibration, auc, threshold_of
 from components.filtering import scores_of
 from components.fit import fit
 from components.ingest import ingest
+from components.locks import held
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
 from components.modalities.image.similarity import Pair
-from components.outcomes import Refused
+from components.outcomes import Busy, Refused
 from components.records import iterate_records
 from components.reports import validation_page
 from components.settings import settings
@@ -151,6 +152,16 @@ def test_a_second_run_scores_nothing_again(project, monkeypatch):
     monkeypatch.setattr(modality("image"), "open_pair", broken)
     ingest("near")
     assert read_manifest("ingest", "near").payload_hash == before
+
+
+def test_scoring_holds_the_gpus_of_its_machine(project, monkeypatch, tmp_path):
+    write_corpus(keep_share=0.7)
+    ingest("near")
+    monkeypatch.setattr(devices, "uses_gpu", lambda: True)  # what is kept needs none
+    monkeypatch.setattr(devices, "GPU_LOCK", tmp_path / "gpu.lock")
+    with held(tmp_path / "gpu.lock"), pytest.raises(Busy, match="holds"):
+        ingest("near")
+    ingest("near")
 
 
 def test_features_that_are_computed_already_score_as_their_pictures_do(project, monkeypatch):
