@@ -115,7 +115,7 @@ def test_features_of_half_precision_are_scored_as_their_pictures_are(chain):
         if mine["metric"] == "gap" and mine["item"] == other["item"]
     ]
     assert len(gaps) == 6
-    assert np.allclose(*zip(*gaps, strict=True), atol=2e-3)
+    assert np.allclose(*zip(*gaps, strict=True), rtol=0, atol=1e-5)
     assert not np.array_equal(*zip(*gaps, strict=True))
 
 
