@@ -4,7 +4,7 @@ from typing import Any
 
 from components.encoders import encoder_lineage, tokenizer_of
 from components.outcomes import Refused
-from components.recipes import Foreign, Library, Recipe
+from components.recipes import Foreign, Library, Recipe, references
 from components.training_stage import parent_recipes
 from models import part_of, reads_ids
 
@@ -22,11 +22,31 @@ def require_agreement(library: Library, name: str) -> None:
     encoder = tokenizer_of(library, recipe.encoder)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     problems = part_of(recipe.family, "schema").check(recipe, encoder, tasks)
+    problems += _about_features(library, recipe, tasks)
     for parent in parent_recipes(recipe, "align" if recipe.align else "pretrain"):
         _require_a_fitting_parent(library, recipe, name, parent)
     if problems:
         count = "1 contradiction" if len(problems) == 1 else f"{len(problems)} contradictions"
         raise Refused("\n  ".join([f"{library.path('recipe', name)} has {count}:", *problems]))
+
+
+def _about_features(library: Library, recipe: Recipe, tasks: dict[str, Any]) -> list[str]:
+    """What is wrong with features that stand for what tasks show a network, in words."""
+    tower, problems = getattr(recipe.network, "tower", None), []
+    corpora = {name for task in tasks.values() for kind, name in references(task) if kind == "corpus"}
+    for shards in recipe.evaluate.features:
+        corpus, _, encoder = shards.partition("+")
+        model = getattr(library.read("encoder", encoder), "model", None)
+        if tower is None or model != tower:
+            told = f"of '{model}'" if model else "of no model"
+            wanted = f"'{tower}' (network.tower)" if tower else "none, since this network has no locked tower"
+            problems.append(f"evaluate.features has {shards}, features {told}, expected {wanted}. Change the key.")
+        elif corpus not in corpora:
+            problems.append(
+                f"evaluate.features has {shards}, but no task is on corpus '{corpus}', only on "
+                f"{', '.join(sorted(corpora))}. Take it out."
+            )
+    return problems
 
 
 def _require_a_fitting_parent(library: Library, recipe: Recipe, name: str, parent: str) -> None:

@@ -34,6 +34,7 @@ class Captioning(Derived):
     """
 
     CHUNK_RECORDS = 256
+    computes = True
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()

@@ -28,6 +28,8 @@ class Derived(ABC):
     """
 
     unit = "record"
+    computes = False
+    """Whether a network makes it on this machine, whose GPUs then belong to it."""
     CHUNK_RECORDS: ClassVar[int]
     """Records that are worked on together; so many are in memory."""
 

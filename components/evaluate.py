@@ -1,5 +1,6 @@
 """evaluate: weights + tasks -> scores, and one row per item, since paired comparison of models needs them."""
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -44,7 +45,7 @@ def evaluate(name: str) -> None:
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
     corpora = scored_on(tasks.values())
     trained_on = contamination.corpora_to_read(library, name)
-    nodes = [scored, *_encoder(library, recipe)]
+    nodes = [scored, *_encoder(library, recipe), *(("shard", shards) for shards in recipe.evaluate.features)]
     nodes += [(verb, corpus) for corpus in sorted(corpora.union(trained_on)) for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
     files = {path: content for task in tasks.values() for path, content in files_of(task).items()}
@@ -61,7 +62,7 @@ def evaluate(name: str) -> None:
     )
     with gpu_held(), writing(manifest) as folder:
         try:
-            model = _opened(name, recipe, scored)
+            model = replace(_opened(name, recipe, scored), features=tuple(recipe.evaluate.features))
         except Mismatch as error:
             raise Refused(f"{error} Run: hiraku {scored[0]} {scored[1]}") from error
         place = folder / paths.PAYLOAD["evaluate"]

@@ -7,11 +7,14 @@ import hashlib
 import itertools
 import json
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from components import paths
 from components.calibration import Calibration
@@ -41,6 +44,7 @@ class Filtering(Derived):
     """
 
     CHUNK_RECORDS = 256
+    computes = True
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         library = Library()
@@ -54,7 +58,12 @@ class Filtering(Derived):
         self.folder = paths.layout(self.source.model, own)
         self.content_hash = read_manifest("package", self.source.model).payload_hash
         versions = {each: version(each) for each in ("torch", "transformers")}
-        self.kept: Kept[str] = Kept("scores", {"content_hash": self.content_hash, **versions})
+        self.computed: Any = None
+        if self.source.features is not None:
+            opened = modality(MODALITY).open_computed  # type: ignore[attr-defined]
+            self.computed = opened(self.source.features, "source.features")
+        facts = {"features": self.computed.facts} if self.computed else {}
+        self.kept: Kept[str] = Kept("scores", {"content_hash": self.content_hash, **versions, **facts})
         self.pair: Any = None
         self.calibration = Calibration(self.source.keep_share, self.source.min_score)
         self.numbers = array("q", [0])
@@ -69,7 +78,9 @@ class Filtering(Derived):
     @property
     def parents(self) -> dict[str, str]:
         """The other corpus, and the model."""
-        return super().parents | {self.folder.as_posix(): self.content_hash}
+        features = [("shard", name)] if (name := self.source.features) else []
+        hashes = {paths.payload(*node).as_posix(): read_manifest(*node).payload_hash for node in features}
+        return super().parents | hashes | {self.folder.as_posix(): self.content_hash}
 
     def _columns(self) -> list[str]:
         return [*self.taken, "licence", "source"]
@@ -82,8 +93,11 @@ class Filtering(Derived):
         """
         columns = [self.picture, self.captions, "source"]
         records = itertools.islice(iterate_records(self.source.corpus, columns), self.num_steps)
-        done = 0
+        done, counts = 0, Counter[str]()
         while chunk := list(itertools.islice(records, self.CHUNK_RECORDS)):
+            for record in chunk:
+                record["number"] = counts[record["split"]]
+                counts[record["split"]] += 1
             for record, (scores, other) in zip(chunk, self._scored(chunk), strict=True):
                 lengths = [len(text) for text in self._texts(record)]
                 self.calibration.add(scores, lengths, record["source"], other)
@@ -117,7 +131,7 @@ class Filtering(Derived):
         for start in range(0, len(missing), self.source.batch_pictures):
             part = missing[start : start + self.source.batch_pictures]
             wanted = [[*texts[number], *([other] if (other := others[number]) is not None else [])] for number in part]
-            found = self._near([chunk[number][self.picture] for number in part], wanted)
+            found = self._near([chunk[number] for number in part], wanted)
             made = {keys[number]: json.dumps(each) for number, each in zip(part, found, strict=True)}
             self.kept.keep(made)
             known |= made
@@ -127,15 +141,29 @@ class Filtering(Derived):
             rows.append((scores[: len(own)], scores[len(own)] if len(scores) > len(own) else None))
         return rows
 
-    def _near(self, pictures: list[bytes], texts: list[list[str]]) -> list[list[float]]:
-        """The cosine of each picture and its texts, to six digits."""
+    def _near(self, records: list[dict[str, Any]], texts: list[list[str]]) -> list[list[float]]:
+        """The cosine of each record's picture and its texts, to six digits."""
         if self.pair is None:
             self.pair = modality(MODALITY).open_pair(  # type: ignore[attr-defined]
                 self.recipe.family, self.folder, self.source.batch_pictures
             )
-        seen = self.pair.of_pictures(pictures)
+        seen = self._seen(records)
         said = iter(self.pair.of_texts([text for own in texts for text in own]))
         return [[round(float(next(said) @ row), 6) for _ in own] for row, own in zip(seen, texts, strict=True)]
+
+    def _seen(self, records: list[dict[str, Any]]) -> Any:
+        """What the pair makes of pictures, [records, projection]: of them, or of their features."""
+        if self.computed is None:
+            return self.pair.of_pictures([record[self.picture] for record in records])
+        rows: list[Any] = [None] * len(records)
+        for split in dict.fromkeys(record["split"] for record in records):
+            places = [place for place, record in enumerate(records) if record["split"] == split]
+            numbers = np.array([records[place]["number"] for place in places])
+            self.computed.require_own(self.pair, split, numbers, [records[place][self.picture] for place in places])
+            found = self.pair.of_features(self.computed.features(split, numbers))
+            for place, row in zip(places, found, strict=True):
+                rows[place] = row
+        return rows
 
     # ---- rows ----
 

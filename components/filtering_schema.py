@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from models.schema import CorpusRef, PackageRef, Strict
+from models.schema import CorpusRef, PackageRef, ShardsRef, Strict
 
 
 class Filtered(Strict):
@@ -23,6 +23,9 @@ class Filtered(Strict):
     nothing in another."""
     min_score: float | None = Field(default=None, ge=-1, le=1)
     """In place of `keep_share`: the cosine itself, where a report of this very model has told it."""
+    features: ShardsRef | None = None
+    """Shards of the other corpus under an encoder of the model's own tower: what is computed already stands for
+    pictures. None passes each picture through the tower."""
     batch_pictures: int = Field(default=64, ge=1)
     """Pictures that go through the tower together."""
     max_records: int | None = Field(default=None, ge=1)
@@ -37,4 +40,11 @@ class Filtered(Strict):
         """A share or a cosine."""
         if (self.keep_share is None) == (self.min_score is None):
             raise ValueError("exactly one of 'keep_share' and 'min_score' must be there")
+        return self
+
+    @model_validator(mode="after")
+    def features_are_of_the_corpus(self) -> "Filtered":
+        """Those of other pictures say nothing."""
+        if self.features is not None and self.features.partition("+")[0] != self.corpus:
+            raise ValueError(f"'features' is {self.features}, expected shards of the corpus '{self.corpus}'")
         return self

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from components.foreign import SOURCE_PATTERN
 from models import FAMILIES, part_of
-from models.schema import Strict, TaskRef
+from models.schema import ShardsRef, Strict, TaskRef
 
 
 class Contamination(Strict):
@@ -37,6 +37,9 @@ class Evaluate(Strict):
     """What a model is scored on."""
 
     tasks: list[TaskRef] = Field(min_length=1)
+    features: list[ShardsRef] = []
+    """Shards of corpora of tasks under an encoder of the model's own locked tower: what is computed already stands for
+    pictures there."""
     contamination: Contamination | None = Contamination()
     """How items are looked for in what the model was trained on; null looks for none."""
 

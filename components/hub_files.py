@@ -39,6 +39,7 @@ class HubFiles:
     """
 
     unit = "files read"
+    computes = False
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         self.name, self.corpus, self.source = name, corpus, corpus.source

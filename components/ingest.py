@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from components import paths
 from components.captioning import Captioning
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.derived import Derived
+from components.devices import gpu_held
 from components.drawing import Drawing
 from components.filtering import Filtering
 from components.half_done import HalfDone
@@ -66,7 +67,8 @@ def ingest(name: str) -> None:
         licence=corpus.licence,
     )
     checkpoints = Checkpoints("ingest", name, fingerprint_of(_deciding(corpus, manifest)))
-    with checkpoints.held(), writing(manifest) as folder:
+    held = gpu_held() if origin.computes else nullcontext()
+    with checkpoints.held(), held, writing(manifest) as folder:
         with closing(HalfDone(checkpoints.folder)) as half_done:
             tally = _read_all(name, corpus, origin, half_done, folder)
         try:

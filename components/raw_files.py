@@ -25,6 +25,7 @@ class RawFiles:
     """
 
     unit = "files read"
+    computes = False
 
     def __init__(self, name: str, corpus: Corpus) -> None:
         self.corpus = corpus

@@ -50,6 +50,8 @@ class Model:
     encoder: Any
     folders: tuple[Path, ...] = ()
     """What both were loaded from; without it, no answer is kept for another run."""
+    features: tuple[str, ...] = ()
+    """Shards of what a part of the network has computed already of the corpora of tasks."""
 
     @cached_property
     def content(self) -> str:

@@ -109,8 +109,7 @@ def _parts(name: str) -> tuple[str, str]:
 def _check_splits(corpus: str, section: Corpus) -> int:
     """Refuse an empty split before anything is encoded; how many records there are."""
     found = Counter(record["split"] for record in iterate_records(corpus, columns=[]))
-    expected = ["train", *(split for split in ("valid", "test") if getattr(section.splits, split) > 0)]
-    empty = [split for split in expected if not found[split]]
+    empty = [split for split in section.splits.expected if not found[split]]
     if empty:
         raise Refused(
             f"Corpus '{corpus}' has {dict(found) or 'no'} accepted records by split, so {', '.join(empty)} would be "

@@ -293,6 +293,11 @@ def check(recipe: Any, encoder: Any, tasks: dict[str, Any]) -> list[str]:  # noq
         for layout in recipe.package.layouts
         if layout in LAYOUTS and layout not in layouts
     ]
+    if kind == "siglip" and "japanese-clip" in recipe.package.layouts:
+        problems.append(
+            "package.layouts has 'japanese-clip', but pretrain.objective.kind is 'siglip', expected clip or cloob: "
+            "rinna's client knows no other. Take it out of package.layouts."
+        )
     return problems + check_package(recipe.package)
 
 

@@ -143,6 +143,14 @@ def test_an_empty_split_is_refused_and_leaves_nothing(records, split, kept):
     assert not Path("artifacts/sharded").exists()
 
 
+def test_a_corpus_that_is_only_scored_on_has_shards_of_its_one_split(records):
+    write_yaml(paths.RECIPES / "corpora" / "town.yaml", CORPUS | {"splits": {"only": "test"}})
+    write_records([record | {"split": "test"} for record in records])
+    shard.shard(NAME)
+    index = json.loads((paths.payload("shard", NAME) / "index.json").read_text())
+    assert list(index["splits"]) == ["test"]
+
+
 def test_a_split_that_the_corpus_does_not_declare_may_be_empty(records):
     shard.shard(NAME)
     index = json.loads((paths.payload("shard", NAME) / "index.json").read_text())

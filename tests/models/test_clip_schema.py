@@ -75,6 +75,7 @@ def test_a_network_of_another_size_than_the_recipe_asserts_is_refused_before_any
         ({"strategy": "fsdp2"}, r"pretrain.strategy is 'fsdp2', .* Set it to ddp"),
         ({"objective": {"kind": "cloob", "hopfield_warmup_steps": 2000}}, r"begins its retrieval over 2000 steps"),
         ({"valid_samples": 1}, r"a pair alone has nothing to differ from"),
+        ({"objective": {"kind": "siglip"}}, r"package.layouts has 'japanese-clip', .* is 'siglip', expected clip"),
         ({"layouts": ["tower"]}, r"package.layouts has 'tower', but network.kind is 'dual'"),
     ],
 )  # fmt: skip

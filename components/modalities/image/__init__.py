@@ -34,6 +34,13 @@ def open_pair(family: str, folder: Path, batch_pictures: int) -> Any:
     return similarity.open_pair(family, folder, batch_pictures)
 
 
+def open_computed(name: str, key: str) -> Any:
+    """Features that shards hold of the pictures of a corpus, for such a pair; `key` is what names them."""
+    from components.modalities.image import computed
+
+    return computed.Computed(name, key)
+
+
 def texts_of(value: Any, column: schema.Column) -> list[str]:
     """Every caption or foil; of other forms nothing."""
     from components.modalities.image import captions

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from components.modalities.image import exhibits
 from components.modalities.image.captions import first_of
+from components.modalities.image.computed import NUM_CHECKED, Computed
 from components.modalities.image.generation_schema import Generated
 from components.modalities.image.naming import score_labelling
 from components.modalities.image.reading import Read, Row, Tell, picture_batches, records_of, thumbnails_of
@@ -72,10 +74,16 @@ def score(task: Pictures, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
 def features_of(pair: Pair, task: Pictures, records: list[Row], read: Read, tell: Tell) -> tuple["Tensor", np.ndarray]:
     """What a pair of towers makes of the pictures of some records, and what tells equal ones.
 
+    Where shards hold features of the task's corpus, pictures do not pass through the tower again.
+
     Returns:
         float32 [records, projection], of unit length; a digest of each picture [records].
     """
     import torch
+
+    computed = [name for name in pair.features if name.partition("+")[0] == task.corpus]
+    if computed:
+        return _computed(Computed(computed[0], "evaluate.features"), pair, task, records, read)
 
     rows: list[Any] = [None] * len(records)
     digests = [""] * len(records)
@@ -83,6 +91,17 @@ def features_of(pair: Pair, task: Pictures, records: list[Row], read: Read, tell
         for place, row, picture in zip(places, pair.of_pictures(pictures), pictures, strict=True):
             rows[place], digests[place] = row, hashlib.blake2b(picture, digest_size=16).hexdigest()
     return torch.stack(rows), np.array(digests)
+
+
+def _computed(
+    found: Computed, pair: Pair, task: Pictures, records: list[Row], read: Read
+) -> tuple["Tensor", np.ndarray]:
+    """The same by features of shards, of which the first few are held against the pair's own tower."""
+    numbers = {row["id"]: number for number, row in enumerate(read(task.corpus, [], splits={task.split}))}
+    chosen = np.array([numbers[record["id"]] for record in records])
+    first = [row[task.picture] for row in islice(read(task.corpus, [task.picture], splits={task.split}), NUM_CHECKED)]
+    found.require_own(pair, task.split, np.arange(len(first)), first)
+    return pair.of_features(found.features(task.split, chosen)), found.digests(task.split, chosen)
 
 
 def rows_of(item: str | None, values: Mapping[str, float]) -> Iterator[Row]:

@@ -35,6 +35,8 @@ class Pair:
         from models import part_of
 
         self.network, self.encoder, self.batch_pictures = model.network, model.encoder, batch_pictures
+        self.features: tuple[str, ...] = getattr(model, "features", ())
+        """Shards of what its image tower has computed already."""
         self.parts = part_of(family, "features")
         if getattr(self.encoder, "kind", "") != "captions" or not hasattr(self.network, "text_features"):
             raise Refused(
@@ -58,12 +60,26 @@ class Pair:
         """float32 [pictures, projection] on the CPU."""
         import torch
 
-        rows, given = [], self.encoder.preparation
+        return torch.cat(
+            [_unit(self.parts.image_features(self.network, seen), "pictures") for seen in self._seen(pictures)]
+        )
+
+    def of_tower(self, pictures: list[bytes]) -> "Tensor":
+        """float32 [pictures, width] on the CPU: what the image tower alone makes of them."""
+        import torch
+
+        return torch.cat([self.parts.tower_features(self.network, seen).float().cpu() for seen in self._seen(pictures)])
+
+    def of_features(self, features: "Tensor") -> "Tensor":
+        """What the image tower made of pictures, [pictures, width], in their place; else as `of_pictures`."""
+        return _unit(self.parts.image_features(self.network, features.to(self._device)), "pictures")
+
+    def _seen(self, pictures: list[bytes]) -> Iterator["Tensor"]:
+        """Batches of normalised pixels on the network's device."""
+        given = self.encoder.preparation
         for start in range(0, len(pictures), self.batch_pictures):
             pixels = pixels_of(pictures[start : start + self.batch_pictures], self.size_px, given.resample)
-            seen = normalised(pixels, given.mean, given.std).to(self._device)
-            rows.append(_unit(self.parts.image_features(self.network, seen), "pictures"))
-        return torch.cat(rows)
+            yield normalised(pixels, given.mean, given.std).to(self._device)
 
     def of_texts(self, texts: list[str]) -> "Tensor":
         """float32 [texts, projection] on the CPU."""

@@ -1,6 +1,7 @@
 """A corpus without the pairs that a packaged pair of towers finds far apart."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,17 +11,20 @@ import torch
 from components import paths
 from components.calibration import Calibration, auc, threshold_of
 from components.filtering import scores_of
+from components.fit import fit
 from components.ingest import ingest
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
+from components.modalities.image.similarity import Pair
 from components.outcomes import Refused
 from components.records import iterate_records
 from components.reports import validation_page
 from components.settings import settings
+from components.shard import shard
 from models.clip import convert
 from models.clip.network import build
 from models.clip.schema import Dual, ImageTower
-from tests.components.image.small_squares import COLUMNS, CORPUS, TOWER, small_records
+from tests.components.image.small_squares import COLUMNS, CORPUS, TOWER, small_records, write_tower
 from tests.components.speech.small_speech import write_records, write_yaml
 from tests.models.clip_small import write_encoder
 
@@ -148,6 +152,48 @@ def test_a_second_run_scores_nothing_again(project, monkeypatch):
     monkeypatch.setattr(modality("image"), "open_pair", broken)
     ingest("near")
     assert read_manifest("ingest", "near").payload_hash == before
+
+
+def test_scoring_holds_the_gpus_of_its_machine(project, monkeypatch):
+    entered = []
+    monkeypatch.setattr("components.ingest.gpu_held", lambda: nullcontext(entered.append("held")))
+    write_corpus(keep_share=0.7)
+    ingest("near")
+    assert entered == ["held"]
+
+
+def test_features_that_are_computed_already_score_as_their_pictures_do(project, monkeypatch):
+    section = {"kind": "tower", "model": "pair", "size_px": 24, "dtype": "fp32"}
+    write_yaml(paths.RECIPES / "encoders" / "tower.yaml", section)
+    fit("tower")
+    shard("squares+tower")
+    write_corpus(keep_share=0.4)
+    ingest("near")
+    write_corpus("by-features", keep_share=0.4, features="squares+tower")
+    monkeypatch.setattr(Pair, "of_pictures", None)
+    ingest("by-features")
+    pictures, features = read(), read("by-features")
+    assert list(pictures) == list(features)
+    for name, record in features.items():
+        assert record["captions"] == pictures[name]["captions"]
+        assert scores_of(record["score"]) == pytest.approx(scores_of(pictures[name]["score"]), abs=2e-6)
+    shards = paths.payload("shard", "squares+tower").as_posix()
+    assert (
+        read_manifest("ingest", "by-features").parents[shards] == read_manifest("shard", "squares+tower").payload_hash
+    )
+
+
+def test_features_of_another_tower_and_of_other_pictures_are_refused(project):
+    write_tower("small-vit", seed=1)
+    write_yaml(paths.RECIPES / "encoders" / "other.yaml", {"kind": "tower", "model": "small-vit", "size_px": 24})
+    fit("other")
+    shard("squares+other")
+    write_corpus(keep_share=0.4, features="squares+other")
+    with pytest.raises(Refused, match=r"'squares\+other' are another tower's, .* Change or remove the key 'source.fea"):
+        ingest("near")
+    write_corpus(keep_share=0.4, features="circles+other")
+    with pytest.raises(Refused, match=r"'features' is circles\+other, expected shards of the corpus 'squares'"):
+        ingest("near")
 
 
 def test_a_cosine_may_be_given_and_one_that_none_reaches_is_refused(project):

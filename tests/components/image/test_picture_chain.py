@@ -5,9 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from components import paths
+from components.agreement import require_agreement
 from components.batch_view import batch_texts
 from components.evaluate import evaluate
 from components.fit import fit
@@ -32,20 +34,22 @@ TASKS: dict[str, dict[str, Any]] = {
     "named": {"kind": "zero-shot-classification", "templates": "ja-37"},
     "asked": {"kind": "caption-probe", "foil_kind": "colour"},
 }
-TRAINED = ("cached", "seen", "cloob")
+TRAINED = ("cached", "seen", "cloob", "read")
 
 
-def recipe(objective: dict[str, Any], samples: dict[str, Any], **keys: Any) -> dict[str, Any]:
+def recipe(
+    objective: dict[str, Any], samples: dict[str, Any], features: list[str] | None = None, **keys: Any
+) -> dict[str, Any]:
     return {
         "family": "clip", "description": "A pair.", "language": "ja", "licence": "CC0-1.0",
         "network": {"kind": "dual", "tower": "small-vit", "tower_width": 16, "text": TEXT, "projection_size": 8},
         "encoder": "captions",
         "pretrain": {
-            "objective": objective, "shards": [{"shards": "squares+captions"}], "num_steps": 6, "valid_samples": 4,
+            "objective": objective, "shards": [{"shards": "squares+captions"}], "num_steps": 20, "valid_samples": 4,
             "samples": {"form": "pairs", "batch_samples": 8, "caption_shares": {"web": 1, "generated": 2}} | samples,
             "optimizer": {"learning_rate": 0.001}, "validate_every_steps": 3, "log_every_steps": 1,
         } | keys,
-        "evaluate": {"tasks": ["found", "named", "asked"]},
+        "evaluate": {"tasks": ["found", "named", "asked"], "features": features or []},
         "package": {"layouts": ["transformers"], "title": "A", "summary": "A.", "limits": "None."},
     }  # fmt: skip
 
@@ -66,6 +70,7 @@ def chain(tmp_path_factory):
         write_yaml(paths.RECIPES / "seen.yaml", recipe({"kind": "clip", "chunk_samples": 3}, seen))
         cloob = recipe({"kind": "cloob"}, cached, guard={"spike_ratio": None})
         write_yaml(paths.RECIPES / "cloob.yaml", cloob)
+        write_yaml(paths.RECIPES / "read.yaml", recipe({"kind": "clip"}, cached, features=["squares+half"]))
         stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "evaluate": evaluate}
         done = []
         for name in TRAINED:
@@ -94,7 +99,39 @@ def test_the_graph_goes_from_labels_to_a_tower_to_features_to_a_pair(chain):
 
 def test_features_give_the_losses_that_the_tower_gives_in_every_step(chain):
     assert np.allclose(losses("cached"), losses("seen"), rtol=1e-5)
-    assert len(losses("cached")) == 6
+    assert len(losses("cached")) == 20
+
+
+def test_features_of_half_precision_are_scored_as_their_pictures_are(chain):
+    """`read` was trained as `cached` was, and only its tower's features are read from shards, in fp16."""
+    assert {"fit-half", "shard-squares+half"} <= set(chain.done)
+    assert paths.payload("shard", "squares+half").as_posix() in read_manifest("evaluate", "read").parents
+    pictures, features = (
+        pq.read_table(paths.payload("evaluate", name) / "items.parquet").to_pylist() for name in ("cached", "read")
+    )
+    gaps = [
+        (mine["value"], other["value"])
+        for mine, other in zip(features, pictures, strict=True)
+        if mine["metric"] == "gap" and mine["item"] == other["item"]
+    ]
+    assert len(gaps) == 6
+    assert np.allclose(*zip(*gaps, strict=True), rtol=0, atol=1e-5)
+    assert not np.array_equal(*zip(*gaps, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ("words+tower", "no task is on corpus 'words', only on squares. Take it out"),
+        ("squares+pixels", r"features of no model, expected 'small-vit' \(network.tower\). Change the key"),
+    ],
+)
+def test_features_that_no_score_could_be_made_of_are_refused(chain, features, words):
+    content = recipe({"kind": "clip"}, {"features": ["squares+tower"]}, features=[features])
+    write_yaml(paths.RECIPES / "odd.yaml", content)
+    with pytest.raises(Refused, match=words):
+        require_agreement(Library(), "odd")
+    (paths.RECIPES / "odd.yaml").unlink()
 
 
 def test_features_have_the_weights_of_their_tower_as_a_parent():

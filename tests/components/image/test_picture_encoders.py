@@ -227,6 +227,26 @@ def test_captions_that_are_too_long_are_cut_and_counted():
     assert read_manifest("shard", "squares+captions").counts["cut_captions"] == 0
 
 
+def test_the_captions_of_a_unigram_tokenizer_are_its_own_and_what_differs_is_counted(project):
+    """SentencePiece's ids are what is sharded; `tokenizer.json` may break a tie in another way, and none is refused."""
+    write_yaml(paths.RECIPES / "encoders" / "odds.yaml", ENCODERS["spm"] | {"algorithm": "unigram"})
+    fit("odds")
+    write_yaml(paths.RECIPES / "encoders" / "by-odds.yaml", ENCODERS["captions"] | {"tokenizer": "odds"})
+    fit("by-odds")
+    opened, theirs = encoder("by-odds"), AutoTokenizer.from_pretrained(paths.payload("fit", "by-odds"))
+    plain = sentencepiece.SentencePieceProcessor(model_file=str(paths.payload("fit", "odds") / "spiece.model"))
+    differing = 0
+    held_in = [record for record in project.records if record["split"] != "test"]
+    texts = [text for record in held_in for _, text in json.loads(record["captions"])]
+    for text, ids in zip(texts, opened.ids_of(texts), strict=True):
+        assert ids.tolist() == [opened.facts["cls"], *plain.encode("".join(map(str.lower, text)))]
+        differing += ids.tolist() != theirs(text)["input_ids"]
+    report = json.loads((paths.state("fit", "by-odds") / "report.json").read_text())
+    assert report["algorithm"] == "unigram"
+    assert report["train"]["documents"] + report["held_out"]["documents"] == len(texts)
+    assert report["train"]["differing"] + report["held_out"]["differing"] == differing
+
+
 def test_a_tokenizer_without_the_symbols_names_the_key():
     write_yaml(paths.RECIPES / "encoders" / "plain.yaml", {**ENCODERS["spm"], "symbols": ["\n"]})
     fit("plain")
