@@ -138,7 +138,7 @@ def _of_hub(revision: str, config: dict[str, Any], split: str) -> tuple[str, lis
     keys = config.get("dataset_kwargs") or {}
     place = f"split {split} of {_hub(config)} at {revision[:8]}"
     try:
-        found = load_dataset(
+        found: Any = load_dataset(
             config.get("dataset_path", ""), config.get("dataset_name"), split=split, **{**keys, "revision": revision}
         )
         rows = [dict(row) for row in found]

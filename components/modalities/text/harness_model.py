@@ -208,7 +208,7 @@ class HarnessModel(LM):
 
     def _prompt(self, request: Instance, context: str, room: int) -> Ids:
         """The context as ids, brought into the room that there is by what the task's file says."""
-        start = () if self.is_published else self._start
+        start: Ids = () if self.is_published else self._start
         return start + self._fitted(request, context, room - len(start)) or (self.eos,)
 
     def _fitted(self, request: Instance, context: str, room: int) -> Ids:
