@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.foreign import registered
 from components.foreign_schema import Contamination, Foreign
 from components.kept import Kept
 from components.manifest import read_manifest
@@ -45,7 +46,7 @@ class Sources:
 
 
 def sources_of(library: Library, name: str) -> Sources:
-    """What a recipe's model has seen, by the recipes alone."""
+    """What a recipe's model has seen, by the recipes alone; of a version of the registry, by the recipe it is of."""
     found, open_names, met = Sources(), [name], set()
     while open_names:
         each = open_names.pop()
@@ -54,7 +55,11 @@ def sources_of(library: Library, name: str) -> Sources:
         met.add(each)
         recipe = library.read("recipe", each)
         if isinstance(recipe, Foreign):
-            found.unknown.append(each)
+            version = registered(recipe.source)
+            if version is not None and version.model in library.files["recipe"]:
+                open_names.append(version.model)
+            else:
+                found.unknown.append(each)
             continue
         for kind, other in references(recipe, ("starts_from", "pretrain", "align")):
             if kind in ("shards", "corpus"):

@@ -4,6 +4,7 @@ What an alias such as `champion` names is asked anew by each flow, before it loo
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -96,8 +97,7 @@ def _fetch_version(wanted: Registered, say: Say) -> Path:
     found = version_of(wanted)
     if _content(wanted.place) == found.content_hash:
         return wanted.place
-    partial = wanted.place.with_name(f".{wanted.place.name}.partial-registry")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = wanted.place.with_name(f".{wanted.place.name}.partial-{os.getpid()}")
     with registry.fetched(found) as folder:
         got = tree_hash(folder, without=MANIFEST_NAME)
         if got != found.content_hash:
@@ -107,9 +107,12 @@ def _fetch_version(wanted: Registered, say: Say) -> Path:
                 f"{wanted.model}"
             )
         partial.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, partial)
-    shutil.rmtree(wanted.place, ignore_errors=True)
-    partial.rename(wanted.place)
+        try:
+            shutil.copytree(folder, partial)
+            shutil.rmtree(wanted.place, ignore_errors=True)
+            partial.rename(wanted.place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     say(f"{wanted.place} holds version {found.version} of {wanted.model}, from the registry.")
     return wanted.place
 

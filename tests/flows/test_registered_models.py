@@ -10,6 +10,7 @@ from components import fetching, paths, registry, tracking
 from components import package as package_module
 from components.evaluate import evaluate
 from components.graph import plan
+from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.package import package
 from components.recipes import Library
@@ -72,6 +73,8 @@ def test_the_champion_is_fetched_taken_in_and_scores_as_it_did(champion: str) ->
     package(NAME)
     evaluate(NAME)
     assert bits(NAME) == pytest.approx(bits("tiny"), rel=1e-6)
+    looked, before = (read_manifest("evaluate", each).details["contamination"] for each in (NAME, "tiny"))
+    assert looked == before, "it has seen what the recipe of its version names"
 
 
 def test_an_alias_that_has_moved_is_fetched_anew_and_a_number_is_not(champion: str) -> None:
