@@ -16,7 +16,9 @@ def compare(
 ) -> int:
     """Show the last runs of a recipe side by side; or two models, item by item, as promotion compares them.
 
-    Or, with --drawn, what several recipes drew of the same prompts and seeds, a column for each. Of runs it shows differing parameters, what came out, what it cost, data and code; of two models every score with
+    Or, with --drawn, what several recipes drew of the same prompts and seeds, a column for each.
+
+    Of runs it shows differing parameters, what came out, what it cost, data and code; of two models every score with
     its standard error, the gain with its interval, and whether it is more than noise.
 
     Parameters

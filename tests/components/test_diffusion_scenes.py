@@ -1,4 +1,4 @@
-"""The scenes of Stable Diffusion's demo: the same bytes everywhere, and a new word for a look that is not the base's."""
+"""Scenes of Stable Diffusion's demo: the same bytes everywhere, and a new word for a look that is not the base's."""
 
 import hashlib
 import json

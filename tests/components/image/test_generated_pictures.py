@@ -61,7 +61,7 @@ def test_the_mean_of_pseudo_values_is_kid_of_scikit_learns_kernel():
 def test_two_and_three_pictures_by_hand():
     ours = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     real = np.array([[1.0, 0.0], [0.0, 1.0]])
-    # Cosines 0, -1, 0 among ours: (1 + 0 + 1) / 3; among real 0: 1; across 1, 0, 0, 1, -1, 0: (8 + 1 + 1 + 8 + 0 + 1) / 6
+    # Cosines 0, -1, 0 among ours: (1 + 0 + 1) / 3; among real 0: 1; across 1, 0, 0, 1, -1, 0: 19 / 6
     assert distances.kernel_distance(ours, real).mean() == pytest.approx(2 / 3 + 1 - 2 * 19 / 6)
     assert distances.diversity(ours).mean() == pytest.approx((1 + 2 + 1) / 3)
 
