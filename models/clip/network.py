@@ -153,7 +153,7 @@ def vit_configuration(
         section: sizes.
         labels: names of what it can see, or how many there are.
         many: whether several of them can hold of one picture.
-        groups: of which one name each holds: their sizes, in the order of the labels.
+        groups: of which one name each holds: their sizes, in the order of the labels, which is that of their names.
     """
     names = labels if isinstance(labels, list) else [f"LABEL_{number}" for number in range(labels)]
     here: dict[str, Any] = {"attn_implementation": "sdpa"}  # of this process; transformers does not save it

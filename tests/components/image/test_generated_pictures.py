@@ -28,8 +28,8 @@ from tests.components.image.small_squares import TOWER
 from tests.models.clip_small import write_encoder
 
 TEXT = {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 32, "num_positions": 80}
-NAMES = ["thing cup", "thing star", "look plain", "look ringed", "look striped"]
-GROUPS = {"thing": 2, "look": 3}
+NAMES = ["look plain", "look ringed", "look striped", "thing cup", "thing star"]
+GROUPS = {"look": 3, "thing": 2}
 
 
 def unit(count, width, seed):
@@ -105,20 +105,20 @@ def test_a_head_for_each_group_learns_by_its_own_cross_entropy():
     network = judge()
     batch = {"pixels": torch.randn(4, 3, 24, 24), "labels": torch.zeros(4, 5)}
     things, looks = torch.tensor([0, 1, 1, 0]), torch.tensor([2, 0, 1, 1])
-    batch["labels"][range(4), things] = 1
-    batch["labels"][range(4), looks + 2] = 1
+    batch["labels"][range(4), things + 3] = 1
+    batch["labels"][range(4), looks] = 1
     found = objective(Labels(kind="labels"), network, Setting({}))(batch)
     logits = network(pixel_values=batch["pixels"]).logits
-    wanted = torch.nn.functional.cross_entropy(logits[:, :2], things)
-    wanted += torch.nn.functional.cross_entropy(logits[:, 2:], looks)
+    wanted = torch.nn.functional.cross_entropy(logits[:, 3:], things)
+    wanted += torch.nn.functional.cross_entropy(logits[:, :3], looks)
     assert float(found.total) == pytest.approx(float(wanted))
-    assert float(found.parts["look_accuracy"]) == float((logits[:, 2:].argmax(1) == looks).float().mean())
+    assert float(found.parts["look_accuracy"]) == float((logits[:, :3].argmax(1) == looks).float().mean())
 
 
 def test_a_record_has_one_name_of_each_group_and_others_are_left_out():
     encoder = LabelEncoder(NAMES, True, GROUPS)
     (row,) = encoder.encode([json.dumps(["look ringed", "place left", "thing star"])])
-    assert row["label"].tolist() == [1, 3]
+    assert row["label"].tolist() == [1, 4]
     with pytest.raises(Refused, match="A record has 0 names of the group 'look'"):
         encoder.encode([json.dumps(["thing star"])])
 
@@ -214,14 +214,14 @@ def test_a_judge_tells_each_group_by_itself(monkeypatch, places, painter):
     network = convert.load(places.judge)
     for row, record in zip(drawn, RECORDS, strict=False):
         logits = torch.from_numpy(judging.logits_of(network, [row["picture"]], "clip"))[0]
-        said = [NAMES[int(logits[:2].argmax())], NAMES[2 + int(logits[2:].argmax())]]
+        said = [NAMES[3 + int(logits[3:].argmax())], NAMES[int(logits[:3].argmax())]]
         wanted = json.loads(record["marks"])
         assert items[record["id"], "thing_is_right"] == (said[0] == wanted[0])
         assert items[record["id"], "look_is_right"] == (said[1] == wanted[1])
         assert items[record["id"], "all_is_right"] == row["is_right"] == (said == wanted)
     assert set(pictures) == {"pictures.svg", "thing.svg", "look.svg"}
     assert totals["num_pictures"] == 6
-    with pytest.raises(Refused, match="has the groups thing, look, expected size among them"):
+    with pytest.raises(Refused, match="has the groups look, thing, expected size among them"):
         scored(monkeypatch, places, painter, "scene-judge", groups=["size"])
 
 
