@@ -157,9 +157,10 @@ def vit_configuration(
     """
     names = labels if isinstance(labels, list) else [f"LABEL_{number}" for number in range(labels)]
     here: dict[str, Any] = {"attn_implementation": "sdpa"}  # of this process; transformers does not save it
+    told: dict[str, Any] = {"label_groups": groups} if groups else {}
     return ViTConfig(
         **here,
-        **({"label_groups": groups} if groups else {}),
+        **told,
         architectures=["ViTForImageClassification" if names else "ViTModel"],
         hidden_size=section.hidden_size,
         num_hidden_layers=section.num_layers,
