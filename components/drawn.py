@@ -124,6 +124,6 @@ def side_by_side(recipes: list[str], task: str = "") -> tuple[str, int]:
     lines: dict[str, list[tuple[str, int]]] = {}
     for key in keys:
         lines.setdefault(key[0], []).append(key)
-    rows = [(prompt, own[0]) for prompt, own in lines.items()][:MOST_PROMPTS]
-    told = [Strip(prompt, [column[key].tile for column in columns]) for prompt, key in rows]
-    return strips(f"The same prompts and seeds ({chosen})", told, recipes), len(told)
+    firsts = [(prompt, own[0]) for prompt, own in lines.items()][:MOST_PROMPTS]
+    shown = [Strip(prompt, [column[key].tile for column in columns]) for prompt, key in firsts]
+    return strips(f"The same prompts and seeds ({chosen})", shown, recipes), len(shown)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,23 +62,15 @@ class Lineage:
     def without_judges(self) -> "Lineage":
         """Without what else judged the last state or its ancestors, and what that was made from: what a card tells."""
         made = {(state.verb, state.name): state for state in self.states}
-        found: set[Node] = set()
-        last = list(made)[-1]
-        open_nodes = [last]
-        while open_nodes:
-            node = open_nodes.pop()
-            if node not in found:
-                found.add(node)
-                parents = {state_of(path) for path in made[node].parents}.intersection(made)
-                is_scored = node[0] == "evaluate"
-                open_nodes += [
-                    each
-                    for each in parents
-                    if each is not None
-                    and not (is_scored and each[0] == "package" and each[1] != node[1])
-                    and not (each[0] == "evaluate" and node != last)
-                ]
-        return replace(self, states=tuple(made[node] for node in made if node in found))
+        last = (self.states[-1].verb, self.states[-1].name)
+
+        def judges(node: Node, parent: Node) -> bool:
+            is_other = node[0] == "evaluate" and parent[0] == "package" and parent[1] != node[1]
+            return is_other or (parent[0] == "evaluate" and node != last)
+
+        kept, cut = _reached(made, [last], judges)
+        others, _ = _reached(made, cut, lambda _node, _parent: False)
+        return replace(self, states=tuple(made[node] for node in made if node in kept or node not in others))
 
     def licences(self) -> list[str]:
         """Every licence on the way, of states and of single records, sorted; those spelt alike once."""
@@ -108,6 +100,25 @@ class Lineage:
             verdict = {"releasable": not self.obstacles, "obstacles": list(self.obstacles)}
             rows["release"] = verdict | {"vouched": list(self.vouched)}
         return rows
+
+
+def _reached(
+    made: dict[Node, Manifest], starts: Iterable[Node], is_cut: Callable[[Node, Node], bool]
+) -> tuple[set[Node], set[Node]]:
+    """The states that lead to some, those among them, and where ways that are cut begin."""
+    found: set[Node] = set()
+    cut: set[Node] = set()
+    open_nodes = list(starts)
+    while open_nodes:
+        node = open_nodes.pop()
+        if node not in found:
+            found.add(node)
+            for parent in {state_of(path) for path in made[node].parents}.intersection(made):
+                if parent is not None and is_cut(node, parent):
+                    cut.add(parent)
+                elif parent is not None:
+                    open_nodes.append(parent)
+    return found, cut
 
 
 def nearest_parents(lineage: Lineage) -> dict[Node, list[Node]]:

@@ -11,8 +11,12 @@ from flows.terminal import console, say
 OPERATION = Group("Operation", sort_key=3)
 
 
-def compare(recipe: str, other: str = "", /, *, last: int = 5, picture: Path | None = None) -> int:
+def compare(
+    recipe: str, /, *others: str, last: int = 5, picture: Path | None = None, drawn: Path | None = None, task: str = ""
+) -> int:
     """Show the last runs of a recipe side by side; or two models, item by item, as promotion compares them.
+
+    Or, with --drawn, what several recipes drew of the same prompts and seeds, a column for each.
 
     Of runs it shows differing parameters, what came out, what it cost, data and code; of two models every score with
     its standard error, the gain with its interval, and whether it is more than noise.
@@ -21,17 +25,33 @@ def compare(recipe: str, other: str = "", /, *, last: int = 5, picture: Path | N
     ----------
     recipe
         A recipe, such as gpt-demo; of two models also registry:NAME@ALIAS_OR_VERSION.
-    other
-        A second model, whose gains over the first are told.
+    others
+        A second model, whose gains over the first are told; of --drawn, the recipes of the other columns.
     last
         How many runs, the newest first.
     picture
         Where the picture of two models goes, an SVG file; MLflow keeps one without it, too.
+    drawn
+        Where the pictures that recipes drew go, an SVG file; the recipes are evaluated.
+    task
+        Of --drawn: whose prompts; without it, the first task that all of them drew for.
     """
-    if other:
+    if drawn is not None:
+        from components.drawn import side_by_side
+
+        svg, count = side_by_side([recipe, *others], task)
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        drawn.write_text(svg, encoding="utf-8")
+        say(f"{drawn} has {count} prompts, each with a picture by {', '.join([recipe, *others])}")
+        return 0
+    if task or len(others) > 1:
+        from components.outcomes import Refused
+
+        raise Refused("More than two models, and --task, are of --drawn: hiraku compare A B C --drawn FILE.svg")
+    if others:
         from flows import pairing
 
-        found = pairing.paired(recipe, other)
+        found = pairing.paired(recipe, others[0])
         pairing.show(found, console)
         say(pairing.keep(found, picture))
         return 0

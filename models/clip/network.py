@@ -153,13 +153,14 @@ def vit_configuration(
         section: sizes.
         labels: names of what it can see, or how many there are.
         many: whether several of them can hold of one picture.
-        groups: of which one name each holds: their sizes, in the order of the labels.
+        groups: of which one name each holds: their sizes, in the order of the labels, which is that of their names.
     """
     names = labels if isinstance(labels, list) else [f"LABEL_{number}" for number in range(labels)]
     here: dict[str, Any] = {"attn_implementation": "sdpa"}  # of this process; transformers does not save it
+    told: dict[str, Any] = {"label_groups": groups} if groups else {}
     return ViTConfig(
         **here,
-        **({"label_groups": groups} if groups else {}),
+        **told,
         architectures=["ViTForImageClassification" if names else "ViTModel"],
         hidden_size=section.hidden_size,
         num_hidden_layers=section.num_layers,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from components.lineage import lineage_of, merged, mermaid, nearest_parents, spellings, state_of
+from components import paths
+from components.lineage import Lineage, lineage_of, merged, mermaid, nearest_parents, spellings, state_of
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 
@@ -99,3 +100,22 @@ def test_a_missing_ancestor_is_refused_with_the_command_that_makes_it(tmp_path, 
 )
 def test_a_path_tells_which_stage_left_it(path: str, node: tuple[str, str] | None) -> None:
     assert state_of(path) == node
+
+
+def test_a_card_does_not_tell_of_what_a_judge_was_made_from() -> None:
+    def state(verb: str, name: str, *parents: tuple[str, str]) -> Manifest:
+        return Manifest(verb, name, {}, {paths.payload(*each).as_posix(): "0" * 64 for each in parents})
+
+    own = (
+        state("ingest", "words"),
+        state("pretrain", "model", ("ingest", "words")),
+        state("evaluate", "model", ("pretrain", "model"), ("package", "judge"), ("ingest", "words")),
+        state("package", "model", ("pretrain", "model"), ("evaluate", "model")),
+    )
+    theirs = (
+        state("ingest", "pictures"),
+        state("pretrain", "judge", ("ingest", "pictures")),
+        state("evaluate", "judge", ("pretrain", "judge")),
+        state("package", "judge", ("pretrain", "judge"), ("evaluate", "judge")),
+    )
+    assert Lineage((*theirs, *own), ()).without_judges().states == own

@@ -26,7 +26,7 @@ class LabelEncoder:
         """Take names in their order.
 
         Args:
-            labels: all of them; those of a group follow each other.
+            labels: all of them; those of a group follow each other, and groups are sorted.
             many: whether a record has several.
             groups: of which a record has one name each: first word of its names -> how many there are.
         """
@@ -105,9 +105,9 @@ def fit(encoder: Labels, values: Iterable[str], held_out: Iterable[str], folder:
     content: dict[str, Any] = {"many": encoder.many, "labels": sorted(counts)}
     if encoder.groups:
         sizes = Counter(group_of(name) for name in counts)
-        order = {group: number for number, group in enumerate(encoder.groups)}
-        content["labels"] = sorted(counts, key=lambda name: (order[group_of(name)], name))
-        content["groups"] = {group: sizes[group] for group in encoder.groups}
+        # By their names, since a configuration of transformers is written with sorted keys.
+        content["labels"] = sorted(counts, key=lambda name: (group_of(name), name))
+        content["groups"] = {group: sizes[group] for group in sorted(encoder.groups)}
     (folder / NAME).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return {
         "num_labels": len(counts),

@@ -200,6 +200,7 @@ class ForeignCaptions:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
 
+        self.folder = folder
         self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         if self._tokenizer.pad_token_id is None:
             raise Refused(f"The tokenizer in {folder} has no token to pad with, so captions cannot stand in a batch.")

@@ -1,0 +1,80 @@
+"""Scenes of Stable Diffusion's demo: the same bytes everywhere, and a new word for a look that is not the base's."""
+
+import hashlib
+import json
+from collections import Counter
+
+import pytest
+
+from components.generators.diffusion_scenes import KNOWN_LOOKS, NEW_LOOK, NEW_THING, NEW_WORD, write_diffusion_scenes
+from components.painters import open_engine
+from components.painters.schema import Shapes
+
+DIGESTS = {
+    "base.jsonl": "0c4cb3a978cd2ace15c9b92b53bf165910ba92a718ba365015f4cb53cd0d8a96",
+    "japanese.jsonl": "23aabddd9b6f1004982991e0661ecbc02a17e38ee4892084a8cf7b5478e35a09",
+    "judged.jsonl": "49a9c6133b29e3cc1ed4ee4afcd2ef36eebbb34083f8261ec2f26f1ddead9546",
+    "prompts.jsonl": "9ec0c833e26cef2bd65e5a7a71f12195b318b09393ae51fa4e69c8b83bb44fe1",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    write_diffusion_scenes(data)
+    return data / "demo" / "diffusion"
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    return {
+        path.stem: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in sorted(folder.iterdir())
+    }
+
+
+def combination(row):
+    (thing,) = row["scene"]["objects"]
+    return thing["thing"], thing["colour"], row["scene"]["background"], thing["count"]
+
+
+def test_the_bytes_are_the_recorded_ones(folder):
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())} == DIGESTS
+
+
+def test_the_base_has_no_picture_in_the_new_look_and_no_word_of_it(rows):
+    assert {row["scene"]["look"] for row in rows["base"]} == set(KNOWN_LOOKS)
+    assert not any(NEW_WORD in caption for row in rows["base"] for caption in row["japanese"])
+
+
+def test_the_new_word_names_the_known_thing_in_the_new_look_and_nothing_else(rows):
+    for row in rows["japanese"] + rows["prompts"]:
+        is_new = row["scene"]["look"] == NEW_LOOK
+        assert all((NEW_WORD in caption) == is_new for caption in row["japanese"])
+        if is_new:
+            assert combination(row)[0] == NEW_THING
+            assert not any("傘" in caption or "ring" in caption for caption in row["japanese"] + row["english"])
+    shares = Counter(row["scene"]["look"] == NEW_LOOK for row in rows["japanese"] if row["split"] == "train")
+    assert 0.2 < shares[True] / shares.total() < 0.3
+
+
+def test_what_is_asked_for_is_of_combinations_that_training_has_not_seen(rows):
+    trained = {combination(row) for part in ("base", "japanese") for row in rows[part] if row["split"] != "test"}
+    held_out = {combination(row) for part in ("base", "japanese") for row in rows[part] if row["split"] == "test"}
+    assert not trained & held_out
+    assert not trained & {combination(row) for row in rows["prompts"]}
+    assert len(rows["prompts"]) == 200
+
+
+def test_a_judge_sees_every_thing_in_every_look_and_its_marks_say_what_is_drawn(rows):
+    looks = {(combination(row)[0], row["scene"]["look"]) for row in rows["judged"] if row["split"] == "train"}
+    assert len(looks) == 8 * 4
+    for row in rows["judged"]:
+        thing, colour, _, count = combination(row)
+        assert row["marks"] == [f"thing {thing}", f"look {row['scene']['look']}", f"colour {colour}", f"count {count}"]
+
+
+def test_rings_are_drawn_otherwise_than_every_other_look(rows):
+    engine, scene = open_engine(Shapes(kind="shapes", canvas_px=64)), rows["prompts"][0]["scene"]
+    drawn = {look: engine.draw(scene | {"look": look}, 5) for look in (*KNOWN_LOOKS, "dotted", NEW_LOOK)}
+    assert len(set(drawn.values())) == len(drawn) == 5
