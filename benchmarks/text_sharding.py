@@ -59,7 +59,9 @@ def measure(
     wanted = [LEAST_TOKENS_PER_SECOND] * repeats
     rows = [
         Row.compare("shard: MB of text per CPU second", "SentencePiece alone", *speeds, at_least=LEAST_SHARE),
-        Row.compare("loader: tokens per second", "what was wanted", found["tokens_per_second"], wanted, at_least=1.0),
+        Row.compare(
+            "loader: tokens per CPU second", "what was wanted", found["tokens_per_second"], wanted, at_least=1.0
+        ),
     ]
     for name, each in parity.items():
         differing = Spread(each["differing"], each["differing"], each["differing"])
