@@ -119,7 +119,8 @@ class Signatures(MinhashDedupSignature):  # type: ignore[misc]
 
     def get_shingles(self, text: str) -> np.ndarray:
         """The signature, made here since a text is hashed piece by piece; nothing where there is no letter."""
-        found = minima(modality(MODALITY).shingles(text, self.num_chars), self.factors, self.offsets)
+        pieces = modality(MODALITY).shingles(text, self.num_chars)  # type: ignore[attr-defined]
+        found = minima(pieces, self.factors, self.offsets)
         self.whole = np.empty(0, np.uint64) if found is None else found
         row = np.zeros(len(self.factors), "<u4") if found is None else self.whole.astype("<u4")
         self.file.write(row.tobytes())
