@@ -70,7 +70,7 @@ class PartReader:
             yield Document(text="\0".join(texts), id=record["id"], metadata={"split": record["split"]})
 
 
-class _NoWords(WordTokenizer):  # type: ignore[misc]
+class _NoWords(WordTokenizer):
     """datatrove's step wants words; ours has none."""
 
     def word_tokenize(self, text: str) -> list[str]:
@@ -96,7 +96,7 @@ def minima(shingles: Iterator[np.ndarray], factors: np.ndarray, offsets: np.ndar
     return None if found is None else found >> np.uint64(3)
 
 
-class Signatures(MinhashDedupSignature):  # type: ignore[misc]
+class Signatures(MinhashDedupSignature):
     """Bands of each part's signatures, and beside them the signatures themselves in the order of records.
 
     Args:
