@@ -58,14 +58,14 @@ def edited(text: str, share: float, way: str, other: str, chance: random.Random)
     return "".join(changed)
 
 
-def ours(texts: tuple[str, ...], folder: Path, **changed: Any) -> set[int]:
+def ours(texts: tuple[str, ...], folder: Path, changed: dict[str, Any] | None = None) -> set[int]:
     """The numbers of texts that go, by our defaults or other settings."""
     from components.cleaning_schema import NearDuplicates
     from components.executor_schema import Local
     from components.executors import run_parts
     from components.near_duplicates import Signatures, compare
 
-    settings = NearDuplicates.model_validate(changed)
+    settings = NearDuplicates.model_validate(changed or {})
     run_parts("signatures", [Source(texts), Signatures(folder / "own", settings)], 1, folder / "own", Local())
     compare(folder / "run", [folder / "own"], [(0, 0)], settings, Local(), lambda _words: None)
     return {int(row["record"]) for row in np.load(folder / "run" / "removed" / "00000.npy")}
@@ -83,7 +83,7 @@ def theirs(texts: tuple[str, ...], folder: Path) -> set[int]:
 
     tagger = fugashi.Tagger("-Owakati")
 
-    class Words(WordTokenizer):  # type: ignore[misc]
+    class Words(WordTokenizer):
         def word_tokenize(self, text: str) -> list[str]:
             return str(tagger.parse(text)).split()
 
@@ -149,7 +149,7 @@ def measure(folder: Path, *, pairs: int = 50, singles: int = 400, seed: int = 0)
         texts += [text, edited(text, share, way, chosen[-1] * 10, chance)]
     texts += chosen[len(cases) : -1]
     found: dict[str, Any] = {}
-    for side, remove in (("ours", ours), ("wide", partial(ours, **WIDE)), ("theirs", theirs)):
+    for side, remove in (("ours", ours), ("wide", partial(ours, changed=WIDE)), ("theirs", theirs)):
         with TemporaryDirectory() as place:
             remove(tuple(texts[:2]), Path(place) / "imports")
             began = time.process_time()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ class Cleaning(Derived):
             self._step(ACROSS.format(each.parts.corpus), f"near duplicates of {each.parts.corpus}", rule)
 
         def gone(part: int) -> dict[int, tuple[str, str, Callable[[], str]]]:
-            found = {}
+            found: dict[int, tuple[str, str, Callable[[], str]]] = {}
             for place, keeper, similarity in np.load(folder / "removed" / f"{part:05d}.npy", allow_pickle=False):
                 number, at = divmod(int(keeper), 1 << 32)
                 other, other_part = files[number]
@@ -142,7 +142,7 @@ class Cleaning(Derived):
                 found[int(place)] = (
                     reason,
                     f"{similarity:.0%} like a record of {compared.parts.corpus}",
-                    lambda compared=compared, other_part=other_part, at=at: _text_at(compared, other_part, at),
+                    partial(_text_at, compared, other_part, at),
                 )
             return found
 
@@ -175,7 +175,7 @@ class Cleaning(Derived):
         found = {}
         for name in self.source.decontaminate.tasks:
             task = self.library.read("task", name)
-            for item, texts in modality(task.modality).task_texts(task, iterate_records):  # type: ignore[attr-defined]
+            for item, texts in modality(task.modality).task_texts(task, iterate_records):
                 found[name, item] = [one_line(text, SHOWN_CHARS) for text in texts]
         return found
 

@@ -21,7 +21,7 @@ from components.executor_schema import Executor, Local, Ray, Slurm
 from components.outcomes import Refused
 
 
-class LocalParts(PipelineExecutor):  # type: ignore[misc]
+class LocalParts(PipelineExecutor):
     """Parts in processes of this machine.
 
     datatrove's own local executor waits for ever when a worker is killed, since the pool it uses (`multiprocessing`)

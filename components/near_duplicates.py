@@ -70,7 +70,7 @@ class PartReader:
             yield Document(text="\0".join(texts), id=record["id"], metadata={"split": record["split"]})
 
 
-class _NoWords(WordTokenizer):  # type: ignore[misc]
+class _NoWords(WordTokenizer):
     """datatrove's step wants words; ours has none."""
 
     def word_tokenize(self, text: str) -> list[str]:
@@ -96,7 +96,7 @@ def minima(shingles: Iterator[np.ndarray], factors: np.ndarray, offsets: np.ndar
     return None if found is None else found >> np.uint64(3)
 
 
-class Signatures(MinhashDedupSignature):  # type: ignore[misc]
+class Signatures(MinhashDedupSignature):
     """Bands of each part's signatures, and beside them the signatures themselves in the order of records.
 
     Args:
@@ -119,7 +119,8 @@ class Signatures(MinhashDedupSignature):  # type: ignore[misc]
 
     def get_shingles(self, text: str) -> np.ndarray:
         """The signature, made here since a text is hashed piece by piece; nothing where there is no letter."""
-        found = minima(modality(MODALITY).shingles(text, self.num_chars), self.factors, self.offsets)
+        pieces = modality(MODALITY).shingles(text, self.num_chars)  # type: ignore[attr-defined]
+        found = minima(pieces, self.factors, self.offsets)
         self.whole = np.empty(0, np.uint64) if found is None else found
         row = np.zeros(len(self.factors), "<u4") if found is None else self.whole.astype("<u4")
         self.file.write(row.tobytes())

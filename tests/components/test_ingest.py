@@ -194,7 +194,7 @@ def test_the_manifest_names_raw_data_and_code():
     ingest("small")
     manifest = read_manifest("ingest", "small")
     assert manifest.parents == {"data/small": tree_hash(Path("data/small"))}
-    assert manifest.revisions == {"components.ingest": 2, "components.modalities.text": 1}
+    assert manifest.revisions == {"components.ingest": 2, "components.modalities.text": 2}
     assert manifest.payload_hash == tree_hash(paths.payload("ingest", "small"))
     assert manifest.counts["num_records"] == manifest.counts["num_rows"] == 5
 
