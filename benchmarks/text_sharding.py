@@ -55,10 +55,10 @@ def measure(
         for name in algorithms:
             parity[name] = run_side(our_command("benchmarks.our_parity"), [corpus, name], outcome)
     megabytes = found["num_bytes"] / 1e6
-    speeds = [[megabytes / seconds for seconds in found[side]] for side in ("ours", "theirs")]
+    ours, theirs = ([megabytes / seconds for seconds in found[side]] for side in ("ours", "theirs"))
     wanted = [LEAST_TOKENS_PER_SECOND] * repeats
     rows = [
-        Row.compare("shard: MB of text per CPU second", "SentencePiece alone", *speeds, at_least=LEAST_SHARE),
+        Row.compare("shard: MB of text per CPU second", "SentencePiece alone", ours, theirs, at_least=LEAST_SHARE),
         Row.compare(
             "loader: tokens per CPU second", "what was wanted", found["tokens_per_second"], wanted, at_least=1.0
         ),

@@ -63,7 +63,7 @@ def fit(name: str) -> None:
         kept.held() if is_sampled else nullcontext(),
         writing(manifest) as folder,
     ):
-        values, sample = _values(library, section, columns, "train"), {}
+        values, sample = _values(library, section, columns, "train"), dict[str, Any]()
         if is_sampled:
             values, sample = _sampled(library, section, columns, kept.folder)
         with _log_to(journal):

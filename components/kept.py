@@ -30,8 +30,8 @@ class Kept(Generic[Made]):
 
     def __init__(self, what: str, facts: dict[str, Any]) -> None:
         text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
-        self.what = what
-        self.path = kept_folder(what) / f"{hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]}.sqlite"
+        self.what: str = what
+        self.path: Path = kept_folder(what) / f"{hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]}.sqlite"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as file:
             file.execute("CREATE TABLE IF NOT EXISTS facts (text TEXT PRIMARY KEY)")

@@ -40,7 +40,8 @@ class Tally:
     def restored(cls, kept: dict[str, Any]) -> "Tally":
         """The tally whose `vars` were kept as JSON."""
         counters = {"splits", "licences", "origins", "rejects"}
-        return cls(**{key: Counter(value) if key in counters else value for key, value in kept.items()})
+        given: dict[str, Any] = {key: Counter(value) if key in counters else value for key, value in kept.items()}
+        return cls(**given)
 
     def accept(self, record: dict[str, Any], file: Path) -> None:
         """Count a row that became a record."""

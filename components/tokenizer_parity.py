@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from components.tokenizer_json import MODEL_NAME, SPACE, SPECIALS, lowered
 from components.wording import one_line
+
+Value = TypeVar("Value")
 
 BATCH_DOCUMENTS = 256
 
@@ -81,9 +83,9 @@ def _ratio(part: int, whole: int) -> float:
     return round(part / whole, 5) if whole else 0.0
 
 
-def batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lists of up to `size` texts."""
-    remaining = iter(texts)
+def batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
+    """Lists of up to `size` values."""
+    remaining = iter(values)
     while batch := list(islice(remaining, size)):
         yield batch
 

@@ -144,7 +144,7 @@ class SentencePiece(Strict):
             return self
         if self.sample_chars is None or None in weights:
             raise ValueError("'weight' belongs to 'sample_chars', and to every corpus or to none")
-        require_whole({part.corpus: part.weight for part in self.corpora}, "weight")
+        require_whole({part.corpus: part.weight or 0.0 for part in self.corpora}, "weight")
         return self
 
     @field_validator("released_as")

@@ -187,7 +187,8 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size, eos = encoder.facts["vocab_size"], encoder.facts["eos"]
     dtype = np.dtype("<u2" if vocab_size < 1 << 16 else "<u4")
-    place = _place(folder) if num_written(folder) else {"num_documents": 0, "num_chars": 0, "splits": {}}
+    none: dict[str, Any] = {"num_documents": 0, "num_chars": 0, "splits": {}}
+    place = _place(folder) if num_written(folder) else none
     before = encoder.num_chars - place["num_chars"]
     writers = {split: _SplitWriter(folder, split, dtype, eos, kept) for split, kept in place["splits"].items()}
     has_ended, num_chars = False, encoder.num_chars

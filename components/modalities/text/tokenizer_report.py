@@ -29,7 +29,7 @@ def by_source(folder: Path, values: Iterable[tuple[str, str]]) -> dict[str, dict
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / MODEL_NAME))
     is_byte = np.array([processor.is_byte(each) for each in range(processor.get_piece_size())])
     found: dict[str, dict[str, float]] = {}
-    for batch in batches(values, BATCH_DOCUMENTS):  # type: ignore[arg-type]
+    for batch in batches(values, BATCH_DOCUMENTS):
         encoded = processor.encode([text for _, text in batch], return_type="numpy", num_threads=1)
         for (source, text), ids in zip(batch, encoded, strict=True):
             name = source if source in found or len(found) < MOST_SOURCES else OTHERS
@@ -50,7 +50,9 @@ def by_source(folder: Path, values: Iterable[tuple[str, str]]) -> dict[str, dict
 @cache
 def kanji_sets() -> dict[str, str]:
     """Kanji by how common they are: the levels of JIS X 0208 by their rows, and of JIS X 0213 those beyond it."""
-    first, second, beyond = [], [], []
+    first: list[str] = []
+    second: list[str] = []
+    beyond: list[str] = []
     for row in range(16, 85):
         for cell in range(1, 95):
             try:
