@@ -1,0 +1,176 @@
+"""An autoencoder, its latents, a base, and the two stages that give it other captions, by the verbs."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file
+
+from components import paths
+from components.align import align
+from components.batch_view import batch_texts
+from components.fit import fit
+from components.graph import plan
+from components.manifest import read_manifest
+from components.modalities import modality
+from components.modalities.image.cutting import pixels_of
+from components.modalities.image.shards import Arrays
+from components.outcomes import Refused
+from components.pretrain import pretrain
+from components.recipes import Library
+from components.settings import settings
+from components.shard import shard
+from models.stable_diffusion import convert
+from tests.components.image import small_diffusion as small
+from tests.components.image.small_squares import small_records
+from tests.components.speech.small_speech import write_yaml
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    root = tmp_path_factory.mktemp("diffusion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
+        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
+        settings.cache_clear()
+        small.write_diffusion_project()
+        stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "align": align}
+        done = []
+        for row in plan(Library(), "small-stage2"):
+            if row.verb in stages:
+                stages[row.verb](row.name)
+                done.append(row.key)
+    settings.cache_clear()
+    return SimpleNamespace(root=root, done=done)
+
+
+@pytest.fixture(autouse=True)
+def _inside(chain, monkeypatch):
+    monkeypatch.chdir(chain.root)
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(chain.root / "checkpoints"))
+
+
+def weights(name):
+    return paths.payload("align" if "stage" in name else "pretrain", name)
+
+
+def test_the_graph_goes_from_pictures_to_latents_to_a_base_to_both_stages(chain):
+    wanted = ["pretrain-small-vae", "fit-small-latents", "shard-squares+small-latents", "pretrain-small-base"]
+    wanted += ["align-small-stage1", "align-small-stage2"]
+    assert [key for key in chain.done if key in wanted] == wanted
+
+
+def test_latents_are_what_diffusers_makes_of_the_pictures():
+    vae = AutoencoderKL.from_pretrained(weights("small-vae")).eval()
+    records = [record for record in small_records() if record["split"] == "train"]
+    pixels = torch.from_numpy(pixels_of([each["picture"] for each in records], small.PX, "bilinear"))
+    with torch.no_grad():
+        found = vae.encode(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist
+    kept = Arrays(paths.payload("shard", "squares+small-latents"), "train")
+    for name, wanted in (("latent", found.mean), ("deviation", found.std)):
+        assert np.allclose(kept.rows(name), wanted.flatten(1), atol=1e-5)
+
+
+def test_the_scale_of_latents_is_one_over_their_deviation():
+    vae = AutoencoderKL.from_pretrained(weights("small-vae")).eval()
+    kept = Arrays(paths.payload("shard", "squares+small-latents"), "train")
+    latents = torch.from_numpy(kept.rows("latent").copy())
+    drawn = latents + torch.from_numpy(kept.rows("deviation").copy()) * torch.randn(latents.shape)
+    assert float(drawn.std()) * vae.config.scaling_factor == pytest.approx(1, rel=0.15)
+
+
+def test_captions_of_shards_are_what_the_released_tokenizer_gives():
+    from transformers import AutoTokenizer
+
+    encoder = modality("image").open_encoder(paths.payload("fit", "words"))
+    theirs = AutoTokenizer.from_pretrained(paths.payload("fit", "words"))
+    texts = ["赤い四角", "白い背景の左上に青い四角がある" * 3, ""]
+    ids = theirs(texts, padding="max_length", max_length=24, truncation=True)["input_ids"]
+    assert encoder.padded(encoder.ids_of(texts)).tolist() == ids
+    assert ids[0][0] == 1 and ids[1][-1] == 2 and ids[2][:3] == [1, 2, 3]
+    assert theirs.model_max_length == 24
+
+
+@pytest.mark.parametrize("name", ["small-base", "small-stage1", "small-stage2"])
+def test_the_autoencoder_is_the_same_in_every_stage_to_the_byte(name):
+    for file in ("config.json", "diffusion_pytorch_model.safetensors"):
+        assert (weights(name) / "vae" / file).read_bytes() == (weights("small-vae") / file).read_bytes()
+
+
+def test_stage_1_trains_a_new_text_encoder_and_leaves_the_rest_as_it_was():
+    before, after = weights("small-base"), weights("small-stage1")
+    file = "unet/diffusion_pytorch_model.safetensors"
+    assert (before / file).read_bytes() == (after / file).read_bytes()
+    ours, theirs = (load_file(each / "text_encoder" / "model.safetensors") for each in (after, before))
+    shapes = {key for key, value in ours.items() if value.shape != theirs[key].shape}
+    assert len(shapes) == 1 and "token_embedding" in shapes.pop()
+
+
+def test_stage_2_moves_both():
+    before, after = weights("small-stage1"), weights("small-stage2")
+    for file in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
+        old, new = load_file(before / file), load_file(after / file)
+        assert all(not torch.equal(old[key], new[key]) for key in old if not key.endswith("position_ids")), file
+
+
+def test_pictures_of_the_fixed_prompts_are_kept_by_step():
+    names = sorted(path.name for path in paths.journal("align", "small-stage2").glob("samples-*.svg"))
+    assert names == ["samples-0000000.svg", "samples-0000002.svg", "samples-0000004.svg"]
+    text = (paths.journal("align", "small-stage2") / names[0]).read_text()
+    assert "青い四角" in text and "data:image/png;base64," in text
+
+
+def test_a_batch_is_shown_by_its_captions():
+    assert all("tokens: " in line for line in batch_texts("small-stage2", 1))
+    assert batch_texts("small-vae", 1) == ["a picture of 16 x 16 pixels"] * 8
+
+
+def test_a_curve_is_kept():
+    rows = json.loads((paths.state("align", "small-stage1") / "curve.json").read_text())
+    metrics = [row["metrics"] for row in rows]
+    assert any("align/unweighted_loss" in each for each in metrics)
+    assert read_manifest("align", "small-stage1").counts["pictures"] == 32
+    assert convert.load(weights("small-stage1")).pieces
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoder": "captions"}, "start and an end"),
+        ({"network": small.DIFFUSION | {"unet": small.UNET | {"latent_size": 16}}}, "another autoencoder, or of pictures"),
+        ({"network": small.DIFFUSION | {"text": small.TEXT | {"num_positions": 20}}}, "captions of 24 tokens"),
+        ({"network": small.DIFFUSION | {"unet": small.UNET | {"layers_per_block": 2}}}, "layers_per_block 1"),
+        ({"network": small.DIFFUSION | {"scheduler": {"beta_end": 0.5}}}, "scheduler of the weights.*beta_end 0.012"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(change, words):
+    recipe = small.stage1() | change
+    if "encoder" in change:
+        recipe["align"]["shards"] = [{"shards": f"squares+{change['encoder']}"}]
+        fit("captions")
+        shard("squares+captions")
+    write_yaml(paths.RECIPES / "wrong.yaml", recipe)
+    with pytest.raises(Refused, match=words):
+        align("wrong")
+
+
+def test_a_text_encoder_of_another_tokenizer_is_not_inherited():
+    write_yaml(paths.RECIPES / "wrong.yaml", small.stage2("small-base"))
+    with pytest.raises(Refused, match="vocab_size 320"):
+        align("wrong")
+
+
+def test_latents_of_another_autoencoder_are_refused():
+    recipe = small.autoencoder()
+    recipe["pretrain"]["seed"] = 1
+    write_yaml(paths.RECIPES / "other-vae.yaml", recipe)
+    pretrain("other-vae")
+    write_yaml(paths.RECIPES / "wrong.yaml", small.base() | {"network": small.DIFFUSION | {"vae": "other-vae"}})
+    with pytest.raises(Refused, match="not those of other-vae"):
+        pretrain("wrong")
