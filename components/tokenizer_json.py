@@ -119,13 +119,13 @@ def build(model: bytes, lower_case: bool = False, first: str = "", last: str = "
     tokenizer.add_tokens([AddedToken(symbol, normalized=False, special=False) for symbol in symbols])
     if around := [piece for piece in (first, last) if piece]:
         ids = [(piece, tokenizer.token_to_id(piece)) for piece in around]
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}".strip(), special_tokens=ids)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {last}".strip(), special_tokens=ids
+        )
     return tokenizer
 
 
-def write(
-    model: bytes, folder: Path, lower_case: bool = False, first: str = "", last: str = "", **more: Any
-) -> None:
+def write(model: bytes, folder: Path, lower_case: bool = False, first: str = "", last: str = "", **more: Any) -> None:
     """Write `spiece.model`, `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads.
 
     Args:

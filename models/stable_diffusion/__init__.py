@@ -1,3 +1,3 @@
-"""Latent diffusion from captions (Stable Diffusion): the autoencoder of pictures, and the pair of text encoder and U-Net."""
+"""Latent diffusion from captions (Stable Diffusion): an autoencoder of pictures, a text encoder and a U-Net."""
 
 REVISION = 1

@@ -20,8 +20,7 @@ HOW_TO_WRITE = "write it with save_pretrained(FOLDER, safe_serialization=True) o
 """What to do about somebody else's folder that is not as a layout wants it."""
 
 INDEX_NAME, SCHEDULER_NAME, CONFIG_NAME = "model_index.json", "scheduler/scheduler_config.json", "config.json"
-TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
-ENCODER_FILES = ("tokenizer.json", TOKENIZER_CONFIG_NAME, "spiece.model", "captions.json")
+ENCODER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "captions.json")
 WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
@@ -36,7 +35,7 @@ PIECES = "tokenizer_sha256"
 
 
 def save(network: Any, folder: Path) -> None:
-    """Write an autoencoder, or a text encoder, a U-Net and an autoencoder in a folder each; what is frozen as it was."""
+    """Write an autoencoder, or text encoder, U-Net and autoencoder in a folder each; what is frozen as it was."""
     _say_nothing()
     folder.mkdir(parents=True, exist_ok=True)
     if not hasattr(network, "unet"):
@@ -154,7 +153,9 @@ def _require_part(folder: Path, part: str) -> None:
             continue
         pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
         found = f"has {', '.join(pickles)} but no {name}: a pickle can run code when it is read" if pickles else ""
-        raise Mismatch(f"{folder} {found or f'has no {name}'}, expected the {part} of a Stable Diffusion as safetensors.")
+        raise Mismatch(
+            f"{folder} {found or f'has no {name}'}, expected the {part} of a Stable Diffusion as safetensors."
+        )
 
 
 def require_parts(folder: Path, where: str) -> None:

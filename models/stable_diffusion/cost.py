@@ -28,7 +28,9 @@ def facts(encoder: Any) -> dict[str, Any]:
 
 def vae_part(config: Any) -> Size:
     """Of an AutoencoderKL and one picture."""
-    return _vae_by(tuple(config.block_out_channels), config.layers_per_block, config.sample_size, config.latent_channels)
+    return _vae_by(
+        tuple(config.block_out_channels), config.layers_per_block, config.sample_size, config.latent_channels
+    )
 
 
 @cache
@@ -126,5 +128,3 @@ def batch_shapes(network: Vae | LatentDiffusion, training: Any, encoder: Any) ->
         "latents": ((rows, network.latent_channels, side, side), 3),
         "ids": ((rows, network.text.num_positions), encoder.vocab_size),
     }
-
-

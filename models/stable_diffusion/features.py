@@ -38,7 +38,9 @@ def latent_shape(network: Any, size_px: int) -> tuple[int, int, int]:
     config = autoencoder_of(network).config
     factor = 2 ** (len(config.block_out_channels) - 1)
     if size_px % factor:
-        raise ValueError(f"size_px {size_px} is not a multiple of {factor}, by which this autoencoder's latents are smaller")
+        raise ValueError(
+            f"size_px {size_px} is not a multiple of {factor}, by which this autoencoder's latents are smaller"
+        )
     return int(config.latent_channels), size_px // factor, size_px // factor
 
 

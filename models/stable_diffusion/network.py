@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.objective import Mismatch, Setting
-from models.stable_diffusion.schema import AlignedNoise, LatentDiffusion, Scheduler, Text, UNet, Vae, parameters_in_words
+from models.stable_diffusion.schema import (
+    AlignedNoise,
+    LatentDiffusion,
+    Scheduler,
+    Text,
+    UNet,
+    Vae,
+    parameters_in_words,
+)
 from models.stable_diffusion.sizes import num_parameters
 
 PARTS = ("text_encoder", "unet", "vae")
@@ -59,7 +67,7 @@ class Diffusion(nn.Module):
         return next(self.unet.parameters()).device
 
     def states(self, ids: Tensor) -> Tensor:
-        """Ids int64 [captions, tokens] -> what the U-Net attends to, [captions, tokens, width]; no mask, as released."""
+        """Ids int64 [captions, tokens] -> what the U-Net attends to, [captions, tokens, width]; without a mask."""
         found: Tensor = self.text_encoder(input_ids=ids).last_hidden_state
         return found
 
@@ -185,9 +193,7 @@ def build(section: Vae | LatentDiffusion, facts: dict[str, Any]) -> nn.Module:
     if isinstance(section, Vae):
         return AutoencoderKL(**vae_configuration(section))
     text = CLIPTextModel(text_configuration(section.text, facts))
-    unet = UNet2DConditionModel(
-        **unet_configuration(section.unet, section.latent_channels, section.text.hidden_size)
-    )
+    unet = UNet2DConditionModel(**unet_configuration(section.unet, section.latent_channels, section.text.hidden_size))
     return Diffusion(None, unet, text, scheduler_configuration(section.scheduler))
 
 
@@ -267,9 +273,9 @@ def _check_latents(section: LatentDiffusion, facts: dict[str, Any]) -> None:
     side, wanted = section.unet.latent_size, [section.latent_channels] + [section.unet.latent_size] * 2
     if shape is not None and list(shape) != wanted:
         raise Mismatch(
-            f"the shards of samples.latents hold {' x '.join(map(str, shape))} numbers a picture, but the network takes "
-            f"{' x '.join(map(str, wanted))} (network.latent_channels, network.unet.latent_size {side}). They are of "
-            "another autoencoder, or of pictures of another size: change the shards or the keys."
+            f"the shards of samples.latents hold {' x '.join(map(str, shape))} numbers a picture, but the network "
+            f"takes {' x '.join(map(str, wanted))} (network.latent_channels, network.unet.latent_size {side}). They are "
+            "of another autoencoder, or of pictures of another size: change the shards or the keys."
         )
 
 

@@ -78,8 +78,9 @@ class ReconstructionLoss(nn.Module):
 class NoiseLoss(nn.Module):
     """The squared error of what the U-Net says, the mean over a picture's numbers, weighted, and over pictures.
 
-    A batch has `latents` [pictures, channels, height, width], not scaled yet, `ids` int64 [pictures, tokens], and, where
-    latents are drawn in every step, their `deviations`; `prepared` adds `noise` and int64 `timesteps` [pictures].
+    A batch has `latents` [pictures, channels, height, width], not scaled yet, `ids` int64 [pictures, tokens], and,
+    where latents are drawn in every step, their `deviations`; `prepared` adds `noise` and int64 `timesteps`
+    [pictures].
     """
 
     item = "pictures"
@@ -95,7 +96,7 @@ class NoiseLoss(nn.Module):
         self.register_buffer("weights", self._weights(shares), persistent=False)
         self.num_timesteps = len(shares)
         self.predicts_noise = network.scheduler.get("prediction_type", "epsilon") == "epsilon"
-        self.flops = self._flops(facts)
+        self.flops = self._flops()
 
     def _weights(self, shares: Tensor) -> Tensor:
         """Of each timestep: min(SNR, gamma) / SNR, or / (SNR + 1) where the velocity is said; or 1."""
@@ -106,7 +107,7 @@ class NoiseLoss(nn.Module):
         says_noise = self.network.scheduler.get("prediction_type", "epsilon") == "epsilon"
         return ratio.clamp(max=gamma) / (ratio if says_noise else ratio + 1)
 
-    def _flops(self, facts: dict[str, Any]) -> float:
+    def _flops(self) -> float:
         """Of a picture: what does not learn passes gradients on, if anything before it learns, and has none itself."""
         unet = unet_part(self.network.unet.config).flops
         text = text_part(self.network.text_encoder.config).flops

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def pipeline_of(network: Any, tokenizer_folder: Path) -> Any:
-    """diffusers' pipeline around the parts of a network, without a safety checker.
+    """Diffusers' pipeline around the parts of a network, without a safety checker.
 
     Args:
         network: a `models.stable_diffusion.network.Diffusion` with its autoencoder.
@@ -33,11 +33,13 @@ def pipeline_of(network: Any, tokenizer_folder: Path) -> Any:
 
 
 def open_pipeline(folder: Path) -> Any:
-    """diffusers' pipeline of a released folder, ours or somebody else's, without a safety checker."""
+    """Diffusers' pipeline of a released folder, ours or somebody else's, without a safety checker."""
     from diffusers import DiffusionPipeline
 
     left_out: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return quiet(DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, **left_out))
+    return quiet(
+        DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, **left_out)
+    )
 
 
 def quiet(pipeline: Any) -> Any:

@@ -24,9 +24,7 @@ class Size:
 
     def __add__(self, other: "Size") -> "Size":
         """Of both."""
-        return Size(
-            self.parameters + other.parameters, self.flops + other.flops, self.values + other.values
-        )
+        return Size(self.parameters + other.parameters, self.flops + other.flops, self.values + other.values)
 
 
 def total(parts: Iterator[Size]) -> Size:

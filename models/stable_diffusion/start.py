@@ -60,7 +60,9 @@ def started(section: LatentDiffusion, objective: AlignedNoise, setting: Setting)
             "max_position_embeddings", "hidden_act",
         )  # fmt: skip
         given = {key: getattr(sizes, key) for key in keys}
-        _require_alike(given, {key: getattr(text.config, key) for key in keys}, "text_encoder", "network.text, 'encoder'")
+        _require_alike(
+            given, {key: getattr(text.config, key) for key in keys}, "text_encoder", "network.text, 'encoder'"
+        )
         _require_same_pieces(pieces_of(folder), str(setting.facts.get("pieces", "")), folder)
     return networks.Diffusion(None, unet, text, scheduler)
 

@@ -8,8 +8,15 @@ import numpy as np
 from components.modalities.image.cutting import normalised
 from components.modalities.image.latents import DEVIATION, LATENT
 from components.modalities.image.pictures import decoded
-from components.modalities.image.samples import Captioned, Samples, Source, require_alike, require_batch, seen
-from components.modalities.image.samples import require_kept
+from components.modalities.image.samples import (
+    Captioned,
+    Samples,
+    Source,
+    require_alike,
+    require_batch,
+    require_kept,
+    seen,
+)
 from components.modalities.image.shards import Arrays
 from components.modalities.image.tokens import padded
 from components.outcomes import Refused
@@ -48,7 +55,7 @@ class Latents(Samples):
         self.facts = {key: latents[key] for key in ("latent_shape", "weights_hash")}
 
     def batch(self, indices: np.ndarray, epoch: int) -> dict[str, Any]:
-        """`latents`, where kept `deviations`, float32 [samples, channels, height, width]; `ids` int64 [samples, tokens].
+        """`latents`, if kept `deviations`, float32 [samples, channels, height, width]; `ids` int64 [samples, tokens].
 
         Captions are padded to all tokens that one may have.
         """

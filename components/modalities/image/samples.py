@@ -5,6 +5,7 @@ any number of workers and ranks. A batch of pairs has no caption and no picture 
 ones apart.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,6 +315,7 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Sa
 
 
 def require_kept(source: Captioned) -> None:
+    """Refuse a corpus most of whose pictures have no caption of a wanted kind."""
     if source.num_left_out <= MAX_LEFT_OUT_SHARE * len(source.words) and len(source.records):
         return
     raise Refused(
@@ -323,7 +325,8 @@ def require_kept(source: Captioned) -> None:
     )
 
 
-def require_alike(sources: list[Source], key: str) -> None:
+def require_alike(sources: Sequence[Source], key: str) -> None:
+    """Refuse shards of a mixture that were made with different encoders."""
     first = sources[0]
     for other in sources[1:]:
         if other.words.facts != first.words.facts:
@@ -338,6 +341,7 @@ def require_alike(sources: list[Source], key: str) -> None:
 
 
 def require_batch(found: int, split: str, spec: Any) -> None:
+    """Refuse fewer training samples than one batch takes."""
     if split == "train" and found < spec.batch_samples:
         raise Refused(
             f"There are {found:,} training samples, but a batch takes {spec.batch_samples:,} (samples.batch_samples). "

@@ -93,7 +93,9 @@ def test_captions_of_shards_are_what_the_released_tokenizer_gives():
     texts = ["赤い四角", "白い背景の左上に青い四角がある" * 3, ""]
     ids = theirs(texts, padding="max_length", max_length=24, truncation=True)["input_ids"]
     assert encoder.padded(encoder.ids_of(texts)).tolist() == ids
-    assert ids[0][0] == 1 and ids[1][-1] == 2 and ids[2][:3] == [1, 2, 3]
+    assert ids[0][0] == 1
+    assert ids[1][-1] == 2
+    assert ids[2][:3] == [1, 2, 3]
     assert theirs.model_max_length == 24
 
 
@@ -109,7 +111,8 @@ def test_stage_1_trains_a_new_text_encoder_and_leaves_the_rest_as_it_was():
     assert (before / file).read_bytes() == (after / file).read_bytes()
     ours, theirs = (load_file(each / "text_encoder" / "model.safetensors") for each in (after, before))
     shapes = {key for key, value in ours.items() if value.shape != theirs[key].shape}
-    assert len(shapes) == 1 and "token_embedding" in shapes.pop()
+    assert len(shapes) == 1
+    assert "token_embedding" in shapes.pop()
 
 
 def test_stage_2_moves_both():
@@ -123,7 +126,8 @@ def test_pictures_of_the_fixed_prompts_are_kept_by_step():
     names = sorted(path.name for path in paths.journal("align", "small-stage2").glob("samples-*.svg"))
     assert names == ["samples-0000000.svg", "samples-0000002.svg", "samples-0000004.svg"]
     text = (paths.journal("align", "small-stage2") / names[0]).read_text()
-    assert "青い四角" in text and "data:image/png;base64," in text
+    assert "青い四角" in text
+    assert "data:image/png;base64," in text
 
 
 def test_a_batch_is_shown_by_its_captions():
@@ -143,7 +147,10 @@ def test_a_curve_is_kept():
     ("change", "words"),
     [
         ({"encoder": "captions"}, "start and an end"),
-        ({"network": small.DIFFUSION | {"unet": small.UNET | {"latent_size": 16}}}, "another autoencoder, or of pictures"),
+        (
+            {"network": small.DIFFUSION | {"unet": small.UNET | {"latent_size": 16}}},
+            "another autoencoder, or of pictures",
+        ),
         ({"network": small.DIFFUSION | {"text": small.TEXT | {"num_positions": 20}}}, "captions of 24 tokens"),
         ({"network": small.DIFFUSION | {"unet": small.UNET | {"layers_per_block": 2}}}, "layers_per_block 1"),
         ({"network": small.DIFFUSION | {"scheduler": {"beta_end": 0.5}}}, "scheduler of the weights.*beta_end 0.012"),
