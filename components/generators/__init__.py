@@ -6,6 +6,7 @@ A corpus whose YAML names a generator can be made again on a fresh clone, offlin
 from collections.abc import Callable
 from pathlib import Path
 
+from components.generators.diffusion_scenes import write_diffusion_scenes
 from components.generators.instructions import write_instructions
 from components.generators.judging import quality
 from components.generators.scenes import write_scenes
@@ -17,6 +18,7 @@ GENERATORS: dict[str, Callable[[Path], None]] = {
     "instructions": write_instructions,
     "transcripts": write_transcripts,
     "scenes": write_scenes,
+    "diffusion-scenes": write_diffusion_scenes,
 }
 """Name in a corpus YAML -> function that writes all its files below the folder of raw data it is given."""
 

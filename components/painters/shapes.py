@@ -166,6 +166,11 @@ def _patterned(thing: str, size: int, look: str) -> "Image":
     if look == "striped":
         for left in range(-size, size, step):
             draw.polygon([(left, size), (left + step // 2, size), (left + step // 2 + size, 0), (left + size, 0)], 255)
+    elif look == "ringed":
+        band, middle = max(4, size // 7), size // 2
+        for number, reach in enumerate(range(5 * band, 0, -band)):
+            box = [middle - reach, middle - reach, middle + reach, middle + reach]
+            draw.ellipse(box, 0 if number % 2 else 255)
     else:
         for row, top in enumerate(range(-step // 2, size, step)):
             for left in range(-step // 2 + (row % 2) * step // 2, size, step):

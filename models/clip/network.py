@@ -144,18 +144,22 @@ def first_states(bert: BertModel, ids: Tensor, mask: Tensor) -> Tensor:
 # ---- configurations --------------------------------------------------------------------------------------------------
 
 
-def vit_configuration(section: ImageTower, labels: int | list[str] = 0, many: bool = False) -> ViTConfig:
+def vit_configuration(
+    section: ImageTower, labels: int | list[str] = 0, many: bool = False, groups: dict[str, int] | None = None
+) -> ViTConfig:
     """The configuration that is trained and published.
 
     Args:
         section: sizes.
         labels: names of what it can see, or how many there are.
         many: whether several of them can hold of one picture.
+        groups: of which one name each holds: their sizes, in the order of the labels.
     """
     names = labels if isinstance(labels, list) else [f"LABEL_{number}" for number in range(labels)]
     here: dict[str, Any] = {"attn_implementation": "sdpa"}  # of this process; transformers does not save it
     return ViTConfig(
         **here,
+        **({"label_groups": groups} if groups else {}),
         architectures=["ViTForImageClassification" if names else "ViTModel"],
         hidden_size=section.hidden_size,
         num_hidden_layers=section.num_layers,
@@ -214,11 +218,12 @@ def build(section: ImageTower | Dual, facts: dict[str, Any]) -> nn.Module:
 
     Args:
         section: sizes.
-        facts: the encoder's: `num_labels` (and `labels`, `many`), or `vocab_size` and `pad`.
+        facts: the encoder's: `num_labels` (and `labels`, `many`, `groups`), or `vocab_size` and `pad`.
     """
     if isinstance(section, ImageTower):
         labels = facts.get("labels") or int(facts["num_labels"])
-        return ViTForImageClassification(vit_configuration(section, labels, bool(facts.get("many"))))
+        config = vit_configuration(section, labels, bool(facts.get("many")), facts.get("groups"))
+        return ViTForImageClassification(config)
     text = BertModel(bert_configuration(section.text, facts), add_pooling_layer=False)
     visual, textual = (projection(width, section) for width in (section.tower_width, section.text.hidden_size))
     return DualEncoder(None, text, visual, textual)

@@ -16,10 +16,10 @@ from models.objective import Loss, Mismatch, Objective, Setting
 
 
 class LabelLoss(nn.Module):
-    """Cross-entropy in nats, the mean over pictures; of pictures with several names, the sum over all names.
+    """Cross-entropy in nats, the mean over pictures; of pictures with several names, the sum over all names or groups.
 
     A batch has `pixels`, normalised, [pictures, 3, height, width], and `labels`: int64 [pictures]; or float [pictures,
-    names], 1 for each that holds, which are then decided one by one.
+    names], 1 for each that holds, which are then decided one by one, or of each group one against the others.
     """
 
     item = "pictures"
@@ -35,6 +35,8 @@ class LabelLoss(nn.Module):
         if labels.ndim == 1:
             entropy = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
             return Loss(entropy, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()})
+        if groups := getattr(self.network.config, "label_groups", None):
+            return _grouped(logits, labels, groups, smoothing)
         wanted = labels * (1 - smoothing) + smoothing / 2
         entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(labels)
         is_said, holds = logits.detach() > 0, labels > 0
@@ -56,6 +58,16 @@ class LabelLoss(nn.Module):
     def measures(self, loss: float, units: dict[str, int]) -> dict[str, float]:  # noqa: ARG002 - of other families
         """Nothing more: the parts say it."""
         return {}
+
+
+def _grouped(logits: Tensor, labels: Tensor, groups: dict[str, int], smoothing: float) -> Loss:
+    """The sum of a cross-entropy for each group of names, and how often the likeliest of each is the right one."""
+    entropy, parts = logits.new_zeros(()), {}
+    sizes = list(groups.values())
+    for group, ours, theirs in zip(groups, logits.split(sizes, dim=1), labels.split(sizes, dim=1), strict=True):
+        entropy = entropy + nn.functional.cross_entropy(ours, theirs, label_smoothing=smoothing)
+        parts[f"{group}_accuracy"] = (ours.detach().argmax(1) == theirs.argmax(1)).float().mean()
+    return Loss(entropy, parts)
 
 
 def in_chunks(function: Callable[..., Tensor], size: int | None, *tensors: Tensor) -> Tensor:

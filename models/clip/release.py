@@ -144,7 +144,7 @@ def example(name: str, network: Any, package: Any, facts: dict[str, Any]) -> str
         facts: the encoder's.
     """
     if not isinstance(network, Dual):
-        lines = _naming(name, "sigmoid()" if facts.get("many") else "softmax(1)")
+        lines = _naming_by_group(name) if facts.get("groups") else _naming(name, bool(facts.get("many")))
     elif package.layouts[0] == "japanese-clip":
         lines = _comparing_by_hand(name)
     else:
@@ -213,7 +213,29 @@ def _comparing_by_hand(name: str) -> list[str]:
     ]
 
 
-def _naming(name: str, shares: str) -> list[str]:
+def _naming(name: str, is_many: bool) -> list[str]:
+    shares = "sigmoid()" if is_many else "softmax(1)"
+    return [
+        *_seeing(name),
+        f'    shares = model(**processor(picture, return_tensors="pt")).logits.{shares}[0]',
+        "for number in shares.topk(min(3, len(shares))).indices.tolist():",
+        '    print(f"{shares[number]:.3f}  {model.config.id2label[number]}")',
+    ]
+
+
+def _naming_by_group(name: str) -> list[str]:
+    return [
+        *_seeing(name),
+        '    logits = model(**processor(picture, return_tensors="pt")).logits[0]',
+        "first = 0",
+        "for size in model.config.label_groups.values():  # one name of each group",
+        "    share, number = logits[first : first + size].softmax(0).max(0)",
+        '    print(f"{share:.3f}  {model.config.id2label[first + int(number)]}")',
+        "    first += size",
+    ]
+
+
+def _seeing(name: str) -> list[str]:
     return [
         "import torch",
         "from PIL import Image, ImageDraw",
@@ -224,9 +246,6 @@ def _naming(name: str, shares: str) -> list[str]:
         "model = AutoModelForImageClassification.from_pretrained(name)",
         *_PICTURE,
         "with torch.inference_mode():",
-        f'    shares = model(**processor(picture, return_tensors="pt")).logits.{shares}[0]',
-        "for number in shares.topk(min(3, len(shares))).indices.tolist():",
-        '    print(f"{shares[number]:.3f}  {model.config.id2label[number]}")',
     ]
 
 

@@ -109,6 +109,16 @@ class Labels(Strict):
     """Whose training records have the classes that there are."""
     many: bool = False
     """Whether a record is of several classes, a column of form `labels`."""
+    groups: list[str] = []
+    """Of `many`: first words of names, such as `look` of `look plain`. A record has one name of each group, between
+    which a head of the network chooses; names of no group are left out."""
+
+    @model_validator(mode="after")
+    def groups_are_of_many(self) -> "Labels":
+        """One name alone has no groups."""
+        if self.groups and (not self.many or len(set(self.groups)) < len(self.groups)):
+            raise ValueError("'groups' are of 'many: true', each named once")
+        return self
 
 
 ENCODERS: dict[str, Any] = {

@@ -22,19 +22,28 @@ class LabelEncoder:
 
     kind = "labels"
 
-    def __init__(self, labels: list[str], many: bool) -> None:
-        self.names = labels
+    def __init__(self, labels: list[str], many: bool, groups: dict[str, int] | None = None) -> None:
+        """Take names in their order.
+
+        Args:
+            labels: all of them; those of a group follow each other.
+            many: whether a record has several.
+            groups: of which a record has one name each: first word of its names -> how many there are.
+        """
+        self.names, self.groups = labels, list(groups or {})
         self.numbers = {name: number for number, name in enumerate(labels)}
         self.facts: dict[str, Any] = {"num_labels": len(labels), "labels": labels, "many": many}
+        if groups:
+            self.facts["groups"] = groups
         self.counts: dict[str, int | float] = {}
 
     def encode(self, values: list[str]) -> list[Parts]:
         """int64 [1] of each, or [classes] of records that are of several.
 
         Raises:
-            Refused: a class has no number.
+            Refused: a class has no number; a record has none or several of a group.
         """
-        rows = [_classes(value, self.facts["many"]) for value in values]
+        rows = [_classes(value, self.facts["many"], self.groups) for value in values]
         if others := sorted({name for row in rows for name in row} - set(self.numbers)):
             shown = ", ".join(others[:MOST_SHOWN])
             raise Refused(
@@ -48,9 +57,28 @@ class LabelEncoder:
         return dict(enumerate(self.names))
 
 
-def _classes(value: str, many: bool) -> list[str]:
-    """The classes of a record."""
-    return list(json.loads(value)) if many else [value]
+def _classes(value: str, many: bool, groups: list[str]) -> list[str]:
+    """The classes of a record; of groups, one of each in their order.
+
+    Raises:
+        Refused: a record has none or several of a group.
+    """
+    if not groups:
+        return list(json.loads(value)) if many else [value]
+    names = json.loads(value)
+    found = [[name for name in names if group_of(name) == group] for group in groups]
+    for group, own in zip(groups, found, strict=True):
+        if len(own) != 1:
+            raise Refused(
+                f"A record has {len(own)} names of the group '{group}' in {value}, expected one that begins with "
+                f"'{group} '. Change the encoder's key 'groups', or mend the raw data."
+            )
+    return [name for own in found for name in own]
+
+
+def group_of(name: str) -> str:
+    """The first word of a name, which tells its group."""
+    return name.partition(" ")[0]
 
 
 def fit(encoder: Labels, values: Iterable[str], held_out: Iterable[str], folder: Path) -> dict[str, Any]:
@@ -61,7 +89,8 @@ def fit(encoder: Labels, values: Iterable[str], held_out: Iterable[str], folder:
     """
     try:
         counts, others = (
-            Counter(name for value in part for name in _classes(value, encoder.many)) for part in (values, held_out)
+            Counter(name for value in part for name in _classes(value, encoder.many, encoder.groups))
+            for part in (values, held_out)
         )
     except ValueError:
         raise Refused(
@@ -73,7 +102,12 @@ def fit(encoder: Labels, values: Iterable[str], held_out: Iterable[str], folder:
             f"The accepted training records have {len(counts)} classes, expected two or more. Change the key 'corpora' "
             "or 'column'."
         )
-    content = {"many": encoder.many, "labels": sorted(counts)}
+    content: dict[str, Any] = {"many": encoder.many, "labels": sorted(counts)}
+    if encoder.groups:
+        sizes = Counter(group_of(name) for name in counts)
+        order = {group: number for number, group in enumerate(encoder.groups)}
+        content["labels"] = sorted(counts, key=lambda name: (order[group_of(name)], name))
+        content["groups"] = {group: sizes[group] for group in encoder.groups}
     (folder / NAME).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return {
         "num_labels": len(counts),
