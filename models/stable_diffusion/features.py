@@ -29,6 +29,19 @@ def moments(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return found.mean, found.std
 
 
+@torch.inference_mode()
+def restored(network: Any, pixels: Tensor) -> Tensor:
+    """What becomes of pictures between -1 and 1 by way of the means of their latents, of the same shape and range."""
+    vae = autoencoder_of(network)
+    found: Tensor = vae.decode(vae.encode(pixels).latent_dist.mean).sample
+    return found.clamp(-1, 1)
+
+
+def picture_size_px(network: Any) -> int:
+    """Height and width of the pictures that an autoencoder was trained on."""
+    return int(autoencoder_of(network).config.sample_size)
+
+
 def latent_shape(network: Any, size_px: int) -> tuple[int, int, int]:
     """Channels, height and width of the latents of a picture of so many pixels a side.
 

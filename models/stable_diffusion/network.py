@@ -274,8 +274,8 @@ def _check_latents(section: LatentDiffusion, facts: dict[str, Any]) -> None:
     if shape is not None and list(shape) != wanted:
         raise Mismatch(
             f"the shards of samples.latents hold {' x '.join(map(str, shape))} numbers a picture, but the network "
-            f"takes {' x '.join(map(str, wanted))} (network.latent_channels, network.unet.latent_size {side}). They are "
-            "of another autoencoder, or of pictures of another size: change the shards or the keys."
+            f"takes {' x '.join(map(str, wanted))} (network.latent_channels, network.unet.latent_size {side}). They "
+            "are of another autoencoder, or of pictures of another size: change the shards or the keys."
         )
 
 

@@ -15,6 +15,7 @@ from components.modalities.image.task_schema import (
     CaptionProbe,
     Labelling,
     Pictures,
+    Reconstruction,
     Retrieval,
     ZeroShot,
     templates_of,
@@ -43,6 +44,11 @@ def score(task: Pictures, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
     Raises:
         Refused: there are too few pictures, the model is of another kind, or it computes no numbers.
     """
+    if isinstance(task, Reconstruction):
+        from components.modalities.image.restoring import score_reconstruction
+
+        yield from score_reconstruction(task, model, read, tell)
+        return
     columns = {
         ZeroShot: ("label", "name"),
         Retrieval: ("captions", "group"),
