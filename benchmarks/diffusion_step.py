@@ -181,18 +181,17 @@ def _rows(found: dict[str, list[dict[str, Any]]]) -> list[Row]:
 
 
 def _notes(found: dict[str, list[dict[str, Any]]], sizes: dict[str, int], pictures: int, num_steps: int) -> list[str]:
-    gaps = [
-        abs(mine - other)
-        for stage in STAGES
-        for mine, other in zip(
-            found[f"{stage}, ours"][0]["losses"], found[f"{stage}, theirs"][0]["losses"], strict=True
-        )
-    ]
+    gaps = []
+    for stage in STAGES:
+        ours, theirs = (found[f"{stage}, {side}"][0]["losses"] for side in ("ours", "theirs"))
+        gaps += [abs(mine - other) for mine, other in zip(ours, theirs, strict=True)]
     parts = ", ".join(f"{name} {number(count)}" for name, count in sizes.items())
     seconds = found["stage 1, ours"][0]["encoding_seconds"]
     return [
-        (f"Networks of an eighth of v1-4's width ({CONFIGURATION.name}): parameters of {parts}; batch {pictures}, fp32; "
-        f"{num_steps} steps a process after one that is left out."),
+        (
+            f"Networks of an eighth of v1-4's width ({CONFIGURATION.name}): parameters of {parts}; batch {pictures}, fp32; "
+            f"{num_steps} steps a process after one that is left out."
+        ),
         f"Computing latents takes {seconds:.2f} s of CPU time a picture, once for all epochs.",
         f"Given the same latents and noise, losses differ by at most {max(gaps):.1g} over {num_steps + 1} steps.",
     ]

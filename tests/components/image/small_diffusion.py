@@ -80,6 +80,6 @@ def write_diffusion_project(num_records: int = 48) -> None:
     write_project(small_records(num_records))
     for name, encoder in ENCODERS.items():
         write_yaml(paths.RECIPES / "encoders" / f"{name}.yaml", encoder)
-    write_yaml(paths.RECIPES / "tasks" / "named.yaml", {"kind": "labelling", "corpus": "squares"})
+    write_yaml(paths.RECIPES / "tasks" / "named.yaml", {"kind": "reconstruction", "corpus": "squares"})
     for name, make in RECIPES.items():
         write_yaml(paths.RECIPES / f"{name}.yaml", make())

@@ -1,17 +1,21 @@
 """An autoencoder, its latents, a base, and the two stages that give it other captions, by the verbs."""
 
 import json
+import os
+import shutil
+import signal
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoPipelineForImage2Image, AutoPipelineForText2Image, DiffusionPipeline
 from safetensors.torch import load_file
 
 from components import paths
 from components.align import align
 from components.batch_view import batch_texts
+from components.evaluate import evaluate
 from components.fit import fit
 from components.graph import plan
 from components.manifest import read_manifest
@@ -19,6 +23,7 @@ from components.modalities import modality
 from components.modalities.image.cutting import pixels_of
 from components.modalities.image.shards import Arrays
 from components.outcomes import Refused
+from components.package import package
 from components.pretrain import pretrain
 from components.recipes import Library
 from components.settings import settings
@@ -54,6 +59,10 @@ def chain(tmp_path_factory):
 def _inside(chain, monkeypatch):
     monkeypatch.chdir(chain.root)
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(chain.root / "checkpoints"))
+
+
+def weights_of(name):
+    return paths.payload("align", name)
 
 
 def weights(name):
@@ -181,3 +190,91 @@ def test_latents_of_another_autoencoder_are_refused():
     write_yaml(paths.RECIPES / "wrong.yaml", small.base() | {"network": small.DIFFUSION | {"vae": "other-vae"}})
     with pytest.raises(Refused, match="not those of other-vae"):
         pretrain("wrong")
+
+
+@pytest.fixture(scope="module")
+def released(chain):
+    """The last stage, scored and packaged."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(chain.root)
+        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
+        evaluate("small-stage2")
+        package("small-stage2")
+    return chain.root / paths.layout("small-stage2", "diffusers")
+
+
+def test_an_autoencoder_is_scored_by_what_it_gives_back():
+    evaluate("small-vae")
+    scores = json.loads((paths.payload("evaluate", "small-vae") / "scores.json").read_text())["tasks"]["named"]
+    assert scores["num_pictures"] == 6
+    assert 0 < scores["psnr_db"] < 40
+    package("small-vae")
+    AutoencoderKL.from_pretrained(paths.layout("small-vae", "vae"))
+
+
+def test_a_release_loads_with_nothing_of_ours(released):
+    kinds = DiffusionPipeline, AutoPipelineForText2Image
+    for kind in kinds:
+        pipeline = kind.from_pretrained(released)
+        assert type(pipeline).__name__ == "StableDiffusionPipeline"
+        assert pipeline.safety_checker is None
+        assert pipeline.tokenizer.model_max_length == 24
+    picture = pipeline("青い四角", num_inference_steps=2).images[0]
+    assert picture.size == (small.PX, small.PX)
+    changing = AutoPipelineForImage2Image.from_pretrained(released)
+    assert changing("赤い四角", picture, strength=0.5, num_inference_steps=4).images[0].size == picture.size
+    assert not list(released.rglob("*.bin"))
+    assert "safety checker" in (released / "README.md").read_text()
+
+
+def test_a_picture_hangs_on_its_prompt_and_seed_alone(released):
+    from models.stable_diffusion.sampling import open_pipeline, pictures
+
+    pipeline = open_pipeline(released)
+    prompts, seeds = ["青い四角", "赤い四角", "緑い四角"], [3, 4, 5]
+    together = pictures(pipeline, prompts, seeds, 3, 5.0)
+    assert together.dtype == np.uint8
+    assert together.shape == (3, small.PX, small.PX, 3)
+    for number in (2, 0):
+        alone = pictures(pipeline, [prompts[number]], [seeds[number]], 3, 5.0)
+        assert np.array_equal(alone[0], together[number])
+    assert not np.array_equal(pictures(pipeline, prompts[:1], [9], 3, 5.0)[0], together[0])
+
+
+def test_a_package_takes_in_what_another_made_and_starts_from_it(released):
+    foreign = {
+        "family": "stable_diffusion", "source": f"path:{released}", "layout": "diffusers", "licence": "CC0-1.0"
+    }  # fmt: skip
+    write_yaml(paths.RECIPES / "given.yaml", foreign)
+    package("given")
+    recipe = small.stage1() | {"starts_from": "given"}
+    write_yaml(paths.RECIPES / "after.yaml", recipe)
+    align("after")
+    file = "unet/diffusion_pytorch_model.safetensors"
+    assert (weights_of("after") / file).read_bytes() == (released / file).read_bytes()
+    shutil.rmtree(released / "unet")
+    with pytest.raises(Refused, match="lacks unet/config.json"):
+        package("given")
+
+
+def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(monkeypatch):
+    from components import training_stage
+    from components.outcomes import Stopped
+
+    write_yaml(paths.RECIPES / "stopped.yaml", small.stage2())
+    original, calls = training_stage._preview, []
+
+    def stopping(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:  # at the validation of step 2
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(training_stage, "_preview", stopping)
+    with pytest.raises(Stopped, match="after step 2"):
+        align("stopped")
+    monkeypatch.setattr(training_stage, "_preview", original)
+    align("stopped")
+    for part, file in convert.WEIGHTS.items():
+        ours, theirs = (weights_of(name) / part / file for name in ("stopped", "small-stage2"))
+        assert ours.read_bytes() == theirs.read_bytes(), part
