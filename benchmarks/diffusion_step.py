@@ -189,8 +189,8 @@ def _notes(found: dict[str, list[dict[str, Any]]], sizes: dict[str, int], pictur
     seconds = found["stage 1, ours"][0]["encoding_seconds"]
     return [
         (
-            f"Networks of an eighth of v1-4's width ({CONFIGURATION.name}): parameters of {parts}; batch {pictures}, fp32; "
-            f"{num_steps} steps a process after one that is left out."
+            f"Networks of an eighth of v1-4's width ({CONFIGURATION.name}): parameters of {parts}; batch {pictures}, "
+            f"fp32; {num_steps} steps a process after one that is left out."
         ),
         f"Computing latents takes {seconds:.2f} s of CPU time a picture, once for all epochs.",
         f"Given the same latents and noise, losses differ by at most {max(gaps):.1g} over {num_steps + 1} steps.",

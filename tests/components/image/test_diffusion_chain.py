@@ -253,7 +253,7 @@ def test_a_package_takes_in_what_another_made_and_starts_from_it(released):
     file = "unet/diffusion_pytorch_model.safetensors"
     assert (weights_of("after") / file).read_bytes() == (released / file).read_bytes()
     shutil.rmtree(released / "unet")
-    with pytest.raises(Refused, match="lacks unet/config.json"):
+    with pytest.raises(Refused, match=r"lacks unet/config\.json"):
         package("given")
 
 
