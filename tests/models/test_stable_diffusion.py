@@ -227,7 +227,7 @@ def test_what_does_not_fit_is_refused(facts: dict[str, Any], words: str) -> None
 
 
 def test_pictures_of_another_size_than_the_autoencoders_are_refused() -> None:
-    with pytest.raises(Mismatch, match="32 pixels a side, but network.size_px is 16"):
+    with pytest.raises(Mismatch, match=r"32 pixels a side, but network\.size_px is 16"):
         check(VAE, {"size_px": 32}, None)
     with pytest.raises(ValueError, match="not a multiple of 2"):
         features.latent_shape(build(VAE, {}), 17)
