@@ -206,15 +206,10 @@ def begin(section: Vae | LatentDiffusion, objective: Any, setting: Setting) -> n
         setting: says where the autoencoder lies, and the weights to start from.
 
     Raises:
-        Mismatch: the encoder makes something else, or other weights are missing or of another shape.
+        Mismatch: other weights are missing or of another shape.
     """
     if isinstance(section, Vae):
         return build(section, setting.facts)
-    if setting.facts.get("layout") != "clip":
-        raise Mismatch(
-            f"network.kind is '{section.kind}', whose text encoder reads captions with a start and an end, but the "
-            "encoder makes other ones. Name an encoder of kind 'captions' with the key layout: clip."
-        )
     from models.stable_diffusion.start import autoencoder, started
 
     vae, source = autoencoder(section, setting.parents[section.vae])
@@ -248,8 +243,11 @@ def check(section: Vae | LatentDiffusion, facts: dict[str, Any], samples: Any) -
             raise Mismatch(
                 f"the pictures have {found_px} pixels a side, but network.size_px is {section.size_px}. Change one."
             )
-    elif "vocab_size" not in facts:
-        return  # `begin` says what is wrong
+    elif facts.get("layout") != "clip":
+        raise Mismatch(
+            f"network.kind is '{section.kind}', whose text encoder reads captions with a start and an end, but the "
+            "encoder makes other ones. Name an encoder of kind 'captions' with the key layout: clip."
+        )
     found, expected = num_parameters(section, int(facts.get("vocab_size", 0))), section.expected_num_parameters
     if expected is not None and found != expected:
         raise Mismatch(parameters_in_words(found, expected))
