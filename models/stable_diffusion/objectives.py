@@ -43,7 +43,7 @@ class ReconstructionLoss(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Loss:
         """The loss of a prepared batch."""
-        pixels = batch["pixels"]
+        pixels = batch["pixels"].float()
         latents = self.network.encode(pixels).latent_dist
         drawn = latents.mean + latents.std * batch["noise"]
         difference = self.network.decode(drawn).sample.float() - pixels
