@@ -85,7 +85,7 @@ def pictures(
                 output_type="np",
             )
         rows.append((found.images[0] * 255).round().astype(np.uint8))
-    return np.stack(rows) if rows else np.empty((0, 0, 0, 3), np.uint8)
+    return np.ascontiguousarray(np.stack(rows)) if rows else np.empty((0, 0, 0, 3), np.uint8)
 
 
 def png(picture: np.ndarray) -> bytes:
