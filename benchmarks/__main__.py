@@ -13,6 +13,7 @@ from benchmarks import (
     clustering,
     contrast_memory,
     cross_entropy_memory,
+    diffusion_step,
     fine_tuning,
     harness,
     lit_step,
@@ -53,6 +54,7 @@ app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
 app.command(saved(lit_step.measure), name=lit_step.NAME)
+app.command(saved(diffusion_step.measure), name=diffusion_step.NAME)
 app.command(saved(harness.measure), name=harness.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)
@@ -78,6 +80,7 @@ def everything() -> None:
     saved(alignment_speed.measure_ppo)()
     saved(contrast_memory.measure)()
     saved(lit_step.measure)()
+    saved(diffusion_step.measure)()
     saved(speech_loss.measure)()
     saved(speech_step.measure)()
 

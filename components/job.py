@@ -27,8 +27,9 @@ class Job:
     valid_samples: Samples
     encoder: Any
     """What made the samples, a `components.modalities.Encoder`."""
-    preview: Callable[[], str]
-    """Markdown for a person who wonders how the network is doing; empty if there is nothing to show."""
+    preview: Callable[[int], str]
+    """Of a step's number: Markdown for a person who wonders how the network is doing; empty if there is nothing to
+    show."""
     starts_trained: bool = False
     """Whether the network begins with another model's weights, so that what it says before the first step is shown."""
 

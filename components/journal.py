@@ -19,7 +19,7 @@ class Journal:
     """The record of one run of a stage, in `artifacts/journals/<verb>/<name>/`; of several ranks, rank 0 writes it."""
 
     def __init__(self, verb: str, name: str) -> None:
-        self.verb = verb
+        self.verb, self.name = verb, name
         self.folder = paths.journal(verb, name)
         if ranks.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)

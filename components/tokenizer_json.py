@@ -79,13 +79,14 @@ def lowered(text: str) -> str:
     return "".join(map(str.lower, text))
 
 
-def build(model: bytes, lower_case: bool = False, first: str = "") -> "Tokenizer":
+def build(model: bytes, lower_case: bool = False, first: str = "", last: str = "") -> "Tokenizer":
     """The equal of a SentencePiece model in the tokenizers library.
 
     Args:
         model: a model trained with identity normalisation, no dummy prefix and no removal of white space.
         lower_case: whether texts are put into lower case before.
         first: a special piece that begins every text; empty for none.
+        last: one that ends every text, also one that is cut; empty for none.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
@@ -116,20 +117,23 @@ def build(model: bytes, lower_case: bool = False, first: str = "") -> "Tokenizer
     # One character needs no matching of its own: nothing merges with it.
     symbols = [p.piece for p in proto.pieces if p.type == USER_DEFINED and len(p.piece) > 1]
     tokenizer.add_tokens([AddedToken(symbol, normalized=False, special=False) for symbol in symbols])
-    if first:
-        ids = [(first, tokenizer.token_to_id(first))]
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A", special_tokens=ids)
+    if around := [piece for piece in (first, last) if piece]:
+        ids = [(piece, tokenizer.token_to_id(piece)) for piece in around]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {last}".strip(), special_tokens=ids
+        )
     return tokenizer
 
 
-def write(model: bytes, folder: Path, lower_case: bool = False, first: str = "", **more: Any) -> None:
+def write(model: bytes, folder: Path, lower_case: bool = False, first: str = "", last: str = "", **more: Any) -> None:
     """Write `spiece.model`, `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads.
 
     Args:
-        model: see `build`, also for `lower_case` and `first`.
+        model: see `build`, also for `lower_case`, `first` and `last`.
         folder: receives the files.
         lower_case: see there.
         first: see there.
+        last: see there.
         more: keys of `tokenizer_config.json`, in place of those of a text that is continued.
     """
     config = {
@@ -144,6 +148,6 @@ def write(model: bytes, folder: Path, lower_case: bool = False, first: str = "",
         **more,
     }
     (folder / MODEL_NAME).write_bytes(model)
-    build(model, lower_case, first).save(str(folder / JSON_NAME), pretty=True)
+    build(model, lower_case, first, last).save(str(folder / JSON_NAME), pretty=True)
     text = json.dumps(config, ensure_ascii=False, indent=2)
     (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")

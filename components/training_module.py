@@ -365,7 +365,7 @@ class TrainingModule(pl.LightningModule):
 
     def _preview(self) -> str:
         """What the network says now; of a network in shares no rank alone can draw."""
-        return self.job.preview() if ranks.is_main() and not is_sharded(self.objective) else ""
+        return self.job.preview(self.step) if ranks.is_main() and not is_sharded(self.objective) else ""
 
     def _preview_start(self) -> None:
         """Keep what a network that others have trained says before its first step, to be compared with the last."""

@@ -12,6 +12,7 @@ from typing import Any
 from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
+from components.grids import Strip, Tile, strips
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.mixtures import demand_of, weighted_folders
@@ -118,7 +119,7 @@ def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections:
     if demand is not None and demand.is_short and ranks.is_main():
         sys.stderr.write(f"{demand.words()}\n")
     try:
-        return train(_job(library, recipe, checkpoints.verb), checkpoints, journal)
+        return train(_job(library, recipe, checkpoints.verb, journal), checkpoints, journal)
     except Mismatch as error:  # of a batch, which nobody has seen before
         raise Refused(f"{error}") from error
 
@@ -147,7 +148,7 @@ def _leave(recipe: Recipe, manifest: Manifest, trained: Any) -> None:
         (folder / PREVIEWS_NAME).write_text("\n".join(trained.previews), encoding="utf-8")
 
 
-def _job(library: Library, recipe: Recipe, verb: str) -> Any:
+def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
     """Open everything that training needs, cheapest first, so that what does not fit is refused before long work."""
     from components import randomness
     from components.job import Job
@@ -185,9 +186,19 @@ def _job(library: Library, recipe: Recipe, verb: str) -> Any:
         train_samples=train_samples,
         valid_samples=valid_samples,
         encoder=encoder,
-        preview=lambda: str(part_of(recipe.family, "convert").preview(network, encoder, section.preview)),
+        preview=lambda step: _preview(recipe.family, network, encoder, section.preview, journal, step),
         starts_trained=recipe.starts_from is not None,
     )
+
+
+def _preview(family: str, network: Any, encoder: Any, section: Any, journal: Journal, step: int) -> str:
+    """What a network says now, in Markdown; what it draws becomes a page of the journal, for the tracking server."""
+    part = part_of(family, "convert")
+    drawn = part.preview_pictures(network, encoder, section) if hasattr(part, "preview_pictures") else {}
+    if drawn:
+        rows = [Strip(prompt, [Tile(picture)]) for prompt, picture in drawn.items()]
+        journal.note(f"samples-{step:07d}.svg", strips(f"{journal.verb} {journal.name}, step {step:,}", rows))
+    return str(part.preview(network, encoder, section))
 
 
 def _require_own_weights(setting: Setting, facts: dict[str, Any]) -> None:

@@ -21,7 +21,12 @@ from importlib.util import find_spec
 from types import ModuleType
 
 # The one table of families. A new family is one folder and one line.
-FAMILIES: dict[str, str] = {"gpt": "models.gpt", "clip": "models.clip", "hubert": "models.hubert"}
+FAMILIES: dict[str, str] = {
+    "gpt": "models.gpt",
+    "clip": "models.clip",
+    "stable_diffusion": "models.stable_diffusion",
+    "hubert": "models.hubert",
+}
 
 
 def part_of(family: str, part: str) -> ModuleType:

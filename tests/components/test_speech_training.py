@@ -86,7 +86,7 @@ def job(part: Training, preview: Callable[[], str] = lambda: "") -> Job:
 
     network = made()
     own = objective(part.objective, network, setting)
-    return Job(part, own, made, blocks(network), Groups(is_ctc), Groups(is_ctc), Nothing(), preview)
+    return Job(part, own, made, blocks(network), Groups(is_ctc), Groups(is_ctc), Nothing(), lambda step: preview())
 
 
 def run(given: Job, name: str) -> training.Trained:

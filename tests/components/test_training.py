@@ -76,7 +76,9 @@ def job(part: Training, dropout: float = 0.0, preview: Callable[[], str] = lambd
 
     network = made()
     windows = [Windows(num_samples=20, window_tokens=8, vocab_size=50) for _ in range(2)]
-    return Job(part, NextTokenLoss(network), made, blocks(network), windows[0], windows[1], Spelled(), preview)
+    return Job(
+        part, NextTokenLoss(network), made, blocks(network), windows[0], windows[1], Spelled(), lambda step: preview()
+    )
 
 
 def run(given: Job, name: str = "tiny") -> training.Trained:

@@ -86,14 +86,16 @@ def expectations(name: str, column: schema.Column, language: str) -> list[tuple[
 def fit(
     encoder: Any, values: Iterable[Any], held_out: Iterable[Any], parents: dict[str, Path], folder: Path
 ) -> dict[str, Any]:
-    """Make the tokenizer of captions, number classes, or write down what pixels and features are."""
-    from components.modalities.image import labels, pixels, tokens, towers
+    """Make the tokenizer of captions, number classes, or write down what pixels, features and latents are."""
+    from components.modalities.image import labels, latents, pixels, tokens, towers
 
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(encoder, schema.Captions):
         return tokens.fit(encoder, values, held_out, parents, folder)
     if isinstance(encoder, schema.Labels):
         return labels.fit(encoder, values, held_out, folder)
+    if isinstance(encoder, schema.Latents):
+        return latents.fit(encoder, parents, folder)
     return towers.fit(encoder, parents, folder) if isinstance(encoder, schema.Tower) else pixels.fit(encoder, folder)
 
 
@@ -103,9 +105,9 @@ def open_encoder(folder: Path) -> Any:
     Raises:
         Refused: the folder holds no encoder of pictures or captions.
     """
-    from components.modalities.image import labels, pixels, tokens, towers
+    from components.modalities.image import labels, latents, pixels, tokens, towers
 
-    parts = (pixels, towers, tokens, labels)
+    parts = (pixels, towers, latents, tokens, labels)
     for part in parts:
         if (folder / part.NAME).is_file():
             return part.open_encoder(folder)
@@ -136,17 +138,19 @@ def write_shards(encoded: Iterator[tuple[str, Any]], encoder: Any, folder: Path)
 
 
 def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Any:
-    """Shards of labels or captions, each with its pictures or their features, as samples."""
-    from components.modalities.image import samples
+    """Shards of labels or captions, each with its pictures, their features or latents, or pictures alone."""
+    from components.modalities.image import latent_samples, samples
 
-    return samples.open_samples(folders, split, spec)
+    part = latent_samples if spec.form in latent_samples.FORMS else samples
+    return part.open_samples(folders, split, spec)
 
 
 def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
-    """The label or the caption of each sample."""
-    from components.modalities.image import samples
+    """The label or the caption of each sample; of pictures alone their size."""
+    from components.modalities.image import latent_samples, samples
 
-    return samples.describe(batch, encoder)
+    is_of_both = "labels" in batch or "mask" in batch
+    return (samples if is_of_both else latent_samples).describe(batch, encoder)
 
 
 def score(

@@ -56,10 +56,32 @@ class Tower(Strict):
     batch_pictures: int = Field(default=64, ge=1)
 
 
-class Captions(Strict):
-    """Captions as token ids with [CLS] before them, all that a picture has, each with its kind.
+class Latents(Strict):
+    """What the autoencoder of a Stable Diffusion makes of a picture, computed once: latents, not scaled."""
 
-    The pieces are those of a SentencePiece tokenizer that has [CLS], [SEP] and [MASK] among its `symbols`.
+    kind: Literal["latents"]
+    modality: Literal["image"] = "image"
+    column: str = "picture"
+    model: RecipeRef
+    """The recipe whose autoencoder it is."""
+    family: str = "stable_diffusion"
+    """Whose code computes it."""
+    size_px: int = Field(ge=8)
+    """Pictures are cut as `pixels` cuts them."""
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    variance: bool = False
+    """Whether the standard deviation of each number is kept too, so that latents are drawn anew in every step; it
+    doubles the room. Without it they are the means."""
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    """Of the numbers that are kept: 2 or 4 bytes each."""
+    batch_pictures: int = Field(default=16, ge=1)
+
+
+class Captions(Strict):
+    """Captions as token ids, all that a picture has, each with its kind.
+
+    The pieces are those of a SentencePiece tokenizer; of the layout `bert`, of one that has [CLS], [SEP] and [MASK]
+    among its `symbols`.
     """
 
     kind: Literal["captions"]
@@ -69,8 +91,11 @@ class Captions(Strict):
     """On their captions `tokenizer.json` is held against SentencePiece."""
     tokenizer: EncoderRef
     """Whose pieces it has."""
+    layout: Literal["bert", "clip"] = "bert"
+    """`bert`: [CLS] before a caption, which is as long as it is. `clip`: <s> before and </s> behind, and <pad> up to
+    max_tokens, as the text encoder of Stable Diffusion reads it."""
     max_tokens: int = Field(default=77, ge=2)
-    """With [CLS]; what is longer is cut, and counted."""
+    """With what stands before and behind; what is longer is cut, and counted."""
     lower_case: bool = True
 
 
@@ -96,4 +121,10 @@ class Labels(Strict):
         return self
 
 
-ENCODERS: dict[str, Any] = {"pixels": Pixels, "tower": Tower, "captions": Captions, "labels": Labels}
+ENCODERS: dict[str, Any] = {
+    "pixels": Pixels,
+    "tower": Tower,
+    "latents": Latents,
+    "captions": Captions,
+    "labels": Labels,
+}

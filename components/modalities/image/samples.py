@@ -5,6 +5,7 @@ any number of workers and ranks. A batch of pairs has no caption and no picture 
 ones apart.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,21 +300,22 @@ def open_samples(folders: list[tuple[Path, float]], split: str, spec: Any) -> Sa
         part = weight if moves else 1.0
         if is_pairs:
             source = Captioned(words, pictures, spec.caption_shares, part, moves)
-            _require_kept(source)
+            require_kept(source)
             sources.append(source)
         else:
             sources.append(Source(words, pictures, np.arange(len(words)), part, moves))
-    _require_alike(sources, key)
+    require_alike(sources, key)
     if not is_pairs:
         samples: Samples = Labelled(sources, is_features)
-        _require_batch(len(samples), split, spec)
+        require_batch(len(samples), split, spec)
         return samples
     pairs = Pairs(sources, is_features, sources[0].words.facts["pad"])  # type: ignore[arg-type]
     _require_pairs(pairs, split, spec)
     return pairs
 
 
-def _require_kept(source: Captioned) -> None:
+def require_kept(source: Captioned) -> None:
+    """Refuse a corpus most of whose pictures have no caption of a wanted kind."""
     if source.num_left_out <= MAX_LEFT_OUT_SHARE * len(source.words) and len(source.records):
         return
     raise Refused(
@@ -323,7 +325,8 @@ def _require_kept(source: Captioned) -> None:
     )
 
 
-def _require_alike(sources: list[Source], key: str) -> None:
+def require_alike(sources: Sequence[Source], key: str) -> None:
+    """Refuse shards of a mixture that were made with different encoders."""
     first = sources[0]
     for other in sources[1:]:
         if other.words.facts != first.words.facts:
@@ -337,7 +340,8 @@ def _require_alike(sources: list[Source], key: str) -> None:
             )
 
 
-def _require_batch(found: int, split: str, spec: Any) -> None:
+def require_batch(found: int, split: str, spec: Any) -> None:
+    """Refuse fewer training samples than one batch takes."""
     if split == "train" and found < spec.batch_samples:
         raise Refused(
             f"There are {found:,} training samples, but a batch takes {spec.batch_samples:,} (samples.batch_samples). "
@@ -347,7 +351,7 @@ def _require_batch(found: int, split: str, spec: Any) -> None:
 
 def _require_pairs(pairs: Pairs, split: str, spec: Any) -> None:
     """Refuse pairs of which no batch can be made, before any is trained on."""
-    _require_batch(len(pairs), split, spec)
+    require_batch(len(pairs), split, spec)
     wanted = spec.batch_samples if split == "train" else min(2, spec.batch_samples)
     if wanted < 2:
         raise Refused("samples.batch_samples is 1, but a pair alone has nothing to differ from. Set it to 2 or more.")

@@ -18,6 +18,7 @@ from components.modalities.image.task_schema import (
     CaptionProbe,
     Labelling,
     Pictures,
+    Reconstruction,
     Retrieval,
     ZeroShot,
     templates_of,
@@ -50,6 +51,11 @@ def score(task: Pictures, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
         from components.modalities.image.judging import score_generated
 
         yield from score_generated(task, model, read, tell)
+        return
+    if isinstance(task, Reconstruction):
+        from components.modalities.image.restoring import score_reconstruction
+
+        yield from score_reconstruction(task, model, read, tell)
         return
     columns = {
         ZeroShot: ("label", "name"),

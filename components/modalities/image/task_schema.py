@@ -101,9 +101,21 @@ class Labelling(Pictures):
     """The column that the tower's own encoder of labels reads."""
 
 
+class Reconstruction(Pictures):
+    """How much of a picture an autoencoder gives back, as the ratio of peak to error in dB; one row per picture.
+
+    Scores the autoencoder alone, or that of a whole Stable Diffusion.
+    """
+
+    MEASURES: ClassVar = (Measure("psnr_db", "higher"),)
+    kind: Literal["reconstruction"]
+    family: str = "stable_diffusion"
+
+
 TASKS: dict[str, Any] = {
     "zero-shot-classification": ZeroShot,
     "retrieval": Retrieval,
     "caption-probe": CaptionProbe,
     "labelling": Labelling,
+    "reconstruction": Reconstruction,
 }

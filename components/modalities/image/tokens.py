@@ -1,4 +1,4 @@
-"""The encoder of captions: token ids of every caption of a picture, [CLS] before them, each with its kind.
+"""The encoder of captions: token ids of every caption of a picture, in the layout of BERT or CLIP, each with its kind.
 
 `fit` leaves a folder that `AutoTokenizer` loads, whose ids are held against SentencePiece's on every caption of the
 encoder's corpora. The pieces are those of a text tokenizer; its symbols [CLS], [SEP] and [MASK] become special ones, so
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from components import tokenizer_json
+from components.manifest import file_hash
 from components.modalities.image.captions import pairs_of
 from components.modalities.image.cutting import Resample
 from components.modalities.image.encoder_schema import CLS, MASK, SEP, Captions
@@ -53,10 +54,15 @@ class CaptionEncoder:
         self.facts: dict[str, Any] = {
             "vocab_size": self._processor.get_piece_size(),
             **{role: self._processor.piece_to_id(name) for role, name in SPECIALS.items()},
-            "cls": self._processor.piece_to_id(CLS),
             "max_tokens": content["max_tokens"],
             "lower_case": self.is_lower,
         }
+        self.before, self.behind = [self._processor.piece_to_id(CLS)], list[int]()
+        if content.get("layout") == "clip":
+            self.before, self.behind = [self.facts["bos"]], [self.facts["eos"]]
+            self.facts |= {"layout": "clip", "pieces": file_hash(folder / MODEL_NAME)}
+        else:
+            self.facts["cls"] = self.before[0]
         self.dtype = np.dtype("<u2" if self.facts["vocab_size"] <= 1 << 16 else "<i4")
         self.names: list[str] = []
         """The kinds of captions encoded so far, by the numbers that stand for them."""
@@ -87,15 +93,18 @@ class CaptionEncoder:
         return self.names.index(kind)
 
     def ids_of(self, texts: list[str]) -> list[np.ndarray]:
-        """Token ids of texts, [CLS] first, at most `max_tokens` of each; what is cut is counted."""
+        """Token ids of texts, with what stands around them at most `max_tokens` of each; what is cut is counted."""
         given = [tokenizer_json.lowered(text) for text in texts] if self.is_lower else texts
         num_threads = settings().num_threads or os.cpu_count() or 1
-        found = []
+        found, room = [], self.facts["max_tokens"] - len(self.before) - len(self.behind)
         for ids in self._processor.encode(given, return_type="numpy", num_threads=num_threads) if given else []:
-            room = self.facts["max_tokens"] - 1
             self.counts["cut_captions"] += len(ids) > room
-            found.append(np.concatenate([[self.facts["cls"]], ids[:room]]).astype(self.dtype))
+            found.append(np.concatenate([self.before, ids[:room], self.behind]).astype(self.dtype))
         return found
+
+    def padded(self, rows: list[np.ndarray]) -> np.ndarray:
+        """int64 [texts, max_tokens] of the ids of texts."""
+        return padded(rows, self.facts["max_tokens"], self.facts["pad"])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; special tokens have none."""
@@ -104,6 +113,14 @@ class CaptionEncoder:
     def vocabulary(self) -> dict[int, str]:
         """The piece of each id."""
         return {number: self._processor.id_to_piece(number) for number in range(self.facts["vocab_size"])}
+
+
+def padded(rows: list[np.ndarray], size: int, pad: int) -> np.ndarray:
+    """int64 [rows, size]: each row with padding behind it."""
+    found = np.full((len(rows), size), pad, np.int64)
+    for place, row in enumerate(rows):
+        found[place, : len(row)] = row
+    return found
 
 
 def fit(
@@ -120,8 +137,9 @@ def fit(
             f"The encoder '{encoder.tokenizer}' is no SentencePiece tokenizer ({source} is not there), and captions "
             "have the pieces of one. Change the key 'tokenizer'."
         )
+    symbols = [CLS, SEP, MASK] if encoder.layout == "bert" else []
     try:
-        model = tokenizer_json.reserved(source.read_bytes(), [CLS, SEP, MASK])
+        model = tokenizer_json.reserved(source.read_bytes(), symbols)
     except ValueError as error:
         raise Refused(
             f"Encoder '{encoder.tokenizer}': {error}. A text tower needs {CLS}, {SEP} and {MASK}: give it the key "
@@ -150,10 +168,13 @@ def fit(
 
 def _write(encoder: Captions, model: bytes, folder: Path) -> None:
     """The files of the tokenizer, also for users of transformers 4, where T5Tokenizer reads `spiece.model`."""
-    more = {"cls_token": CLS, "sep_token": SEP, "mask_token": MASK, "padding_side": "right"}
-    old = {"do_lower_case": encoder.lower_case, "extra_ids": 0}
-    tokenizer_json.write(model, folder, encoder.lower_case, CLS, **more, **old, model_max_length=encoder.max_tokens)
+    is_bert = encoder.layout == "bert"
+    more = {"cls_token": CLS, "sep_token": SEP, "mask_token": MASK} if is_bert else {}
+    more |= {"padding_side": "right", "do_lower_case": encoder.lower_case, "extra_ids": 0}
+    around = (CLS, "") if is_bert else (SPECIALS["bos"], SPECIALS["eos"])
+    tokenizer_json.write(model, folder, encoder.lower_case, *around, **more, model_max_length=encoder.max_tokens)
     content = {"max_tokens": encoder.max_tokens, "lower_case": encoder.lower_case}
+    content |= {} if is_bert else {"layout": encoder.layout}
     (folder / NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
