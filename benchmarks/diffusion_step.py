@@ -158,10 +158,10 @@ def measure(*, repeats: int = 5, num_steps: int = 3, batch_pictures: int = 2) ->
                     outcome = run_side(command, [str(work)], folder / "outcome.json")
                     found.setdefault(f"{stage}, {side}", []).append(outcome)
                 check_same_losses(stage, *(found[f"{stage}, {side}"][-1] for side in commands))
-    command = (
+    repeated = (
         f"python -m benchmarks {NAME} --repeats {repeats} --num-steps {num_steps} --batch-pictures {batch_pictures}"
     )
-    return Result(NAME, command, _rows(found), _notes(found, sizes, batch_pictures, num_steps), describe(), found)
+    return Result(NAME, repeated, _rows(found), _notes(found, sizes, batch_pictures, num_steps), describe(), found)
 
 
 def _rows(found: dict[str, list[dict[str, Any]]]) -> list[Row]:

@@ -35,7 +35,7 @@ def vae_part(config: Any) -> Size:
 
 @cache
 def _vae_by(channels: tuple[int, ...], layers: int, size_px: int, latent_channels: int) -> Size:
-    section = {"block_channels": list(channels), "layers_per_block": layers, "norm_groups": 1}
+    section: dict[str, Any] = {"block_channels": list(channels), "layers_per_block": layers, "norm_groups": 1}
     return _vae_size(Vae(kind="vae", size_px=size_px, latent_channels=latent_channels, **section))
 
 

@@ -84,6 +84,9 @@ class NoiseLoss(nn.Module):
     """
 
     item = "pictures"
+    signal: Tensor
+    noise_share: Tensor
+    weights: Tensor
 
     def __init__(self, section: Noise, network: Diffusion, facts: dict[str, Any]) -> None:
         super().__init__()

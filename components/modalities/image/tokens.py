@@ -169,11 +169,11 @@ def fit(
 def _write(encoder: Captions, model: bytes, folder: Path) -> None:
     """The files of the tokenizer, also for users of transformers 4, where T5Tokenizer reads `spiece.model`."""
     is_bert = encoder.layout == "bert"
-    more = {"cls_token": CLS, "sep_token": SEP, "mask_token": MASK} if is_bert else {}
+    more: dict[str, Any] = {"cls_token": CLS, "sep_token": SEP, "mask_token": MASK} if is_bert else {}
     more |= {"padding_side": "right", "do_lower_case": encoder.lower_case, "extra_ids": 0}
     around = (CLS, "") if is_bert else (SPECIALS["bos"], SPECIALS["eos"])
     tokenizer_json.write(model, folder, encoder.lower_case, *around, **more, model_max_length=encoder.max_tokens)
-    content = {"max_tokens": encoder.max_tokens, "lower_case": encoder.lower_case}
+    content: dict[str, Any] = {"max_tokens": encoder.max_tokens, "lower_case": encoder.lower_case}
     content |= {} if is_bert else {"layout": encoder.layout}
     (folder / NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
