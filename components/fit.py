@@ -80,17 +80,22 @@ def fit(name: str) -> None:
             report |= own.fitness(
                 section, folder / paths.PAYLOAD["fit"], _held_out_by_source(library, section, columns)
             )
-        if words := own.words_of(section, report) if hasattr(own, "words_of") else "":
-            (folder / WORDS_NAME).write_text(words, encoding="utf-8")
-        for file_name, picture in report.pop("pictures", {}).items():
-            (folder / file_name).write_text(picture, encoding="utf-8")
-            journal.note(file_name, picture)
-        text = json.dumps(report, ensure_ascii=False, indent=1)
-        (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
+        _write_report(own, section, report, folder, journal)
         manifest.counts = dict(_numbers(report))
     if is_sampled:
         leave_scratch(kept.folder)
     journal.metrics(0, **manifest.counts)
+
+
+def _write_report(own: Any, section: Any, report: dict[str, Any], folder: Path, journal: Journal) -> None:
+    """Leave the report as JSON, its pictures, and in words where the modality has them."""
+    if words := own.words_of(section, report) if hasattr(own, "words_of") else "":
+        (folder / WORDS_NAME).write_text(words, encoding="utf-8")
+    for file_name, picture in report.pop("pictures", {}).items():
+        (folder / file_name).write_text(picture, encoding="utf-8")
+        journal.note(file_name, picture)
+    text = json.dumps(report, ensure_ascii=False, indent=1)
+    (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
 
 
 def _parents(corpora: list[str], encoders: list[str]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from components.findings import Finding
 from components.markdown import number, table
-from components.reports import Finding
 
 MOST_ROWS = 10
 

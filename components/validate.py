@@ -20,6 +20,7 @@ from typing import Any
 from components import paths
 from components.contact_sheet import sheets_of
 from components.facts import TABLE, FactTable
+from components.findings import findings_of
 from components.journal import Journal
 from components.manifest import Manifest, read_manifest, writing
 from components.modalities import modality
@@ -29,7 +30,7 @@ from components.progress import Progress
 from components.recipes import Corpus, Library
 from components.records import ACCEPTED_NAME, SPLITS, TableWriter, content_digest, iterate_records, text_schema
 from components.report_words import validation_words
-from components.reports import findings_of, validation_page
+from components.reports import validation_page
 
 REVISION = 2
 

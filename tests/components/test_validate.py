@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from components import facts, paths, profiles, records, reports
+from components import facts, findings, paths, profiles, records
 from components.ingest import ingest
 from components.manifest import read_manifest, tree_hash
 from components.modalities.text import surveying
@@ -259,7 +259,7 @@ def test_an_expectation_that_cannot_be_computed_is_a_fault_and_no_refusal():
         "expectation_config": {"type": "expect_x", "kwargs": {"column": "c"}, "meta": {}},
     }
     with pytest.raises(RuntimeError, match="expect_x on c could not be computed"):
-        reports.findings_of({"results": [broken]})
+        findings.findings_of({"results": [broken]})
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real text is not beside the checkout (../shared/data/text_ja)")

@@ -12,7 +12,7 @@ LICENCES = frozenset(
 )
 TASKS = frozenset(
     {"text-generation", "text-classification", "automatic-speech-recognition", "feature-extraction", "text-to-image"}
-    | {"image-classification", "zero-shot-image-classification", "image-feature-extraction"}
+    | {"image-classification", "zero-shot-image-classification", "image-feature-extraction", "image-to-image"}
 )
 
 
