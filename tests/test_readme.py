@@ -22,6 +22,18 @@ def test_every_command_of_the_readme_is_a_word_of_the_command_line() -> None:
 
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
+    assert named
+    assert named <= targets
+
+
+def test_the_table_of_verbs_is_the_one_of_the_code_as_far_as_it_is_built() -> None:
+    rows = dict(re.findall(r"^\| `([a-z]+)` \|.*\| `([a-z]+)/", README, re.MULTILINE))
+    assert rows == {verb: VERBS[verb] for verb in VERBS if (ROOT / "components" / f"{verb}.py").is_file()}
+
+
+def test_the_table_of_recipes_is_what_is_shipped(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
     families = "GPT|Llama|HuBERT|CTC|ViT|CLIP|CLOOB|BLIP|Stable Diffusion|an autoencoder"
     named = set(re.findall(rf"^\| `([a-z0-9.-]+)` \| (?:{families})", README, re.MULTILINE))
     shipped = {name for name in Library().files["recipe"] if not Library().is_mine("recipe", name)}
