@@ -20,7 +20,7 @@ from benchmarks.figures import Row
 from benchmarks.machine import describe, one_core
 from benchmarks.report import Result, require_repeats
 from benchmarks.sides import our_command, peer_command, run_side
-from components.modalities.text import tokenizers
+from components.modalities.text import japanese_answers, tokenizers
 from components.modalities.text.harness_schema import FOLDER
 from components.modalities.text.schema import SentencePiece
 from components.outcomes import Refused
@@ -179,6 +179,7 @@ def _specification(architecture: str, sections: list[dict[str, Any]], limits: di
         "prompts": str((PLACE / "tasks").resolve()),
         "sections": sections,
         "limits": limits,
+        "functions": japanese_answers.__name__,
         "batch_size": batch_size,
         "output": str((PLACE / "answers" / f"{architecture}-{batch_size}").resolve()),
     }

@@ -203,7 +203,7 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
     if files is None:
         known = ", ".join(part_of(recipe.family, "schema").LAYOUTS)
         raise Refused(f"Recipe '{name}': family '{recipe.family}' has no layout '{recipe.layout}'. There are: {known}.")
-    if not source.is_dir():
+    if place_of(recipe.source).is_dir() and not source.is_dir():
         there = ", ".join(sorted(path.name for path in source.parent.iterdir() if path.is_dir()))
         raise Refused(f"{source.parent} has no layout '{recipe.layout}', but {there}. Change 'layout' of '{name}'.")
     manifest = Manifest(

@@ -9,6 +9,7 @@ its task files, or the loading of the network.
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,12 @@ def main() -> None:
     import lm_eval.evaluator
     import torch
 
-    from components.modalities.text import japanese_answers
-
     torch.set_num_threads(1)
-    japanese_answers.warm()
     lm_eval.evaluator.evaluate = timed(lm_eval.evaluator.evaluate)
     specification = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    import_module(
+        specification["functions"]
+    ).warm()  # which the task files name, and load what they need when first used
     outcome = Path(sys.argv[2])  # the command line of lm-eval takes its own words from there
     limits = specification["limits"]
     seconds = {task: run(specification, task, limit) for task, limit in limits.items()}

@@ -1,31 +1,30 @@
 """Drift is seen when the data changed, and not when chance alone made two samples differ."""
 
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
-import pandas as pd
 import pytest
 
 from components import drift
 from components.drift import as_markdown, drift_between
+from components.facts import FactTable
 from components.profiles import profile_of
 
 
 def profile(num_records: int, mean: float = 5.0, source: str = "a", seed: int = 0) -> dict:
     """The profile of records whose lengths are log-normal; a tenth of them are damaged."""
     chance = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "id": [str(k) for k in range(num_records)],
-            "split": ["train"] * num_records,
-            "licence": ["CC0-1.0"] * num_records,
-            "source": [source] * num_records,
-            "digest": [str(k) for k in range(num_records)],
-            "num_splits": [1] * num_records,
-            "text_num_chars": np.exp(chance.normal(mean, 0.5, num_records)).astype(int),
-            "text_japanese_share": chance.beta(8, 2, num_records),
-            "text_is_damaged": chance.random(num_records) < 0.1,
-        }
-    )
-    return profile_of(frame)
+    lengths = np.exp(chance.normal(mean, 0.5, num_records)).astype(int).tolist()
+    shares, damages = chance.beta(8, 2, num_records).tolist(), (chance.random(num_records) < 0.1).tolist()
+    with TemporaryDirectory() as folder, closing(FactTable(Path(folder) / "facts.sqlite")) as table:
+        for number, (length, share, is_damaged) in enumerate(zip(lengths, shares, damages, strict=True)):
+            name = str(number)
+            fixed = {"id": name, "split": "train", "licence": "CC0-1.0", "source": source, "digest": name}
+            facts = {"text_num_chars": length, "text_japanese_share": share, "text_is_damaged": is_damaged}
+            table.add({**fixed, "num_splits": 1, **facts})
+        return profile_of(table)
 
 
 def index_of(drift, fact: str) -> float:

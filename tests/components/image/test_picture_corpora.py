@@ -186,7 +186,7 @@ def test_scenes_are_drawn_with_all_that_stands_beside_them():
         counts = image.getcolors(32 * 32)
         assert any(red > 180 and green < 90 and blue < 90 for _, (red, green, blue) in counts)
     manifest = read_manifest("ingest", "drawn")
-    assert manifest.revisions["components.painters.shapes"] == 1
+    assert manifest.revisions["components.painters.shapes"] == 2
     assert manifest.details["drawing"]["engine"]["canvas_px"] == 32
     first = manifest.payload_hash
     ingest("drawn")
