@@ -74,6 +74,7 @@ def _results(release: "Release", tag: str) -> list[Any]:
             task_type=tag,
             dataset_type=section.get("corpus", task),
             dataset_name=f"{section.get('corpus', task)} ({task})",
+            dataset_config=task,  # else the Hub merges two tasks of one corpus
             dataset_split=section.get("split"),
             dataset_revision=data.get(section.get("corpus", "")),
             metric_type=metric,

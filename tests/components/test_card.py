@@ -66,6 +66,17 @@ def test_the_hub_reads_language_licence_task_and_results(release) -> None:
     assert results["perplexity"].dataset_revision == "1" * 64
 
 
+def test_two_tasks_of_one_corpus_stay_apart(release) -> None:
+    task, scores = next(iter(release.scores.items()))
+    section = release.tasks[task]
+    both = replace(release, scores={task: scores, "again": {"perplexity": 9.0}})
+    for state in both.own.of("evaluate"):
+        state.details["tasks"]["again"] = section
+    data = ModelCard(metadata(both, "transformers")).data
+    found = {(each.dataset_config, each.metric_value) for each in data.eval_results if each.metric_type == "perplexity"}
+    assert found == {(task, scores["perplexity"]), ("again", 9.0)}
+
+
 def test_a_reward_model_is_a_classifier_of_transformers(release) -> None:
     data = ModelCard(render(release, "reward", "print()", "")).data
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
