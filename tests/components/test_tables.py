@@ -16,7 +16,6 @@ import pytest
 import soundfile
 import yaml
 
-from components import ingest as verb
 from components import paths, raw_files, sources, tables
 from components.graph import stages
 from components.ingest import ingest
@@ -276,7 +275,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_says_so(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(verb.RecordWriter, "add", full)
+    monkeypatch.setattr("components.records.RecordWriter.add", full)
     with pytest.raises(Refused, match="The disk is full: artifacts/ingested/small"):
         ingest("small")
     assert not list(Path("artifacts/ingested").iterdir())
