@@ -2,15 +2,36 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from components.outcomes import Refused
 
-ADVICE = (
-    "Lower samples.micro_batch_tokens (the batch stays what it is), set activation_checkpointing: true, or share the "
-    "network between devices with strategy: fsdp2"
-)
+STEP_KEYS = {
+    "samples": ("micro_batch_tokens", "micro_batch_samples", "batch_seconds"),
+    "objective": ("chunk_samples",),
+}
+"""What decides how much of a batch a device has at one time, by the section of a training that has such a key."""
+
+
+def step_key(training: Any) -> str:
+    """The key of a training's section that makes one pass of a device smaller."""
+    for section, keys in STEP_KEYS.items():
+        for key in keys:
+            if key in type(getattr(training, section)).model_fields:
+                return f"{section}.{key}"
+    raise ValueError(f"samples of the form '{training.samples.form}' have none of the keys {STEP_KEYS}")
+
+
+def advice(training: Any) -> str:
+    """What to change in a training's section that needs too much memory."""
+    key = step_key(training)
+    beside = "and raise samples.batches_per_step" if key == "samples.batch_seconds" else "(the batch stays what it is)"
+    return (
+        f"Lower {key} {beside}, set activation_checkpointing: true, or share the network between devices with "
+        "strategy: fsdp2"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -21,7 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(is_first_step: Callable[[], bool]) -> Iterator[None]:
+def explained(training: Any, is_first_step: Callable[[], bool]) -> Iterator[None]:
     """Say what to change when memory runs out while the block runs.
 
     Raises:
@@ -35,5 +56,5 @@ def explained(is_first_step: Callable[[], bool]) -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0]
         if is_first_step():
-            raise Refused(f"There is not enough memory for one step: {reason}. {ADVICE}.") from error
-        raise MemoryError(f"Memory ran out: {reason}. If it does so again: {ADVICE}.") from error
+            raise Refused(f"There is not enough memory for one step: {reason}. {advice(training)}.") from error
+        raise MemoryError(f"Memory ran out: {reason}. If it does so again: {advice(training)}.") from error

@@ -19,6 +19,7 @@ from components import cost as planning
 from components import paths, tracking
 from components.devices import bf16_instructions, compiles_layers, num_devices, uses_gpu
 from components.manifest import MANIFEST_NAME
+from components.memory import step_key
 from components.mixtures import demand_of
 from components.outcomes import Refused
 from components.recipes import Library, Recipe
@@ -175,7 +176,9 @@ def _fit(library: Library, recipe: str) -> Iterator[Finding]:
     if needed < free * planning.MEMORY_SHARE:
         yield Finding("good", "fit", said)
         return
-    ways = [f"a lower share of its corpora in {library.path('encoder', section.encoder)}", "a machine with more memory"]
+    is_sampled = getattr(library.read("encoder", section.encoder), "sample_chars", None) is not None
+    what = "smaller sample_chars" if is_sampled else "lower share of its corpora"
+    ways = [f"a {what} in {library.path('encoder', section.encoder)}", "a machine with more memory"]
     yield Finding("bad", "fit", f"{said}. Ways out: {either(ways)}")
 
 
@@ -206,7 +209,7 @@ def _training(library: Library, recipe: str) -> Iterator[Finding]:
         return
     ways = []
     if found.total - found.activations - found.loss < there * planning.MEMORY_SHARE:
-        ways.append("a smaller samples.micro_batch_tokens")
+        ways.append(f"a smaller {step_key(training)}")
     less = planning.held(cost, training, training.strategy, count, recompute=True).total
     if less < there * planning.MEMORY_SHARE:
         ways.append(f"activation_checkpointing: true ({size(less)})")

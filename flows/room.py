@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components import cost as planning
 from components.graph import plan
@@ -100,6 +101,17 @@ def fit_bytes(library: Library, encoder: str) -> tuple[int, int] | None:
         if text is None:
             return None
         total += part.share * text
-    if section.sample_chars is not None:  # of at most three bytes each, but for a few
-        total = min(total, BYTES_OF_CHARACTER * section.sample_chars)
+    if section.sample_chars is not None:
+        total = min(total, _sample_bytes(library, section))
     return int(total), int(ratio * total)
+
+
+def _sample_bytes(library: Library, section: Any) -> float:
+    """The text of a sample: of Japanese three bytes a character, but for a few; so too where no weight tells."""
+    found = 0.0
+    for part in section.corpora:
+        if part.weight is None:
+            return float(BYTES_OF_CHARACTER * section.sample_chars)
+        is_japanese = "ja" in library.read("corpus", part.corpus).language
+        found += part.weight * section.sample_chars * (BYTES_OF_CHARACTER if is_japanese else 1)
+    return found

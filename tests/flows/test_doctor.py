@@ -18,6 +18,7 @@ from components.recipes import Library
 from components.settings import settings
 from flows import command_line, doctor
 from flows.room import fit_bytes, room, text_bytes
+from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 
 RAW_BYTES = len('{"text": "a"}\n')
@@ -185,3 +186,9 @@ def test_a_password_in_the_address_of_a_server_is_not_shown(monkeypatch: pytest.
     url = "http://anna:secret@127.0.0.1:5000/api"
     finding = doctor._server("Prefect", lambda: None, url)
     assert finding.text == "http://127.0.0.1:5000/api answers"
+
+
+def test_a_character_of_a_sample_has_the_bytes_of_its_language() -> None:
+    """0.3 of 1.28 G characters are Japanese, of three bytes each; BPE takes twenty times its text."""
+    library = Library(ROOT / "recipes")
+    assert fit_bytes(library, "web-ja-en-spm-65536") == pytest.approx((2.048e9, 40.96e9))
