@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,35 @@ def require_safetensors(where: str, source: Path, kind: str, in_parts: bool = Fa
             f"it once, on a machine you can lose: {kind}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER, "
             "max_shard_size='1000GB')"
         )
+
+
+def take_files(where: str, source: Path, layout: str, layouts: Mapping[str, Iterable[str]], folder: Path) -> None:
+    """Copy the files of a layout, and nothing else.
+
+    Args:
+        where: see `require_safetensors`.
+        source: the folder that holds them.
+        layout: which of the layouts.
+        layouts: of a family, the files of each by their paths.
+        folder: receives them; made if missing.
+
+    Raises:
+        Mismatch: one is missing.
+    """
+    missing = [file for file in layouts[layout] if not (source / file).is_file()]
+    if missing:
+        raise Mismatch(
+            f"{where} holds no {', '.join(missing)}; the layout '{layout}' has {', '.join(layouts[layout])}. Add them, "
+            f"or name another layout: {', '.join(layouts)}."
+        )
+    copy_files(source, layouts[layout], folder)
+
+
+def copy_files(source: Path, files: Iterable[str], folder: Path) -> None:
+    """Copy files by their paths within a folder; other folders are made as they need them."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, folder / file)
 
 
 def join_weights(source: Path, place: Path) -> None:

@@ -1,7 +1,11 @@
-"""What families check of the section `package` alike."""
+"""What families do alike when they package."""
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
+
+from models.foreign import copy_files
+from models.objective import Mismatch
 
 
 def layout_problems(package: Any, known: Collection[str]) -> list[str]:
@@ -18,3 +22,21 @@ def layout_problems(package: Any, known: Collection[str]) -> list[str]:
 def useless_keys(package: Any, keys: Iterable[str], why: str) -> list[str]:
     """Keys that are set and that a family does nothing with, in words."""
     return [f"package.{key} is set, but {why}. Remove the key." for key in keys if getattr(package, key, None)]
+
+
+def copy_encoder(source: Path, files: Collection[str], kind: str, folder: Path) -> None:
+    """Copy the files of a fitted encoder.
+
+    Args:
+        source: its folder.
+        files: their names.
+        kind: of encoder that has them, for the message.
+        folder: receives them; made if missing.
+
+    Raises:
+        Mismatch: one is missing.
+    """
+    for name in files:
+        if not (source / name).is_file():
+            raise Mismatch(f"{source} has no {name}, expected the folder of an encoder of kind '{kind}'.")
+    copy_files(source, files, folder)

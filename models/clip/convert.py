@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.clip.schema import LAYOUTS
-from models.foreign import require_safetensors
+from models.foreign import require_safetensors, take_files
 from models.objective import Mismatch
+from models.packaging import copy_encoder
 from models.pixels import MEAN, STD
 
 if TYPE_CHECKING:
@@ -167,10 +168,8 @@ def _write_tokenizer(encoder_folder: Path, folder: Path) -> None:
     Raises:
         Mismatch: one is missing.
     """
-    for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, SENTENCEPIECE_NAME, CAPTIONS_NAME):
-        if not (encoder_folder / name).is_file():
-            raise Mismatch(f"{encoder_folder} has no {name}, expected the folder of an encoder of kind 'captions'.")
-        shutil.copyfile(encoder_folder / name, folder / name)
+    names = (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, SENTENCEPIECE_NAME, CAPTIONS_NAME)
+    copy_encoder(encoder_folder, names, "captions", folder)
     config = json.loads((folder / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
     config |= {"tokenizer_class": "PreTrainedTokenizerFast"}
     config = {"model_max_length": MAX_TOKENS, "padding_side": "right"} | config
@@ -204,14 +203,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
     if layout == "tower" and is_timm(source):
         write_as_transformers(source, folder)
         return
-    missing = [file for file in LAYOUTS[layout] if not (source / file).is_file()]
-    if missing:
-        raise Mismatch(
-            f"{where} holds no {', '.join(missing)}; the layout '{layout}' has {', '.join(LAYOUTS[layout])}. Add them, "
-            f"or name another layout: {', '.join(LAYOUTS)}."
-        )
-    for file in LAYOUTS[layout]:
-        shutil.copyfile(source / file, folder / file)
+    take_files(where, source, layout, LAYOUTS, folder)
     try:
         network = load(folder)
     except Mismatch as error:

@@ -6,10 +6,11 @@ import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.foreign import require_safetensors
+from models.foreign import copy_files, require_safetensors, take_files
 from models.frames import SAMPLE_RATE_HZ
 from models.hubert.schema import LAYOUTS
 from models.objective import Mismatch
+from models.packaging import copy_encoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -163,15 +164,10 @@ def write_layout(
     if generation:
         raise Mismatch("package.generation is set, but models of speech generate nothing. Remove the key.")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(weights_folder / name, folder / name)
+    copy_files(weights_folder, ("config.json", "model.safetensors"), folder)
     _write_extractor(folder)
     if layout == "transformers":
-        (folder / UNITS_FOLDER).mkdir(exist_ok=True)
-        for name in ("centroids.npy", "units.json"):
-            if not (encoder_folder / name).is_file():
-                raise Mismatch(f"{encoder_folder} has no {name}, expected the folder of an encoder of kind 'kmeans'.")
-            shutil.copyfile(encoder_folder / name, folder / UNITS_FOLDER / name)
+        copy_encoder(encoder_folder, ("centroids.npy", "units.json"), "kmeans", folder / UNITS_FOLDER)
     elif layout == "ctc":
         _write_tokenizer(symbols_of(encoder_folder), folder)
         shutil.copyfile(encoder_folder / PHONEMES_NAME, folder / PHONEMES_NAME)
@@ -242,15 +238,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
     """
     where = f"'source: path:{source}'"
     require_safetensors(where, source, "AutoModel")
-    missing = [file for file in LAYOUTS[layout] if not (source / file).is_file()]
-    if missing:
-        raise Mismatch(
-            f"{where} holds no {', '.join(missing)}; the layout '{layout}' has {', '.join(LAYOUTS[layout])}. Add them, "
-            "or name another layout: 'model' is a HubertModel with its feature extractor alone."
-        )
-    for file in LAYOUTS[layout]:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file, folder / file)
+    take_files(where, source, layout, LAYOUTS, folder)
     try:
         load(folder)
     except Mismatch as error:

@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.foreign import PICKLES
+from models.foreign import PICKLES, copy_files, take_files
 from models.objective import Mismatch
+from models.packaging import copy_encoder
 from models.stable_diffusion.schema import LAYOUTS
 
 if TYPE_CHECKING:
@@ -238,11 +239,8 @@ def write_layout(
     if generation:
         raise Mismatch("package.generation is set, but diffusers keeps no such settings. Remove the key.")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in LAYOUTS[layout]:
-        if name.startswith("tokenizer/"):
-            continue
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(weights_folder / name, folder / name)
+    own = [name for name in LAYOUTS[layout] if not name.startswith("tokenizer/")]
+    copy_files(weights_folder, own, folder)
     if layout == "vae":
         return
     _write(_index(scheduler_of(weights_folder)), folder / INDEX_NAME)
@@ -255,11 +253,7 @@ def write_tokenizer(encoder_folder: Path, folder: Path) -> None:
     Raises:
         Mismatch: one is missing.
     """
-    folder.mkdir(exist_ok=True)
-    for name in ENCODER_FILES:
-        if not (encoder_folder / name).is_file():
-            raise Mismatch(f"{encoder_folder} has no {name}, expected the folder of an encoder of kind 'captions'.")
-        shutil.copyfile(encoder_folder / name, folder / name)
+    copy_encoder(encoder_folder, ENCODER_FILES, "captions", folder)
 
 
 def take_in(source: Path, layout: str, folder: Path) -> None:
@@ -280,15 +274,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         part_of_folder(source, "vae")
     else:
         require_parts(source, where)
-    missing = [file for file in LAYOUTS[layout] if not (source / file).is_file()]
-    if missing:
-        raise Mismatch(
-            f"{where} holds no {', '.join(missing)}; the layout '{layout}' has {', '.join(LAYOUTS[layout])}. Add them, "
-            f"or name another layout: {', '.join(LAYOUTS)}."
-        )
-    for file in LAYOUTS[layout]:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file, folder / file)
+    take_files(where, source, layout, LAYOUTS, folder)
     if layout != "vae":
         index = json.loads((source / INDEX_NAME).read_text(encoding="utf-8"))
         left_out = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}

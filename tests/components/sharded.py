@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 
 from components.fit import fit
+from components.graph import plan
+from components.recipes import Library
 from components.shard import shard
+
+
+def run_chain(names: Iterable[str], verbs: dict[str, Callable[[str], None]]) -> list[str]:
+    """Run the stages of recipes in the order of the graph, those of some verbs, each once; the keys of what ran."""
+    done: list[str] = []
+    for name in names:
+        for row in plan(Library(), name):
+            if row.verb in verbs and row.key not in done:
+                verbs[row.verb](row.name)
+                done.append(row.key)
+    return done
 
 
 def sharded(

@@ -12,6 +12,7 @@ from components.modalities.text.schema import SentencePiece
 from components.scoring import Model, open_model
 from models.gpt import convert, network
 from models.gpt.schema import GPT2, GPTNeoX
+from tests.components.small_llama import untrained_llama
 from tests.conftest import ROOT
 
 SHAPE = {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "max_positions": 512}
@@ -91,19 +92,7 @@ def write_model(folder: Path, architecture: str, tokenizer: Path, **shape) -> No
 
 def write_llama(folder: Path, tokenizer: Path) -> None:
     """Somebody else's model, whose tokenizer puts `<s>` before a text."""
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    theirs = AutoTokenizer.from_pretrained(tokenizer)
-    begin = [("<s>", theirs.bos_token_id)]
-    theirs.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=begin)
-    theirs.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(theirs), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=3, tie_word_embeddings=False,
-    )  # fmt: skip
-    built = LlamaForCausalLM(config)
+    built = untrained_llama(tokenizer, folder, hidden_size=32, max_positions=512, seed=0)
     _make_sure(built, tokenizer)
     built.save_pretrained(folder)
 

@@ -26,6 +26,7 @@ from components.records import iterate_records
 from components.scoring import scores_behind
 from models.foreign import join_weights
 from models.objective import Mismatch
+from tests.components.small_llama import untrained_llama
 from tests.components.small_release import make_project
 from tests.flows.hub_server import TOKEN, serving
 from tests.flows.hub_store import Hub
@@ -47,21 +48,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_llama(folder: Path) -> None:
-    """A Llama of random weights in several files, whose tokenizer puts `<s>` before a text."""
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    fitted = paths.payload("fit", "town-spm")
-    tokenizer = AutoTokenizer.from_pretrained(fitted)
-    begin = [("<s>", tokenizer.bos_token_id)]
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=begin)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=3, tie_word_embeddings=False,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="12KB")
+    """A Llama of random weights in several files."""
+    built = untrained_llama(paths.payload("fit", "town-spm"), folder, hidden_size=16, max_positions=64, seed=5)
+    built.save_pretrained(folder, max_shard_size="12KB")
     assert (folder / "model.safetensors.index.json").is_file()
 
 

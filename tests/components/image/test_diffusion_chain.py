@@ -17,7 +17,6 @@ from components.align import align
 from components.batch_view import batch_texts
 from components.evaluate import evaluate
 from components.fit import fit
-from components.graph import plan
 from components.manifest import read_manifest
 from components.modalities import modality
 from components.modalities.image.cutting import pixels_of
@@ -25,12 +24,12 @@ from components.modalities.image.shards import Arrays
 from components.outcomes import Refused
 from components.package import package
 from components.pretrain import pretrain
-from components.recipes import Library
 from components.settings import settings
 from components.shard import shard
 from models.stable_diffusion import convert
 from tests.components.image import small_diffusion as small
 from tests.components.image.small_squares import small_records
+from tests.components.sharded import run_chain
 from tests.components.speech.small_speech import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -46,11 +45,7 @@ def chain(tmp_path_factory):
         settings.cache_clear()
         small.write_diffusion_project()
         stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "align": align}
-        done = []
-        for row in plan(Library(), "small-stage2"):
-            if row.verb in stages:
-                stages[row.verb](row.name)
-                done.append(row.key)
+        done = run_chain(["small-stage2"], stages)
     settings.cache_clear()
     return SimpleNamespace(root=root, done=done)
 

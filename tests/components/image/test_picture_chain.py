@@ -13,7 +13,6 @@ from components.agreement import require_agreement
 from components.batch_view import batch_texts
 from components.evaluate import evaluate
 from components.fit import fit
-from components.graph import plan
 from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.package import package
@@ -23,6 +22,7 @@ from components.settings import settings
 from components.shard import shard
 from models.clip.convert import load
 from tests.components.image.small_squares import ENCODERS, small_records, write_project, write_tower
+from tests.components.sharded import run_chain
 from tests.components.speech.small_speech import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -72,12 +72,7 @@ def chain(tmp_path_factory):
         write_yaml(paths.RECIPES / "cloob.yaml", cloob)
         write_yaml(paths.RECIPES / "read.yaml", recipe({"kind": "clip"}, cached, features=["squares+half"]))
         stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "evaluate": evaluate}
-        done = []
-        for name in TRAINED:
-            for row in plan(Library(), name):
-                if row.verb in stages and row.key not in done:
-                    stages[row.verb](row.name)
-                    done.append(row.key)
+        done = run_chain(TRAINED, stages)
     settings.cache_clear()
     return SimpleNamespace(root=root, done=done)
 

@@ -155,7 +155,7 @@ def test_a_tower_of_another_size_names_the_key():
 
 def test_features_that_fp16_cannot_hold_are_refused(project):
     opened = encoder("half")
-    opened.extract = lambda values: np.full((len(values), 16), 1e5, np.float32)
+    opened.extract = lambda values: {"feature": np.full((len(values), 16), 1e5, np.float32)}
     with pytest.raises(Refused, match=r"up to 100000, which fp16 cannot hold. Set the key 'dtype' to fp32"):
         opened.encode([project.records[0]["picture"]])
 
