@@ -19,7 +19,7 @@ demo: $(READY)  ## the whole path on generated data: raw text to a registered mo
 	$(BIN)/hiraku release gpt-demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
 check: $(READY)  ## style, types, import contracts, and that dvc.yaml is what the recipes say
 	$(BIN)/ruff format --check .

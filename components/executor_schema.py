@@ -28,7 +28,7 @@ class Slurm(Strict):
     mem_per_cpu_gb: int = Field(default=4, ge=1)
     qos: str = "normal"
     env_command: str | None = None
-    """What a job runs first, such as `source .venv/bin/activate`."""
+    """What a job runs first, such as `source .venv/bin/activate`; without it, the environment of this command."""
     poll_seconds: float = Field(default=30.0, gt=0)
     """Between two looks whether the jobs are done."""
 

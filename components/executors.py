@@ -4,8 +4,10 @@ A part that is done leaves a mark, so a killed worker, stage or machine costs th
 """
 
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -142,8 +144,13 @@ def _slurm(what: str, pipeline: list[Any], num_parts: int, folder: str, section:
         cpus_per_task=section.cpus_per_task,
         mem_per_cpu_gb=section.mem_per_cpu_gb,
         qos=section.qos,
-        env_command=section.env_command,
+        env_command=section.env_command or _this_environment(),
     )
+
+
+def _this_environment() -> str:
+    """The line that lets a job find the programs that are installed beside this interpreter, such as datatrove's."""
+    return f'export PATH={shlex.quote(Path(sys.executable).parent.as_posix())}:"$PATH"'
 
 
 @contextmanager

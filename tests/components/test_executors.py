@@ -1,6 +1,7 @@
 """Parts of a work, on this machine and on a Ray that is started here."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,9 @@ def test_on_slurm_jobs_of_one_array_run_the_parts(notes, tmp_path, monkeypatch):
     for name, text in STAND_INS.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    own = Path(sys.executable).parent.as_posix()
+    rest = [each for each in os.environ["PATH"].split(":") if each != own]
+    monkeypatch.setenv("PATH", ":".join([str(folder), *rest]))
     monkeypatch.setenv("STAND_IN", str(tmp_path))
     section = Slurm(kind="slurm", partition="cpu", workers=5, poll_seconds=0.01)
     run_parts("a work", [Note(str(notes))], 2, tmp_path / "work", section)
