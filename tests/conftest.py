@@ -13,6 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # Before any library is imported. State of servers stays out of the checkout: tests that start one set their own home.
 os.environ.update({key: value for key, value in quiet_environment().items() if not key.startswith("PREFECT_HOME")})
 os.environ["HIRAKU_PROGRESS"] = "lines"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many threads as cores in each of several processes wait for each other most of the time.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("HIRAKU_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

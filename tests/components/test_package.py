@@ -311,6 +311,13 @@ def test_answers_that_differ_are_told_apart() -> None:
     assert "ids are [5, 7], expected [5, 6]" in difference(expected, answer([5, 7], torch.zeros(2, 3)))
     assert "bfloat16" in difference(expected, answer([5, 6], torch.zeros(2, 3, dtype=torch.bfloat16)))
     assert "up to 0.5" in difference(expected, answer([5, 6], torch.full((2, 3), 0.5)))
+    assert "up to nan" in difference(expected, answer([5, 6], torch.full((2, 3), float("nan"))))
+
+
+def test_sums_in_another_order_are_no_difference() -> None:
+    values = torch.linspace(-2, 2, 6)
+    assert difference({"logits": values}, {"logits": values + 2e-7 * torch.tensor([1, -1, 1, 0, 1, -1])}) is None
+    assert "expected at most 2e-05" in difference({"logits": values}, {"logits": values + 5e-5})
 
 
 # ---- somebody else's -------------------------------------------------------------------------------------------------
