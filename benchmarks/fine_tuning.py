@@ -4,8 +4,11 @@ Both learn from the same labels for as many steps. The learning rate of each is 
 valid split; then each is trained with seeds that had no part in the choice, and scored on the test split.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import Row, Spread
@@ -25,21 +28,42 @@ WORST_SCRATCH = 0.9
 CHOICE_SEED = 0
 
 
-def _scored(library: Library, name: str, task: str, *, learning_rate: float, seed: int, split: str) -> dict[str, float]:
-    """Train a recipe with a learning rate and a seed, and score it on a split."""
+@dataclass(frozen=True)
+class Trained:
+    """One training of a recipe that is scored."""
+
+    name: str
+    learning_rate: float
+    seed: int
+
+
+def _scored_all(library: Library, trained: list[list[Trained]], task: str, split: str) -> list[list[dict[str, float]]]:
+    """Score trainings on a split: each list in its order, all lists side by side, with an equal part of the cores."""
+    changed(paths.RECIPES / "tasks" / f"{task}.yaml", lambda section: section.update(split=split))
+    environment = os.environ | {"HIRAKU_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(trained)))}
+
+    def lane(own: list[Trained]) -> list[dict[str, float]]:
+        return [_scored(library, each, task, environment) for each in own]
+
+    with ThreadPoolExecutor(len(trained)) as pool:
+        return list(pool.map(lane, trained))
+
+
+def _scored(library: Library, trained: Trained, task: str, environment: dict[str, str]) -> dict[str, float]:
+    """Train a recipe with a learning rate and a seed, and score it."""
+    name = trained.name
     verb, _ = weights_of(library, name)
 
     def changes(recipe: dict[str, Any]) -> None:
-        recipe[verb]["seed"] = seed
-        recipe[verb]["optimizer"]["learning_rate"] = learning_rate
+        recipe[verb]["seed"] = trained.seed
+        recipe[verb]["optimizer"]["learning_rate"] = trained.learning_rate
         recipe["evaluate"]["tasks"] = [task]
 
     for each in (verb, "evaluate"):
         shutil.rmtree(paths.state(each, name), ignore_errors=True)
     changed(paths.RECIPES / f"{name}.yaml", changes)
-    changed(paths.RECIPES / "tasks" / f"{task}.yaml", lambda section: section.update(split=split))
-    run(verb, name)
-    run("evaluate", name)
+    run(verb, name, environment)
+    run("evaluate", name, environment)
     return totals_of(name)[task]
 
 
@@ -64,7 +88,7 @@ def measure(
     learning_rates: Sequence[float] = (5e-4, 1e-3, 2e-3),
     seeds: int = 3,
 ) -> Result:
-    """Phoneme error rates of a fine-tuned recogniser and of one from scratch.
+    """Phoneme error rates of a fine-tuned recogniser and of one from scratch, which are trained side by side.
 
     Args:
         tuned: a recipe that starts from a pre-trained network.
@@ -77,30 +101,26 @@ def measure(
     library = Library()
     _check(library, tuned, scratch)
     names = (tuned, scratch)
-    chosen: dict[str, dict[float, float]] = {}
-    tested: dict[str, list[dict[str, float]]] = {}
     with copied_project(left_out={(verb, name) for verb in VERBS for name in names}):
-        for name in names:
-            chosen[name] = {
-                rate: _scored(library, name, task, learning_rate=rate, seed=CHOICE_SEED, split="valid")[RATE]
-                for rate in learning_rates
-            }
+        choices = [[Trained(name, rate, CHOICE_SEED) for rate in learning_rates] for name in names]
+        on_valid = _scored_all(library, choices, task, "valid")
+        chosen = {
+            name: dict(zip(learning_rates, (each[RATE] for each in found), strict=True))
+            for name, found in zip(names, on_valid, strict=True)
+        }
         if min(chosen[scratch].values()) >= WORST_SCRATCH:
             raise Refused(f"From scratch nothing is learnt with {chosen[scratch]}: the comparison would say nothing.")
-        for name in names:
-            best = min(chosen[name], key=lambda rate: chosen[name][rate])
-            tested[name] = [
-                _scored(library, name, task, learning_rate=best, seed=CHOICE_SEED + 1 + seed, split="test")
-                for seed in range(seeds)
-            ]
+        best = {name: min(found, key=lambda rate: found[rate]) for name, found in chosen.items()}
+        fresh = [[Trained(name, best[name], CHOICE_SEED + 1 + seed) for seed in range(seeds)] for name in names]
+        tested = dict(zip(names, _scored_all(library, fresh, task, "test"), strict=True))
     ours, theirs = ([each[RATE] for each in tested[name]] for name in names)
     highest = max(each[f"{RATE}_high"] for each in tested[tuned])
     lowest = min(each[f"{RATE}_low"] for each in tested[scratch])
-    on_valid = {name: Spread.of([min(chosen[name].values())]) for name in names}
+    least = {name: Spread.of([min(chosen[name].values())]) for name in names}
     rows = [
         Row.compare("phoneme error rate on test", "from scratch", ours, theirs, at_most=0.5),
         Row.compare("worst upper bound beside their best lower one", "from scratch", [highest], [lowest], at_most=1.0),
-        Row("phoneme error rate on valid", "from scratch", theirs=on_valid[scratch], ours=on_valid[tuned]),
+        Row("phoneme error rate on valid", "from scratch", theirs=least[scratch], ours=least[tuned]),
     ]
     notes = [
         f"{name}: on valid " + ", ".join(f"{number(error)} at {rate:.0e}" for rate, error in chosen[name].items())

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,13 +44,13 @@ def changed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
 
 
-def run(verb: str, name: str) -> None:
+def run(verb: str, name: str, environment: Mapping[str, str] | None = None) -> None:
     """Run one stage of the copy.
 
     Raises:
         Refused: it failed.
     """
-    done = subprocess.run([sys.executable, "-m", "components", verb, name], check=False)
+    done = subprocess.run([sys.executable, "-m", "components", verb, name], env=environment, check=False)
     if done.returncode:
         raise Refused(f"'{verb} {name}' ended with {done.returncode}; what it said stands above.")
 
