@@ -44,6 +44,8 @@ class Demand:
     """Shards that are not made yet."""
     epoch_tokens: float
     """Of the shards that are made, each as often as an epoch reads it."""
+    reads: dict[str, float]
+    """Shards -> how many times the schedule reads each; only of those that are made."""
 
     @property
     def passes(self) -> float:
@@ -52,8 +54,8 @@ class Demand:
 
     @property
     def is_short(self) -> bool:
-        """Whether all shards are made, and tokens are read more than once."""
-        return not self.missing and self.num_tokens > sum(self.at_hand.values())
+        """Whether all shards are made, and tokens of some are read more than once."""
+        return not self.missing and max(self.reads.values(), default=0.0) > 1
 
     def words(self) -> str:
         """For a person: tokens that the schedule sees, tokens at hand, and what that means."""
@@ -63,7 +65,9 @@ class Demand:
         said += f", and its shards hold {sum(self.at_hand.values()):,}: {self.passes:.2f} epochs"
         if not self.is_short:
             return said
-        return f"{said}. Text comes again. Ways out: {either(['more data', 'a lower pretrain.num_steps'])}"
+        most = max(self.reads, key=lambda shards: self.reads[shards])
+        again = f"Text of {most} comes {self.reads[most]:.2f} times" if len(self.reads) > 1 else "Text comes again"
+        return f"{said}. {again}. Ways out: {either(['more data', 'a lower pretrain.num_steps'])}"
 
 
 def demand_of(library: Library, name: str) -> Demand | None:
@@ -88,7 +92,15 @@ def demand_of(library: Library, name: str) -> Demand | None:
         if section.shards[0].share is not None
         else sum(each.weight * at_hand.get(each.shards, 0) for each in section.shards)
     )
-    return Demand(name, section.num_steps * batch_tokens, at_hand, tuple(missing), float(epoch))
+    num_tokens = section.num_steps * batch_tokens
+    reads = {
+        each.shards: num_tokens * each.share / max(1, at_hand[each.shards])
+        if each.share is not None
+        else num_tokens / max(1.0, epoch) * each.weight
+        for each in section.shards
+        if each.shards in at_hand
+    }
+    return Demand(name, num_tokens, at_hand, tuple(missing), float(epoch), reads)
 
 
 def demands_on(library: Library, shards: str) -> list[Demand]:

@@ -84,6 +84,10 @@ def test_a_schedule_that_sees_more_tokens_than_there_are_is_told(tmp_path, monke
     assert "Ways out: more data or a lower pretrain.num_steps" in demand.words()
     write_shards("b+s", 500_000)
     (demand,) = demands_on(library, "a+s")
+    assert demand.is_short  # all together are enough, and a+s is read more than once
+    assert "Text of a+s comes 1.02 times" in demand.words()
+    write_shards("a+s", 110_000)
+    (demand,) = demands_on(library, "a+s")
     assert not demand.is_short
 
 
