@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from components.contamination import can_leak, sources_of
 from components.cost import cost_of
 from components.graph import plan
 from components.recipes import Library
@@ -136,3 +137,67 @@ def test_the_real_network_takes_an_optimiser_step_in_the_memory_that_is_estimate
     assert done["is_finite"]
     assert done["num_with_gradient"] == done["num_tensors"]
     assert 0.7 < done["peak_bytes"] / done["estimated_bytes"] < 1.15
+
+
+# ---- what they are trained on, and what they are scored on -----------------------------------------------------------
+
+
+def items_of(task: Any) -> set[tuple[str, ...]]:
+    """What names the items of a task, whatever it asks of them."""
+    if task.kind == "harness":
+        return {(str(task.place(each)), each.corpus or "", each.revision or "") for each in task.tasks}
+    return {(task.corpus, task.split, task.column)}
+
+
+def may_hold(library: Library, corpus: str, task: Any) -> bool:
+    """Whether a corpus may hold a task's items: none that this project wrote or translated, none of other languages."""
+    if task.kind == "harness":
+        return True
+    other = library.read("corpus", task.corpus)
+    if other.source.kind == "translated" or getattr(other.source, "generator", None):
+        return False
+    return bool(set(other.language.split(", ")) & set(library.read("corpus", corpus).language.split(", ")))
+
+
+def cleaned_corpora(library: Library) -> dict[str, Any]:
+    """Corpus -> the section of the one that it is when cleaned."""
+    sections = [library.read("corpus", name) for name in library.files["corpus"]]
+    return {each.source.corpus: each for each in sections if each.source.kind == "cleaned"}
+
+
+def test_each_corpus_has_a_cleaned_one_without_items_of_any_task_that_its_models_are_scored_on(
+    library: Library,
+) -> None:
+    seen = {
+        name: sources_of(library, name).corpora
+        for name in library.files["recipe"]
+        if getattr(library.read("recipe", name), "evaluate", None)
+    }
+    corpora = {corpus for name in RELEASED for corpus in seen[name]}
+    assert corpora == {"wikipedia-ja", "cc100-ja", "mc4-ja", "pile", "redpajama"}
+    cleaned = cleaned_corpora(library)
+    for corpus in corpora:
+        scored = {
+            task
+            for name, trained_on in seen.items()
+            if corpus in trained_on
+            for task in library.read("recipe", name).evaluate.tasks
+        }
+        leaking = [each for task in scored if can_leak(each := library.read("task", task))]
+        needed = set().union(*(items_of(each) for each in leaking if may_hold(library, corpus, each)))
+        listed = [library.read("task", task) for task in cleaned[corpus].source.decontaminate.tasks]
+        assert needed <= set().union(*map(items_of, listed)), corpus
+
+
+def test_all_versions_of_the_eight_tasks_ask_the_same_items(library: Library) -> None:
+    versions = [name for name in library.files["task"] if name.startswith("japanese-eight-")]
+    assert len(versions) == 4
+    first, *others = [items_of(library.read("task", name)) for name in versions]
+    assert all(each == first for each in others)
+
+
+def test_a_cleaned_corpus_is_held_against_cleaned_ones(library: Library) -> None:
+    """What is like a record that was taken out of another corpus would be in neither."""
+    for section in cleaned_corpora(library).values():
+        for other in section.source.near_duplicates.against:
+            assert library.read("corpus", other).source.kind == "cleaned"
