@@ -1,5 +1,6 @@
 """A corpus that is another one without near duplicates, its own and those of other corpora, and items of tasks."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class Cleaning(Derived):
         *self.others, self.own = [self._compared(each) for each in [*others, self.source.corpus]]
         self.steps: dict[str, _Step] = {}
         self.read: Counter[str] = Counter()
+        self.absent: dict[str, list[str]] = {}
+        """Task -> what of it has no items here, with the reason."""
 
     def _compared(self, corpus: str) -> Compared:
         """A corpus with its columns of text."""
@@ -99,8 +102,9 @@ class Cleaning(Derived):
             Refused: an executor or a task is not there.
             RuntimeError: a worker was killed; what is done is kept.
         """
+        indices = self._indices(tell)  # what is missing is refused before the long work on near duplicates
         near = self._near(tell)
-        held = self._held(tell)
+        held = self._held(indices, tell)
         done = 0
         for part in range(len(self.own.parts.files)):
             likes = near(part)
@@ -148,15 +152,30 @@ class Cleaning(Derived):
 
         return gone
 
-    def _held(self, tell: Callable[[int, str], None]) -> Callable[[int], dict[int, dict[str, Any]]]:
+    def _indices(self, tell: Callable[[int, str], None]) -> dict[str, Any]:
+        """The items of tasks; what of a task has none here is said, and stands in the report."""
+        settings = self.source.decontaminate
+        if settings is None:
+            return {}
+        tell(0, "items of tasks")
+        indices, self.absent = decontaminating.indices_of(self.library, settings)
+        for task, reasons in self.absent.items():
+            why = "".join(f"\n  {each}" for each in reasons)
+            sys.stderr.write(f"{self.name} is not cleaned of all items of task '{task}', some are not here:{why}\n")
+        return indices
+
+    def _held(
+        self, indices: dict[str, Any], tell: Callable[[int, str], None]
+    ) -> Callable[[int], dict[int, dict[str, Any]]]:
         """A function from a part to the items that its records hold."""
         settings = self.source.decontaminate
         if settings is None:
             return lambda _part: {}
-        tell(0, "items of tasks")
-        indices = decontaminating.indices_of(self.library, settings)
+        tell(0, f"records that hold items of {', '.join(indices)}")
         for task, index in indices.items():
             rule = f"{settings.min_share:.0%} of an item's stretches of {index.num_chars} characters stand in it"
+            if without := self.absent.get(task):
+                rule += f" (not looked for, since they are not here: {', '.join(without)})"
             self._step(HOLDS.format(task), f"items of {task}", rule)
         folder = decontaminating.find(self.own, indices, settings, self.corpus.executor)
         return lambda part: decontaminating.noted(folder, part)

@@ -16,8 +16,10 @@ from components.cleaning_schema import Decontamination
 from components.contamination import SPLIT, can_leak
 from components.executor_schema import Executor
 from components.executors import run_parts
+from components.locks import held
+from components.manifest import tree_hash
 from components.modalities import modality
-from components.near_duplicates import MODALITY, REVISION, Compared, PartReader, folder_of
+from components.near_duplicates import MODALITY, REVISION, Compared, PartReader, folder_of, lock_of
 from components.outcomes import Refused
 from components.recipes import Library
 from components.records import iterate_records
@@ -56,13 +58,13 @@ class ItemFinder:
         (self.folder / f"{rank:05d}.json").write_text(text, encoding="utf-8")
 
 
-def indices_of(library: Library, settings: Decontamination) -> dict[str, Any]:
-    """The items of tasks as stretches of characters.
+def indices_of(library: Library, settings: Decontamination) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The items of tasks as stretches of characters, and what of a task has no items here, with the reason.
 
     Raises:
-        Refused: the items of a task cannot stand in training data, or are not there.
+        Refused: the items of a task cannot stand in training data, or none of them is there.
     """
-    found = {}
+    found, absent = {}, {}
     for name in settings.tasks:
         task = library.read("task", name)
         if not can_leak(task):
@@ -70,9 +72,18 @@ def indices_of(library: Library, settings: Decontamination) -> dict[str, Any]:
                 f"Task '{name}' has no items that can stand in text. Take it out of source.decontaminate.tasks."
             )
         own = modality(task.modality)
-        texts = dict(own.task_texts(task, iterate_records))
+        without: list[str] = []
+        texts = dict(own.task_texts(task, iterate_records, without.append))
+        if not texts:
+            why = "".join(f"\n  {each}" for each in without)
+            raise Refused(
+                f"Task '{name}' has no item here, so nothing could be cleaned of it. Bring its items, or take it out "
+                f"of source.decontaminate.tasks.{why}"
+            )
+        if without:
+            absent[name] = without
         found[name] = own.overlap_index(texts, settings.min_ngram_chars, settings.max_ngram_chars)
-    return found
+    return found, absent
 
 
 def find(compared: Compared, indices: dict[str, Any], settings: Decontamination, executor: Executor) -> Path:
@@ -91,7 +102,8 @@ def find(compared: Compared, indices: dict[str, Any], settings: Decontamination,
     reader = PartReader(compared.parts, compared.columns, Path.cwd().as_posix())
     finder = ItemFinder(folder.resolve(), indices, settings.min_share)
     num_parts = len(compared.parts.files)
-    run_parts(f"items of tasks in {compared.parts.corpus}", [reader, finder], num_parts, folder, executor)
+    with held(lock_of(folder)):
+        run_parts(f"items of tasks in {compared.parts.corpus}", [reader, finder], num_parts, folder, executor)
     return folder
 
 
@@ -102,12 +114,10 @@ def noted(folder: Path, part: int) -> dict[int, dict[str, Any]]:
 
 
 def parents_of(library: Library, settings: Decontamination) -> dict[str, str]:
-    """Files of tasks that decide what is found, by path; corpora of tasks are parents through their states."""
-    from components.manifest import file_hash
-
+    """What tasks read and decides what is found, by path; corpora of tasks are parents through their states."""
     found = {}
     for name in settings.tasks:
         for path in getattr(library.read("task", name), "files", ()):
-            if (place := Path(path)).is_file():
-                found[place.as_posix()] = file_hash(place)
+            if (place := Path(path)).exists():
+                found[place.as_posix()] = tree_hash(place)
     return found

@@ -3,6 +3,7 @@
 A part that is done leaves a mark, so a killed worker, stage or machine costs the parts on their way and no more.
 """
 
+import errno
 import os
 import shlex
 import shutil
@@ -93,13 +94,13 @@ def run_parts(
         section: where to run.
 
     Raises:
-        Refused: the executor is not there.
+        Refused: the executor is not there, or the disk is full.
         RuntimeError: some parts failed; those that are done stay done.
     """
     _silence()
     own = _OPENERS[type(section)](what, list(pipeline), num_parts, folder.resolve().as_posix(), section)
     problem = ""
-    with own as executor:
+    with room_for(what, folder), own as executor:
         try:
             _START[type(section)](executor, section)
         except RuntimeError as error:
@@ -111,6 +112,24 @@ def run_parts(
             f"{what}: {len(missing):,} of {num_parts:,} parts are not done ({shown}){problem}. Logs: "
             f"{folder / 'logs'}. The parts that are done are kept: run the same command again."
         )
+
+
+@contextmanager
+def room_for(what: str, folder: Path) -> Iterator[None]:
+    """Tell a full disk by the folder that has no room.
+
+    Raises:
+        Refused: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Refused(
+            f"The disk is full: {folder} keeps what {what} needs. Free some, or set HIRAKU_CHECKPOINT_ROOT to a larger "
+            "disk, and run the same command again; the parts that are done are kept."
+        ) from error
 
 
 def _silence() -> None:

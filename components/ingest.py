@@ -287,6 +287,8 @@ def _shown(value: Any) -> str:
     """The beginning of a raw field; of bytes, how many there are."""
     if isinstance(value, bytes):
         return f"<{len(value):,} bytes>"
+    if isinstance(value, dict) and len(value) == 1:  # the one part of a document
+        return _shown(next(iter(value.values())))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_shown(each)}" for key, each in value.items())[:1000] + "}"
     return str(value)[:1000]

@@ -5,13 +5,14 @@ takes whatever shares a band for a duplicate, and of a chain of such pairs keeps
 of all its hashes agree, and a record goes only when it is near to the one that stays.
 
 Signatures lie under the checkpoint root, by the content of a corpus: another corpus that is cleaned against it takes
-them from there. On disk a record takes 12 bytes a hash and 4 a band; in memory, about 60 bytes for each that is near to
-another, and one part's.
+them from there. On disk a record takes 12 bytes a hash and 4 a band; in memory, about 100 bytes for each pair of near
+ones, and one part's.
 """
 
 import hashlib
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,10 +27,13 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 
 from components.cleaning_schema import NearDuplicates
 from components.executor_schema import Executor
-from components.executors import run_parts
+from components.executors import room_for, run_parts
+from components.heaps import write_removed
 from components.kept import kept_folder
+from components.locks import held
 from components.manifest import read_manifest
 from components.modalities import modality
+from components.outcomes import Refused
 from components.records import SPLITS, Parts
 
 REVISION = 1
@@ -37,11 +41,8 @@ REVISION = 1
 MODALITY = "text"
 BLOCK = 4096
 """Stretches that are hashed together: 4 MB for 128 hashes."""
-PAIRS_AT_ONCE = 50_000
-MOST_KEEPERS = 1_000
-"""Records of one heap that may stay and be compared with the others; what is left of a greater heap stays too."""
-HELD_OUT_FIRST = {"test": 0, "valid": 1, "train": 2}
-REMOVED = np.dtype([("record", "<u4"), ("keeper", "<u8"), ("similarity", "<f4")])
+FILES_BESIDE = 64
+"""Open files that a process has besides those that it compares."""
 
 
 # ---- signatures ------------------------------------------------------------------------------------------------------
@@ -146,6 +147,34 @@ class Signatures(MinhashDedupSignature):
         (self.rows / f"{rank:05d}.splits").write_bytes(splits)
 
 
+class Pairs(MinhashDedupBuckets):
+    """Pairs that share a band, from the files of all parts at once, which are more than a shell's usual limit."""
+
+    name = "pairs that share a band"
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Write one band's."""
+        allow_files(len(self.input_folder.list_files(subdirectory=f"bucket_{rank:03d}")))
+        super().run(data, rank, world_size)
+
+
+def allow_files(number: int) -> None:
+    """Let this process have so many files open.
+
+    Raises:
+        Refused: the system does not allow it.
+    """
+    needed = number + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise Refused(
+            f"Near duplicates among {number:,} files of records need {needed:,} open files, and this machine allows a "
+            f"process {hard:,}. Raise its hard limit (ulimit -Hn; LimitNOFILE of a service), then run the same command."
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def config_of(settings: NearDuplicates) -> MinhashConfig:
     """The same in datatrove's words."""
     return MinhashConfig(
@@ -195,8 +224,12 @@ def find(
         tell: receives words about it.
 
     Returns:
-        The folder with `removed/00000.npy` of each part of the last one, of type `REMOVED` in the order of records; and
+        The folder with `removed/00000.npy` of each part of the last one, see `components.heaps.write_removed`; and
         (corpus, part) by the number of a file, which is what a keeper's upper 32 bits say; the lower are its record.
+
+    Raises:
+        Refused: the disk or the limit of open files is too small, or the executor is not there.
+        Busy: another process makes the same.
     """
     facts = [each.facts(settings) for each in corpora]
     run = folder_of({"signatures": facts, "min_similarity": settings.min_similarity})
@@ -204,17 +237,37 @@ def find(
     done = run / "done"
     if done.exists():
         return run, files
-    signatures = []
-    for each, own in zip(corpora, facts, strict=True):
+    allow_files(len(files))
+    signatures = [folder_of(own) for own in facts]
+    _require_space(corpora, signatures, settings)
+    for each, folder in zip(corpora, signatures, strict=True):
         tell(f"signatures of {each.parts.corpus}")
-        folder = folder_of(own)
         reader = PartReader(each.parts, each.columns, Path.cwd().as_posix())
         work = f"signatures of {each.parts.corpus}"
-        run_parts(work, [reader, Signatures(folder.resolve(), settings)], len(each.parts.files), folder, executor)
-        signatures.append(folder)
-    compare(run, signatures, files, settings, executor, tell)
-    done.touch()
+        with held(lock_of(folder)):  # two corpora may be cleaned against one and the same
+            run_parts(work, [reader, Signatures(folder.resolve(), settings)], len(each.parts.files), folder, executor)
+    with held(lock_of(run)), room_for("near duplicates", run):
+        compare(run, signatures, files, settings, executor, tell)
+        done.touch()
+        for name in ("bands", "pairs"):  # a file for each band of each part
+            shutil.rmtree(run / name)
     return run, files
+
+
+def _require_space(corpora: list[Compared], signatures: list[Path], settings: NearDuplicates) -> None:
+    """Refuse before hours of work what the disk could not hold after them."""
+    record_bytes = settings.num_bands * (12 * settings.band_rows + 4)
+    needed = 0
+    for each, folder in zip(corpora, signatures, strict=True):
+        num_done = len(list((folder / "completions").glob("*")))
+        needed += int(record_bytes * each.parts.starts[-1] * (1 - num_done / max(1, len(each.parts.files))))
+    free = shutil.disk_usage(kept_folder("near_duplicates")).free
+    if free < needed:
+        raise Refused(
+            f"Signatures of {', '.join(each.parts.corpus for each in corpora)} take {needed / 1e6:,.0f} MB in "
+            f"{kept_folder('near_duplicates')}, and {free / 1e6:,.0f} are free. Free some, set HIRAKU_CHECKPOINT_ROOT "
+            "to a larger disk, or lower source.near_duplicates.num_bands."
+        )
 
 
 def compare(
@@ -237,13 +290,13 @@ def compare(
     """
     _link(run, signatures, files, settings.num_bands)
     tell("pairs that share a band")
-    pairs = MinhashDedupBuckets(
+    pairs = Pairs(
         (run / "bands").resolve().as_posix(), (run / "pairs").resolve().as_posix(), config=config_of(settings)
     )
     run_parts("pairs that share a band", [pairs], settings.num_bands, run, executor)
     tell("heaps of near duplicates")
     rows = [signatures[number] / "rows" / f"{part:05d}.bin" for number, part in files]
-    _write_removed(run, rows, files, len(signatures) - 1, settings)
+    write_removed(run, rows, files, len(signatures) - 1, settings)
 
 
 def folder_of(facts: Any) -> Path:
@@ -252,6 +305,11 @@ def folder_of(facts: Any) -> Path:
     folder = kept_folder("near_duplicates") / digest
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def lock_of(folder: Path) -> Path:
+    """The file by which a process holds such a folder against all others."""
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def _link(run: Path, signatures: list[Path], files: list[tuple[int, int]], num_bands: int) -> None:
@@ -267,112 +325,3 @@ def _link(run: Path, signatures: list[Path], files: list[tuple[int, int]], num_b
                 target.hardlink_to(source)
             except OSError:  # a disk without hard links
                 shutil.copyfile(source, target)
-
-
-class _Rows:
-    """Signatures by the number of a record: its file in the upper 32 bits, its place in the lower."""
-
-    def __init__(self, paths: list[Path], num_hashes: int) -> None:
-        self.files = [
-            np.memmap(path, "<u4", "r").reshape(-1, num_hashes)
-            if path.stat().st_size
-            else np.empty((0, num_hashes), "<u4")
-            for path in paths
-        ]
-        self.num_hashes = num_hashes
-
-    def __getitem__(self, records: np.ndarray) -> np.ndarray:
-        found = np.empty((len(records), self.num_hashes), "<u4")
-        numbers = (records >> np.uint64(32)).astype(np.int64)
-        places = (records & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        for number in np.unique(numbers):
-            own = numbers == number
-            found[own] = self.files[number][places[own]]
-        return found
-
-    def similarity(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """The share of hashes that agree: an estimate of the similarity of Jaccard, float32 [pairs]."""
-        return np.asarray((self[one] == self[other]).mean(axis=1), np.float32)
-
-
-def _near_pairs(run: Path, rows: _Rows, least: float) -> np.ndarray:
-    """Pairs that share a band and are near, each once, uint64 [pairs, 2]."""
-    near = [np.empty((0, 2), np.uint64)]
-    for path in sorted((run / "pairs").glob("*.dups")):
-        raw = np.fromfile(path, "<u4").reshape(-1, 4).astype(np.uint64)
-        both = np.stack([raw[:, 0] << np.uint64(32) | raw[:, 1], raw[:, 2] << np.uint64(32) | raw[:, 3]], axis=1)
-        for start in range(0, len(both), PAIRS_AT_ONCE):
-            part = both[start : start + PAIRS_AT_ONCE]
-            near.append(part[rows.similarity(part[:, 0], part[:, 1]) >= least])
-    return np.unique(np.concatenate(near), axis=0)
-
-
-def _write_removed(
-    run: Path, paths: list[Path], files: list[tuple[int, int]], cleaned: int, settings: NearDuplicates
-) -> None:
-    rows = _Rows(paths, settings.num_bands * settings.band_rows)
-    pairs = _near_pairs(run, rows, settings.min_similarity)
-    removed = heaps(pairs, rows, _order(paths, files, cleaned), settings.min_similarity)
-    numbers = removed[:, 0] >> np.uint64(32)
-    folder = run / "removed"
-    folder.mkdir(exist_ok=True)
-    for number, (corpus, part) in enumerate(files):
-        if corpus != cleaned:
-            continue
-        own = removed[numbers == number]
-        table = np.empty(len(own), REMOVED)
-        table["record"], table["keeper"] = own[:, 0] & np.uint64(0xFFFFFFFF), own[:, 1]
-        table["similarity"] = rows.similarity(own[:, 0], own[:, 1])
-        np.save(folder / f"{part:05d}.npy", np.sort(table, order="record"), allow_pickle=False)
-
-
-def _order(paths: list[Path], files: list[tuple[int, int]], cleaned: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Who stays: what stays in any case, then what is held out, then what was read first; indices that sort so."""
-    splits = [np.frombuffer(path.with_suffix(".splits").read_bytes(), np.uint8) for path in paths]
-    rank = np.array([HELD_OUT_FIRST[split] for split in SPLITS])
-    is_cleaned = np.array([corpus == cleaned for corpus, _ in files])
-
-    def sorted_by(records: np.ndarray) -> np.ndarray:
-        numbers, places = (records >> np.uint64(32)).astype(np.int64), records & np.uint64(0xFFFFFFFF)
-        split = np.array([rank[splits[n][int(p)]] for n, p in zip(numbers, places, strict=True)])
-        return np.lexsort((records, split, is_cleaned[numbers]))
-
-    return sorted_by
-
-
-def heaps(pairs: np.ndarray, rows: Any, sorted_by: Callable[[np.ndarray], np.ndarray], least: float) -> np.ndarray:
-    """Of each heap of records that pairs connect, the first stays and what is near to it goes, and so on.
-
-    Args:
-        pairs: numbers of records, uint64 [pairs, 2].
-        rows: their `similarity`.
-        sorted_by: indices that sort records by who stays.
-        least: the similarity from which on two are near.
-
-    Returns:
-        (record that goes, record that stays), uint64 [removed, 2].
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    records, ends = np.unique(pairs, return_inverse=True)
-    ends = ends.reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), shape=(len(records), len(records)))
-    _, labels = connected_components(graph, directed=False)
-    removed = [np.empty((0, 2), np.uint64)]
-    order = np.argsort(labels, kind="stable")
-    for heap in np.split(records[order], np.flatnonzero(np.diff(labels[order])) + 1) if len(records) else ():
-        left = heap[sorted_by(heap)]
-        for _ in range(MOST_KEEPERS):
-            if len(left) < 2:
-                break
-            keeper, left = left[0], left[1:]
-            near = np.concatenate(
-                [
-                    rows.similarity(part, np.full(len(part), keeper)) >= least
-                    for part in np.split(left, range(PAIRS_AT_ONCE, len(left), PAIRS_AT_ONCE))
-                ]
-            )
-            removed.append(np.stack([left[near], np.full(near.sum(), keeper)], axis=1))
-            left = left[~near]
-    return np.concatenate(removed)

@@ -60,7 +60,7 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
     stages = list(stages)
     for name in missing_models(library, stages):
         fetching.require_reachable(name, library.read("recipe", name).source)
-    absent = _absent_items(stages)
+    absent = _absent_items(library, stages)
     corpora = {name: library.read("corpus", name) for name in missing(library, stages)}
     brought = {name: each for name, each in corpora.items() if not getattr(each.source, "generator", None)}
     known: set[Path] = set()
@@ -72,15 +72,16 @@ def require_obtainable(library: Library, stages: Iterable[Stage]) -> None:
         raise Refused("\n".join(told))
 
 
-def _absent_items(stages: list[Stage]) -> list[str]:
+def _absent_items(library: Library, stages: list[Stage]) -> list[str]:
     """What is said of items of tasks that are not here; single files below a folder that is may be missing."""
+    own = {stage.name: raw_paths(library.read("corpus", stage.name)) for stage in stages if stage.verb == "ingest"}
     return [
         f"The tasks of '{stage.name}' read {path}, which is not here. Put a folder for each task into it (the task's "
         f"YAML says which files), then record it: dvc add {path}. If data.dvc names it: dvc pull {path}"
         for stage in stages
-        if stage.verb == "evaluate"
+        if stage.verb in ("evaluate", "ingest")
         for path in dict.fromkeys(Path(each) for each in stage.deps)
-        if path.is_relative_to(paths.DATA) and not path.exists()
+        if path.is_relative_to(paths.DATA) and path not in own.get(stage.name, ()) and not path.exists()
     ]
 
 

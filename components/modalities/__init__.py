@@ -133,10 +133,12 @@ class Modality(Protocol):
         `read` is `components.records.iterate_records`, so a task reads what it wants; `tell` takes items done and all.
         """
 
-    def task_texts(self, task: Any, read: Callable[..., Any]) -> Iterator[tuple[str, list[str]]]:
+    def task_texts(
+        self, task: Any, read: Callable[..., Any], told: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[str, list[str]]]:
         """(item, the texts by which it is known again in training data); a modality may have none.
 
-        Kinds of task whose items can stand in training data have `CAN_LEAK`.
+        Kinds of task whose items can stand in training data have `CAN_LEAK`. `told` receives what has no items here.
         """
 
     def overlap_index(self, texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> Any:

@@ -7,10 +7,11 @@ import pytest
 
 from components import paths, records
 from components.cleaning_schema import Cleaned, NearDuplicates
+from components.heaps import heaps
 from components.ingest import ingest
 from components.manifest import read_manifest
 from components.modalities.text import overlap
-from components.near_duplicates import Signatures, heaps, minima
+from components.near_duplicates import Signatures, minima
 from components.outcomes import Refused
 from components.records import iterate_records
 from components.reports import _change_table, _cleaning_table

@@ -155,11 +155,16 @@ def describe(batch: dict[str, Any], encoder: Any) -> list[str]:
     return windows.describe(batch, encoder)
 
 
-def task_texts(task: Any, read: Callable[..., Any]) -> Iterator[tuple[str, list[str]]]:
-    """(item, the texts by which it is known again in training data), of kinds of task that have `CAN_LEAK`."""
+def task_texts(
+    task: Any, read: Callable[..., Any], told: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[str, list[str]]]:
+    """(item, the texts by which it is known again in training data), of kinds of task that have `CAN_LEAK`.
+
+    `told` receives what of a task has no items here, and why.
+    """
     from components.modalities.text import leaking
 
-    return leaking.task_texts(task, read)
+    return leaking.task_texts(task, read, told)
 
 
 def overlap_index(texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> Any:

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from components.characters import count_classes, is_damaged, japanese_share
 from components.modalities import Rejected
 from components.modalities.text import masking, overlap
@@ -218,8 +220,9 @@ def _repetition_step(most: float) -> Step:
     """
 
     def check(text: str) -> str:
-        hashes = [each for piece in overlap.shingles(text, REPEATED_CHARS) for each in piece.tolist()]
-        if len(hashes) - len(set(hashes)) > most * len(hashes):
+        pieces = list(overlap.shingles(text, REPEATED_CHARS))
+        hashes = np.concatenate(pieces) if pieces else np.empty(0, np.uint64)
+        if len(hashes) - len(np.unique(hashes)) > most * len(hashes):
             raise Rejected(f"repeats itself: over {most:g} of it (filters.max_repeated_share)")
         return text
 

@@ -135,15 +135,16 @@ def load_all(section: Harness, read: Read) -> tuple[list[Loaded], list[str]]:
     return loaded, notes
 
 
-def texts_of_items(section: Harness, read: Read) -> Iterator[tuple[str, list[str]]]:
-    """(item as rows name it, the texts by which it is known again); nothing of tasks without data here."""
+def texts_of_items(section: Harness, read: Read, told: Callable[[str], None]) -> Iterator[tuple[str, list[str]]]:
+    """(item as rows name it, the texts by which it is known again); `told` receives which tasks have none here."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     for each in section.tasks:
         file = prompt_file(each, section.sets[0])
         try:
             items = items_of(section, each, load_yaml(file), read)
-        except Unavailable:
+        except Unavailable as absent:
+            told(f"{each.task}: {absent}")
             continue
         for name, texts in zip(items.names, items.texts, strict=True):
             yield f"{each.task}/{name}", texts

@@ -8,7 +8,9 @@ from components.modalities.text.schema import Answering, Harness, HeldOutBits, P
 from components.modalities.text.scoring import first_by_hash
 
 
-def task_texts(task: Any, read: Callable[..., Iterable[Any]]) -> Iterator[tuple[str, list[str]]]:
+def task_texts(
+    task: Any, read: Callable[..., Iterable[Any]], told: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[str, list[str]]]:
     """(item, its texts) of a task whose kind has `CAN_LEAK`.
 
     Of a document it is the document; of questions and pairs what is asked last and the better answer: turns before that
@@ -17,6 +19,7 @@ def task_texts(task: Any, read: Callable[..., Iterable[Any]]) -> Iterator[tuple[
     Args:
         task: the task's section.
         read: (corpus, columns, splits) -> rows with `id` and those columns.
+        told: receives what has no items here, and why, of tasks that are made of several.
     """
     if isinstance(task, HeldOutBits):
         for row in first_by_hash(read(task.corpus, [task.column], splits={task.split}), task.max_documents):
@@ -34,4 +37,4 @@ def task_texts(task: Any, read: Callable[..., Iterable[Any]]) -> Iterator[tuple[
     elif isinstance(task, Harness):
         from components.modalities.text.harness import texts_of_items
 
-        yield from texts_of_items(task, read)
+        yield from texts_of_items(task, read, told)
