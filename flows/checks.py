@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 from components import VERBS, paths, tracking
-from components.graph import Stage, plan, plan_to
+from components.graph import Stage, plan, plan_to, stages
 from components.manifest import MANIFEST_NAME
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, references
@@ -30,10 +30,10 @@ def before_release(recipe: str, say: Say) -> None:
     """
     settings()
     library = Library()
-    stages = plan(library, recipe)
-    _require_components(stage.verb for stage in stages)
+    planned = plan(library, recipe)
+    _require_components(stage.verb for stage in planned)
     _project(say)
-    collect.require_obtainable(library, stages)
+    collect.require_obtainable(library, planned)
 
 
 def before_retrain(recipe: str, say: Say) -> None:
@@ -81,6 +81,8 @@ def before_verb(verb: str, name: str, say: Say) -> None:
         )
     needed = plan_to(library, verb, name)
     _project(say)
+    if verb == "shard":
+        _require_reader(library, name)
     if lacking := [each for each in needed[:-1] if not _is_made(each.verb, each.name)]:
         raise Refused(_unmade(f"{verb} {name}", lacking))
     collect.require_obtainable(library, needed[-1:])
@@ -169,6 +171,17 @@ def _require_section(library: Library, verb: str, name: str) -> None:
         "publish": f"Add where it goes: publish: {{repository: ORGANISATION/{name}}}",
     }
     raise Refused(f"{library.path('recipe', name)} has no section '{verb}'. {ways[verb]}")
+
+
+def _require_reader(library: Library, name: str) -> None:
+    """Refuse shards that no recipe reads, since the graph has no stage for them."""
+    if any(each.verb == "shard" and each.name == name for each in stages(library)):
+        return
+    raise Refused(
+        f"No recipe reads the shards '{name}', so there is no stage that makes them. Name them in a recipe, under "
+        f"pretrain.shards or align.shards, and run the same command again; without a recipe: python -m components "
+        f"shard {name}"
+    )
 
 
 def _project(say: Say) -> None:

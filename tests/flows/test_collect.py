@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.graph import Stage
+from components.graph import Stage, plan_to
 from components.outcomes import Refused
 from components.recipes import Library
 from flows import workspace
-from flows.collect import collect, missing
+from flows.collect import collect, missing, require_obtainable
 from flows.workspace import DATA_FILE
 from tests.components.image.small_server import serving
+from tests.conftest import ROOT
 from tests.flows.conftest import Project
 
 GENERATED = """
@@ -209,6 +210,18 @@ def test_all_raw_data_that_nobody_can_bring_are_named_at_once(project: Project, 
         f"from. Bring them: hiraku collect {name} --from FOLDER"
         for name in ("second", "third")
     ]
+
+
+def test_items_that_a_corpus_is_cleaned_of_are_asked_for_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    stage = plan_to(Library(), "ingest", "cc100-ja-clean")[-1]
+    with pytest.raises(Refused, match=r"'cc100-ja-clean' read data/eval_ja, which is not here.*dvc add data/eval_ja"):
+        require_obtainable(Library(), [stage])
+    (tmp_path / "data" / "eval_ja").mkdir(parents=True)
+    require_obtainable(Library(), [stage])
 
 
 SOUNDS = """

@@ -16,9 +16,10 @@ from components.batch_view import batch_texts
 from components.batches import BatchPlan
 from components.modalities import modality
 from components.modalities.text.windows import END_MARK
+from components.outcomes import Refused
 from components.recipes import Library
 from components.settings import settings
-from flows import command_line
+from flows import checks, command_line
 from flows.command_line import FAILED, REFUSED, VERB_HELP, app, run
 from flows.launch import StageFailed
 from tests.components.small_pretraining import write_project
@@ -340,3 +341,10 @@ def test_a_batch_of_no_recipe_and_one_before_the_first_are_refused(
     write_project(tmp_path)
     assert "Did you mean 'tiny'?" in refusal(capsys, "batch", "tinny", "0")
     assert "counted from 0, found -1" in refusal(capsys, "batch", "tiny", "-1")
+
+
+def test_shards_that_no_recipe_reads_are_refused_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    checks._require_reader(Library(), "cc100-ja+web-ja-spm-32k")
+    with pytest.raises(Refused, match=r"No recipe reads the shards 'cc100-ja-clean\+web-ja-spm-32k'.*pretrain\.shards"):
+        checks._require_reader(Library(), "cc100-ja-clean+web-ja-spm-32k")

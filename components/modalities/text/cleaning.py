@@ -222,7 +222,8 @@ def _repetition_step(most: float) -> Step:
     def check(text: str) -> str:
         pieces = list(overlap.shingles(text, REPEATED_CHARS))
         hashes = np.concatenate(pieces) if pieces else np.empty(0, np.uint64)
-        if len(hashes) - len(np.unique(hashes)) > most * len(hashes):
+        hashes.sort()  # np.unique hashes, which takes ten times as long on 10^7 of them
+        if np.count_nonzero(hashes[1:] == hashes[:-1]) > most * len(hashes):
             raise Rejected(f"repeats itself: over {most:g} of it (filters.max_repeated_share)")
         return text
 
