@@ -196,6 +196,29 @@ def test_scenes_are_drawn_with_all_that_stands_beside_them():
     assert ("components/painters/shapes.py", ("REVISION",)) in stage.params
 
 
+def test_pictures_of_another_corpus_do_not_come_again_where_that_is_asked():
+    write_scenes(6)
+    section = {"kind": "drawn", "corpus": "scenes", "engine": {"kind": "shapes", "canvas_px": 16}}
+    columns = {"picture": PICTURE, "scene": {"modality": "image", "form": "scene"}}
+    for name, more in (("same", {}), ("apart", {"unlike": ["drawn"]})):
+        corpus(name, section | more, columns)
+    corpus("drawn", section, columns)
+    ingest("scenes")
+    accept("scenes")
+    ingest("drawn")
+    accept("drawn")
+    seen = {}
+    for name in ("drawn", "same", "apart"):
+        ingest(name)
+        seen[name] = [Image.open(io.BytesIO(row["picture"])).tobytes() for row in records(name)]
+    assert seen["same"] == seen["drawn"]
+    assert not set(seen["apart"]) & set(seen["drawn"])
+    assert len(set(seen["apart"])) == len(seen["apart"]) == 6
+    stage = next(row for row in stages(Library()) if row.key == "ingest-apart")
+    assert {"artifacts/ingested/drawn/records", "artifacts/validated/drawn/accepted"} <= set(stage.deps)
+    assert paths.payload("ingest", "drawn").as_posix() in read_manifest("ingest", "apart").parents
+
+
 def test_a_scene_that_the_painter_does_not_know_is_a_reject_and_a_missing_column_is_refused():
     write_scenes(objects=[{"thing": "unicorn", "colour": "red", "place": "centre", "count": 1}])
     ingest("scenes")
