@@ -198,11 +198,13 @@ def test_scenes_are_drawn_with_all_that_stands_beside_them():
 
 def test_pictures_of_another_corpus_do_not_come_again_where_that_is_asked():
     write_scenes(6)
-    section = {"kind": "drawn", "corpus": "scenes", "engine": {"kind": "shapes", "canvas_px": 16}}
+    section = {"kind": "drawn", "corpus": "scenes", "engine": {"kind": "shapes", "canvas_px": 64}}
     columns = {"picture": PICTURE, "scene": {"modality": "image", "form": "scene"}}
-    for name, more in (("same", {}), ("apart", {"unlike": ["drawn"]})):
-        corpus(name, section | more, columns)
-    corpus("drawn", section, columns)
+    small = section | {"engine": {"kind": "shapes", "canvas_px": 16}}  # on which there are few ways
+    for name, made in (("drawn", section), ("same", section), ("apart", section | {"unlike": ["drawn"]})):
+        corpus(name, made, columns)
+    corpus("small", small, columns)
+    corpus("few", small | {"unlike": ["small"]}, columns)
     ingest("scenes")
     accept("scenes")
     ingest("drawn")
@@ -214,6 +216,11 @@ def test_pictures_of_another_corpus_do_not_come_again_where_that_is_asked():
     assert seen["same"] == seen["drawn"]
     assert not set(seen["apart"]) & set(seen["drawn"])
     assert len(set(seen["apart"])) == len(seen["apart"]) == 6
+    ingest("small")
+    accept("small")
+    ingest("few")
+    (reason,) = read_manifest("ingest", "few").details["rejects"]
+    assert "or has drawn it in all ways (source.unlike)" in reason
     stage = next(row for row in stages(Library()) if row.key == "ingest-apart")
     assert {"artifacts/ingested/drawn/records", "artifacts/validated/drawn/accepted"} <= set(stage.deps)
     assert paths.payload("ingest", "drawn").as_posix() in read_manifest("ingest", "apart").parents
