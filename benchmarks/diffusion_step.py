@@ -3,8 +3,9 @@
 Both sides take the same weights, pictures, captions, noise and timesteps, in fp32: encode the captions, say the noise,
 mean squared error, backward pass, clipping, AdamW. diffusers' step encodes the picture in every step, as its training
 script does; ours reads latents, whose making is paid once for all epochs and stands apart in the notes. Networks have
-an eighth of the width of Stable Diffusion v1-4 throughout (`diffusion_step.json`). In stage 1 the text encoder learns
-alone, in stage 2 the U-Net too.
+an eighth of the channels, of the heads and of the rows of the text encoder's table of Stable Diffusion v1-4, so that
+heads are as wide as there (`diffusion_step.json`): eight heads of five channels would cost more than all else. In
+stage 1 the text encoder learns alone, in stage 2 the U-Net too.
 
 Each side has a fresh process, and sides take turns. The figure is steps per second of CPU time, of one thread on one
 core; the first step of each process is left out.
@@ -189,8 +190,8 @@ def _notes(found: dict[str, list[dict[str, Any]]], sizes: dict[str, int], pictur
     seconds = found["stage 1, ours"][0]["encoding_seconds"]
     return [
         (
-            f"Networks of an eighth of v1-4's width ({CONFIGURATION.name}): parameters of {parts}; batch {pictures}, "
-            f"fp32; {num_steps} steps a process after one that is left out."
+            f"Networks of an eighth of v1-4's channels and heads ({CONFIGURATION.name}): parameters of {parts}; "
+            f"batch {pictures}, fp32; {num_steps} steps a process after one that is left out."
         ),
         f"Computing latents takes {seconds:.2f} s of CPU time a picture, once for all epochs.",
         f"Given the same latents and noise, losses differ by at most {max(gaps):.1g} over {num_steps + 1} steps.",

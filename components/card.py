@@ -15,6 +15,7 @@ from components.card_scores import evaluation
 from components.corpora import scored_on
 from components.curve import LOSS_UNIT, Line, draw
 from components.drawn import GRID_NAME
+from components.licences import TEXT_NAME
 from components.lineage import LINEAGE_NAME, Lineage, merged, mermaid, write_lineage
 from components.manifest import Manifest
 from components.markdown import fenced, label, number, short, table
@@ -68,6 +69,8 @@ class Release:
     """Task -> what could not be scored, in words."""
     curve_unit: str = LOSS_UNIT
     """What the curve's lines count."""
+    has_licence_text: bool = False
+    """Whether the text of the licence lies beside the card."""
     grid: str = ""
     """SVG of what it draws; empty if it draws nothing."""
     training_flops: float | None = None
@@ -273,9 +276,10 @@ def _provenance(release: Release) -> str:
     met = ", ".join(release.lineage.licences())
     vouched = ", ".join(release.lineage.vouched)
     word = f" That {vouched} allow a release is the word of a person, not of their names." if vouched else ""
+    text = f"; [its text]({TEXT_NAME}) goes to whoever you give them to" if release.has_licence_text else ""
     return "\n\n".join(
         [
-            f"The weights are released under {release.recipe.licence}. Licences met on the way: {met}.{word}",
+            f"The weights are released under {release.recipe.licence}{text}. Licences met on the way: {met}.{word}",
             f"Everything this model was made from, by the SHA-256 of its content (in full in `{LINEAGE_NAME}`):",
             table(("Stage", "Name", "SHA-256", "Licence"), raw + rows),
             fenced(mermaid(release.lineage), "mermaid"),

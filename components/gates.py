@@ -13,7 +13,7 @@ import yaml
 from components.card import CARD_NAME, LINEAGE_NAME, OWN_NAMES
 from components.comparison import Comparison, PairedTest
 from components.contamination import SHARE
-from components.licences import RECIPE_KEY, obstacle
+from components.licences import RECIPE_KEY, TEXT_NAME, obstacle
 from components.lineage import Lineage, from_rows
 from components.loadback import load_back
 from components.manifest import MANIFEST_NAME, tree_hash
@@ -191,7 +191,7 @@ def _files(candidate: Candidate) -> tuple[bool, str]:
     for layout in candidate.layouts:
         expected = set(part_of(candidate.recipe.family, "schema").LAYOUTS[layout.name])
         found = {file.relative_to(layout).as_posix() for file in layout.rglob("*") if file.is_file()}
-        missing, strange = sorted(expected - found), sorted(found - expected - OWN_NAMES)
+        missing, strange = sorted(expected - found), sorted(found - expected - OWN_NAMES - {TEXT_NAME})
         if missing or strange:
             return (
                 False,

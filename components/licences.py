@@ -7,7 +7,8 @@ all that a model was made from, its parents' data too, and not what it was only 
 """
 
 import re
-from collections.abc import Collection, Iterator
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ That a Hub knows a licence by name says nothing of this: those of the Llama, Gem
 NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ](?:use |purposes? )?only|academic[- ]use")
 NO_DERIVATIVES = re.compile(r"\bnd\b|no-?deriv")
 RECIPE_KEY = "package.allowed_licences"
+HANDED_ON = re.compile(r"open-?rail|\brail\b")
+"""Licences whose text goes to whoever gets the weights or what is made from them: CreativeML OpenRAIL-M says so in its
+paragraph 4b, and asks in 4a that the uses it forbids stay forbidden."""
+TEXT_NAME = "LICENSE"
+"""The text of a licence in a package, and beside weights that are trained from such a model."""
+TEXT_NAMES = re.compile(r"licen[cs]e(\.md|\.txt)?", re.IGNORECASE)
 
 
 def plain(licence: str) -> str:
@@ -113,6 +120,47 @@ def of_model(state: Manifest, own: str, allowed: list[str]) -> Iterator[str]:
     if why := obstacle(state.licence, own, allowed):
         yield f"model '{state.name}' is under {state.licence}, which {why}"
     yield from (f"model '{state.name}': {reason}" for reason in state.details.get("obstacles", ()))
+
+
+# ---- the text of a licence -------------------------------------------------------------------------------------------
+
+
+def must_go_along(licence: str) -> bool:
+    """Whether the text of a licence goes to whoever gets the weights."""
+    return bool(HANDED_ON.search(plain(licence)))
+
+
+def text_in(folder: Path) -> Path | None:
+    """The file of a folder that holds the text of a licence, if there is one with anything in it."""
+    found = sorted(path for path in folder.iterdir() if path.is_file() and TEXT_NAMES.fullmatch(path.name))
+    return next((path for path in found if path.read_text(encoding="utf-8", errors="replace").strip()), None)
+
+
+def hand_on(sources: Iterable[Path], folder: Path) -> None:
+    """Copy the text of the first folder that has one."""
+    for source in sources:
+        if source.is_dir() and (text := text_in(source)) is not None:
+            shutil.copyfile(text, folder / TEXT_NAME)
+            return
+
+
+def require_text(name: str, licence: str, folder: Path) -> None:
+    """Refuse weights without the text of a licence that must go along with them.
+
+    Args:
+        name: the recipe.
+        licence: its own.
+        folder: where the text must lie, beside the weights that a person brought or that were trained.
+
+    Raises:
+        Refused: as it says.
+    """
+    if must_go_along(licence) and folder.is_dir() and text_in(folder) is None:
+        raise Refused(
+            f"Recipe '{name}' is under {licence}, whose text must go to everybody who gets the weights or what is made "
+            f"from them, but {folder} has no {TEXT_NAME}. Save the text that you accepted on the page of the model to "
+            f"start from as {TEXT_NAME} in its folder, and package that one again."
+        )
 
 
 def inherited(source: Path) -> list[str]:

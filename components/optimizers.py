@@ -52,14 +52,14 @@ def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:
 
 
 class Ema:
-    """An exponential moving average of parameters, in their own precision and sharded as they are.
+    """An exponential moving average of the parameters that learn, in their own precision and sharded as they are.
 
     average <- decay x average + (1 - decay) x parameter, after each step; it begins with the first parameters.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.parameters = dict(network.named_parameters())
+        self.parameters = {name: each for name, each in network.named_parameters() if each.requires_grad}
         self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from components.curve import training_curve
 from components.drawn import card_grid
 from components.foreign import files_of, is_missing, place_of
 from components.journal import Journal
-from components.licences import inherited, judged
+from components.licences import TEXT_NAME, hand_on, inherited, judged, must_go_along, require_text, text_in
 from components.lineage import Lineage, lineage_from
 from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
@@ -62,9 +62,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         raise Refused("\n  ".join([f"Recipe '{name}' cannot be packaged:", *problems]))
     trained = ("align" if recipe.align else "pretrain", name)
     nodes = [trained, ("fit", recipe.encoder), ("evaluate", name)]
-    manifests = {node: read_manifest(*node) for node in nodes}
-    for node, found in manifests.items():
-        _check_untouched(node, found)
+    manifests = _read_untouched(nodes)
     manifest = Manifest(
         verb="package",
         name=name,
@@ -76,6 +74,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
     lineage = _judged(library, recipe, replace(lineage_from(manifest), sections=section_hashes(library, name)))
     manifest.details |= {"releasable": not lineage.obstacles, "obstacles": list(lineage.obstacles or ())}
     weights, encoder_folder = paths.payload(*trained), paths.payload("fit", recipe.encoder)
+    require_text(name, recipe.licence, weights)
     convert = part_of(recipe.family, "convert")
     network = convert.load(weights)
     released = convert.released_part(network)
@@ -95,6 +94,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         class_name=type(released).__name__,
         curve=curve,
         curve_unit=unit,
+        has_licence_text=text_in(weights) is not None,
         grid=card_grid(paths.payload("evaluate", name)),
         target=_target(library, name),
     )
@@ -106,6 +106,7 @@ def _package_own(library: Library, name: str, recipe: Recipe) -> None:
         for layout in recipe.package.layouts:
             place = folder / layout
             convert.write_layout(layout, weights, encoder_folder, recipe.package.generation, place)
+            hand_on([weights], place)
             own_package = recipe.package.model_copy(update={"layouts": [layout]})
             program = how.example(name, recipe.network, own_package, encoder.facts)
             printed = _load_back(release, layout, place, probes, expected, program)
@@ -141,14 +142,17 @@ def _errors(name: str, lineage: Lineage) -> dict[str, dict[str, float]]:
     return {task: standard_errors(items, task, told_of(parsed(each))) for task, each in tasks.items()}
 
 
-def _check_untouched(node: tuple[str, str], manifest: Manifest) -> None:
-    """A release must not hold bytes that its lineage does not tell of."""
-    found = tree_hash(paths.payload(*node))
-    if found != manifest.payload_hash:
-        raise Refused(
-            f"{paths.payload(*node)} has the content {found[:12]}, but its manifest says {manifest.payload_hash[:12]}: "
-            f"it was changed after it was made. Run: hiraku {node[0]} {node[1]}"
-        )
+def _read_untouched(nodes: list[tuple[str, str]]) -> dict[tuple[str, str], Manifest]:
+    """Manifests of states; a release must not hold bytes that its lineage does not tell of."""
+    manifests = {node: read_manifest(*node) for node in nodes}
+    for node, manifest in manifests.items():
+        found = tree_hash(paths.payload(*node))
+        if found != manifest.payload_hash:
+            raise Refused(
+                f"{paths.payload(*node)} has the content {found[:12]}, but its manifest says "
+                f"{manifest.payload_hash[:12]}: it was changed after it was made. Run: hiraku {node[0]} {node[1]}"
+            )
+    return manifests
 
 
 def _points(verb: str, name: str) -> list[dict[str, Any]]:
@@ -180,7 +184,7 @@ def _check_files(family: str, layout: str, place: Path) -> None:
     """Every file of the layout and nothing else but the card, so nothing that runs code when it is read."""
     expected = set(part_of(family, "schema").LAYOUTS[layout])
     found = {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
-    missing, strange = sorted(expected - found), sorted(found - expected - OWN_NAMES)
+    missing, strange = sorted(expected - found), sorted(found - expected - OWN_NAMES - {TEXT_NAME})
     if missing or strange:
         raise Refused(
             f"The layout '{layout}' lacks {', '.join(missing) or 'no file'} and has {', '.join(strange) or 'no file'} "
@@ -206,6 +210,7 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
     if place_of(recipe.source).is_dir() and not source.is_dir():
         there = ", ".join(sorted(path.name for path in source.parent.iterdir() if path.is_dir()))
         raise Refused(f"{source.parent} has no layout '{recipe.layout}', but {there}. Change 'layout' of '{name}'.")
+    require_text(name, recipe.licence, source)
     manifest = Manifest(
         verb="package",
         name=name,
@@ -217,6 +222,8 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
     with writing(manifest) as folder:
         place = folder / recipe.layout
         convert.take_in(source, recipe.layout, place)
+        if must_go_along(recipe.licence):
+            hand_on([source], place)
         manifest.parents = {source.as_posix(): tree_hash(source)}
         journal = Journal("package", name)
         journal.parameters(recipe.model_dump())

@@ -157,7 +157,8 @@ def train(job: Job, checkpoints: Checkpoints, journal: Journal) -> Trained:
     network = job.build() if is_sharded(job.objective) else job.objective.network
     load_weights(network.state_dict(), state["weights"])
     if state["average"]:
-        load_weights(dict(network.named_parameters()), state["average"])
+        learnt = {name: each.data for name, each in network.named_parameters() if name in state["average"]}
+        load_weights(learnt, state["average"])
     journal.metrics(step, **peak_memory())
     return Trained(
         network,

@@ -5,6 +5,7 @@ Killed anywhere, the next run goes on from its last checkpoint and ends with the
 
 import json
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.grids import Strip, Tile, strips
 from components.journal import Journal
+from components.licences import hand_on
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.mixtures import demand_of, weighted_folders
 from components.modalities import MODALITIES, modality
@@ -59,7 +61,7 @@ def run(verb: str, name: str, revisions: dict[str, int], keys: tuple[str, ...]) 
     with checkpoints.held(), gpu_held():
         trained = _train(library, recipe, checkpoints, sections)
         _finish(recipe, getattr(recipe, verb), trained.network)
-        _leave(recipe, manifest, trained)
+        _leave(library, recipe, manifest, trained)
         # The last one stays until the result is recorded: a kill before that costs no training.
         checkpoints.keep_last()
         leave_scratch(checkpoints.folder)
@@ -125,16 +127,22 @@ def _train(library: Library, recipe: Recipe, checkpoints: Checkpoints, sections:
 
 
 def _finish(recipe: Recipe, section: Any, network: Any) -> None:
-    """Let the objective find out what is asked of its network afterwards, on the samples of the last validation."""
+    """Let the objective find out what is asked of its network afterwards.
+
+    On the samples of the last validation, or on as many of those it was trained on.
+    """
     from components.batches import valid_batches
 
     own = modality(part_of(recipe.family, "schema").MODALITY)
     folders = weighted_folders(section, own)
-    held_out = valid_batches(section, own.open_samples(folders, "valid", section.samples))
-    part_of(recipe.family, "objectives").finish(section.objective, network, held_out)
+
+    def batches(split: str) -> Iterator[dict[str, Any]]:
+        return valid_batches(section, own.open_samples(folders, split, section.samples))
+
+    part_of(recipe.family, "objectives").finish(section.objective, network, batches)
 
 
-def _leave(recipe: Recipe, manifest: Manifest, trained: Any) -> None:
+def _leave(library: Library, recipe: Recipe, manifest: Manifest, trained: Any) -> None:
     manifest.counts = {
         "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
         "steps": trained.num_steps,
@@ -143,7 +151,9 @@ def _leave(recipe: Recipe, manifest: Manifest, trained: Any) -> None:
     }
     manifest.details = {"skipped_batches": trained.skipped}
     with writing(manifest) as folder:
-        part_of(recipe.family, "convert").save(trained.network, folder / paths.PAYLOAD[manifest.verb])
+        place = folder / paths.PAYLOAD[manifest.verb]
+        part_of(recipe.family, "convert").save(trained.network, place)
+        hand_on((weights_folder(library, each) for each in parent_recipes(recipe, manifest.verb)), place)
         _write_curve(trained.points, folder / CURVE_NAME)
         (folder / PREVIEWS_NAME).write_text("\n".join(trained.previews), encoding="utf-8")
 
@@ -172,7 +182,8 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
     try:
         train_samples = own.open_samples(folders, "train", section.samples)
         network_part.check(recipe.network, encoder.facts | getattr(train_samples, "facts", {}), section.samples)
-        _require_own_weights(setting, getattr(train_samples, "facts", {}))
+        maker = network_part.sample_maker(recipe.network) if hasattr(network_part, "sample_maker") else None
+        _require_own_weights(setting, getattr(train_samples, "facts", {}), maker)
         valid_samples = own.open_samples(folders, "valid", section.samples)
         network = build()
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)
@@ -201,13 +212,20 @@ def _preview(family: str, network: Any, encoder: Any, section: Any, journal: Jou
     return str(part.preview(network, encoder, section))
 
 
-def _require_own_weights(setting: Setting, facts: dict[str, Any]) -> None:
-    """Refuse samples that were computed with weights of a recipe which this one does not name, or no longer has."""
-    made_with = facts.get("weights_hash")
-    if made_with is not None and made_with not in map(tree_hash, setting.parents.values()):
+def _require_own_weights(setting: Setting, facts: dict[str, Any], maker: str | None) -> None:
+    """Refuse samples that were computed with weights of a recipe which this one does not name, or no longer has.
+
+    Args:
+        setting: says where the weights of the recipes lie that this one names.
+        facts: of the samples.
+        maker: the recipe among them that computes its samples, where the family knows; else any of them may.
+    """
+    made_with, parents = facts.get("weights_hash"), setting.parents
+    makers = parents if maker is None else {maker: parents[maker]}
+    if made_with is not None and made_with not in map(tree_hash, makers.values()):
         raise Refused(
             f"The samples were computed with weights {made_with[:12]}, which are not those of "
-            f"{', '.join(setting.parents) or 'a recipe that this one names'} as they are now. Fit and shard their "
+            f"{', '.join(makers) or 'a recipe that this one names'} as they are now. Fit and shard their "
             "encoder anew, or name the shards of another one in 'samples'."
         )
 

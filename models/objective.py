@@ -1,11 +1,16 @@
 """What a trainer asks of an objective; each family keeps its own in `objectives.py`."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
+
+
+Batches = Callable[[str], Iterable[dict[str, "torch.Tensor"]]]
+"""Split -> batches of it, always the same: of `valid` those of each validation, of `train` as many samples."""
 
 
 class Collapsed(ValueError):

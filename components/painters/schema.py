@@ -29,6 +29,10 @@ class Drawn(Strict):
     """The column of that corpus that says what is to be seen."""
     engine: Shapes
     seed: int = 0
+    unlike: list[CorpusRef] = []
+    """Corpora none of whose pictures may come again: one that is theirs, or its own before, in every pixel, is drawn
+    by another lot. So a judge is held out from what others are trained on, however few ways there are to
+    draw a scene."""
     max_records: int | None = Field(default=None, ge=1)
     """The first so many records of the other corpus; None takes all."""
 

@@ -1,7 +1,7 @@
 """Objectives of pictures: names of what is seen, and contrasts of pictures and captions."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from models.clip.cost import contrast_flops, text_flops, tower_flops
 from models.clip.losses import Pairs, clip_loss, cloob_terms, gathered, siglip_loss
 from models.clip.network import MAX_SCALE, DualEncoder, equip
 from models.clip.schema import Cloob, Contrast, Labels
-from models.objective import Loss, Mismatch, Objective, Setting
+from models.objective import Batches, Loss, Mismatch, Objective, Setting
 
 
 class LabelLoss(nn.Module):
@@ -196,7 +196,7 @@ def _require_two(num_pairs: int) -> None:
         )
 
 
-def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) -> None:
+def finish(section: Any, network: Any, batches: Batches) -> None:
     """Nothing is left to find out."""
 
 

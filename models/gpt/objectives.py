@@ -1,7 +1,6 @@
 """Objectives of causal language models."""
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from models.gpt.network import hidden_states, num_matrix_parameters
 from models.gpt.ppo import ppo_objective
 from models.gpt.preferences import dpo_objective, record_spread, reward_objective
 from models.gpt.schema import Dpo, Ppo, Reward, Sft
-from models.objective import Loss, Objective, Setting
+from models.objective import Batches, Loss, Objective, Setting
 from models.products import linear
 
 if TYPE_CHECKING:
@@ -178,10 +177,10 @@ class AnswerLoss(NextTokenLoss):
         return (parts != PADDING) & (batch["position_ids"][:, 1:] > 0)
 
 
-def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) -> None:
+def finish(section: Any, network: Any, batches: Batches) -> None:
     """What a finished training still finds out about its network, on held-out batches."""
     if isinstance(section, Reward):
-        record_spread(network.eval(), held_out)
+        record_spread(network.eval(), batches("valid"))
 
 
 def objective(section: Any, network: Any, setting: Setting) -> Objective:

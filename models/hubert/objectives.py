@@ -1,7 +1,6 @@
 """Objectives of speech: units of masked frames, and phonemes by CTC."""
 
 import hashlib
-from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +12,7 @@ from models.hubert.front import front_end
 from models.hubert.masks import equal_counts, spans
 from models.hubert.network import HubertForUnits, encode, frame_lengths, section_of
 from models.hubert.schema import Ctc, MaskedUnits
-from models.objective import Loss, Mismatch, Objective, Setting
+from models.objective import Batches, Loss, Mismatch, Objective, Setting
 
 SAMPLE_SCALE = 32_768.0
 
@@ -200,7 +199,7 @@ class CtcLoss(nn.Module):
         return {"loss_per_phoneme": loss * units["utterances"] / max(1, units["phonemes"])}
 
 
-def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) -> None:
+def finish(section: Any, network: Any, batches: Batches) -> None:
     """Nothing is left to find out."""
 
 

@@ -256,6 +256,18 @@ def write_tokenizer(encoder_folder: Path, folder: Path) -> None:
     copy_encoder(encoder_folder, ENCODER_FILES, "captions", folder)
 
 
+def _require_table(network: Any, tokenizer_folder: Path, where: str) -> None:
+    from transformers import AutoTokenizer
+
+    rows = network.text_encoder.config.vocab_size
+    pieces = len(AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True))
+    if pieces > rows:
+        raise Mismatch(
+            f"{where} has a tokenizer of {pieces:,} pieces, but the table of its text encoder has {rows:,} rows, so "
+            "some prompts have ids without a row. They are of two models: get that folder again."
+        )
+
+
 def take_in(source: Path, layout: str, folder: Path) -> None:
     """Copy somebody else's model, the files of a layout alone, without its safety checker.
 
@@ -265,7 +277,8 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         folder: receives the files; made if missing.
 
     Raises:
-        Mismatch: the folder is not there, has no safetensors, lacks a file, or a part cannot be loaded.
+        Mismatch: the folder is not there, has no safetensors, lacks a file, a part cannot be loaded, or its tokenizer
+            has more pieces than its text encoder has rows.
     """
     where = f"'source: path:{source}'"
     if not source.is_dir():
@@ -279,4 +292,6 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         index = json.loads((source / INDEX_NAME).read_text(encoding="utf-8"))
         left_out = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
         _write(index | left_out, folder / INDEX_NAME)
-    load(folder)
+    network = load(folder)
+    if layout != "vae":
+        _require_table(network, folder / "tokenizer", where)

@@ -180,6 +180,11 @@ def scheduler_configuration(section: Scheduler) -> dict[str, Any]:
     return {"_class_name": "DDIMScheduler", **dict(found.config)}
 
 
+def sample_maker(section: Vae | LatentDiffusion) -> str | None:
+    """The recipe whose weights compute the samples: latents are those of the network's own autoencoder."""
+    return None if isinstance(section, Vae) else section.vae
+
+
 # ---- making them -----------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +215,7 @@ def begin(section: Vae | LatentDiffusion, objective: Any, setting: Setting) -> n
     """
     if isinstance(section, Vae):
         return build(section, setting.facts)
-    from models.stable_diffusion.start import autoencoder, started
+    from models.stable_diffusion.start import autoencoder, require_same_autoencoder, started
 
     vae, source = autoencoder(section, setting.parents[section.vae])
     if setting.start is None:
@@ -218,6 +223,7 @@ def begin(section: Vae | LatentDiffusion, objective: Any, setting: Setting) -> n
         trains: list[str] = ["text_encoder", "unet"]
     else:
         assert isinstance(objective, AlignedNoise)  # noqa: S101 - the schema says so
+        require_same_autoencoder(section, setting.start, source)
         network = started(section, objective, setting)
         trains = list(objective.trains)
     whole = Diffusion(vae, network.unet, network.text_encoder, network.scheduler)
@@ -226,8 +232,8 @@ def begin(section: Vae | LatentDiffusion, objective: Any, setting: Setting) -> n
         if part not in trains:
             whole.freeze(part)
     whole.sources["vae"] = source
-    if "unet" not in trains and setting.start is not None:
-        whole.sources["unet"] = setting.start / "unet"
+    if setting.start is not None:
+        whole.sources |= {part: setting.start / part for part in ("unet", "text_encoder") if part not in trains}
     return whole
 
 

@@ -1,13 +1,12 @@
 """Objectives of latent diffusion: pictures that come back, and noise that is said."""
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.objective import Loss, Objective, Setting
+from models.objective import Batches, Loss, Objective, Setting
 from models.stable_diffusion.cost import text_part, unet_part, vae_part
 from models.stable_diffusion.network import Diffusion, require_unmoved
 from models.stable_diffusion.schema import Noise, Reconstruction
@@ -192,10 +191,11 @@ def empty_caption(facts: dict[str, Any]) -> Tensor:
 
 
 @torch.no_grad()
-def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) -> None:
+def finish(section: Any, network: Any, batches: Batches) -> None:
     """Find the scale of an autoencoder's latents; of a Stable Diffusion, see that nothing frozen has moved.
 
-    The scale is 1 over the standard deviation of all latents drawn for the pictures (Rombach et al. 2022, appendix G).
+    The scale is 1 over the standard deviation of all latents drawn for pictures that it was trained on (Rombach et al.
+    2022, appendix G, which take those of the first batch).
     """
     if not isinstance(section, Reconstruction):
         require_unmoved(network)
@@ -203,7 +203,7 @@ def finish(section: Any, network: Any, held_out: Iterable[dict[str, Tensor]]) ->
     network.eval()
     device = next(network.parameters()).device
     squares, sums, count = 0.0, 0.0, 0
-    for batch in held_out:
+    for batch in batches("train"):
         found = network.encode(batch["pixels"].to(device)).latent_dist
         squares += float((found.mean.double().square() + found.var.double()).sum())
         sums += float(found.mean.double().sum())

@@ -1,5 +1,6 @@
 """What a training takes from other weights: the autoencoder, and text encoder, U-Net and scheduler to begin with."""
 
+import filecmp
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,27 @@ def autoencoder(section: LatentDiffusion, folder: Path) -> tuple[Any, Path]:
             f"network.latent_channels is {section.latent_channels}. Change one of them."
         )
     return vae.eval(), place
+
+
+def require_same_autoencoder(section: LatentDiffusion, start: Path, place: Path) -> None:
+    """Refuse a U-Net to start from that has learnt the latents of another autoencoder than the recipe's.
+
+    Args:
+        section: the recipe's network.
+        start: the folder of the weights to start from.
+        place: that of the recipe's autoencoder.
+
+    Raises:
+        Mismatch: as it says.
+    """
+    from models.stable_diffusion.convert import WEIGHTS
+
+    theirs, ours = start / "vae" / WEIGHTS["vae"], place / WEIGHTS["vae"]
+    if theirs.is_file() and not theirs.samefile(ours) and not filecmp.cmp(theirs, ours, shallow=False):
+        raise Mismatch(
+            f"the U-Net in {start} was trained on the latents of the autoencoder beside it, which is not that of "
+            f"'{section.vae}'. Name that one's recipe in the key network.vae, or change the key 'starts_from'."
+        )
 
 
 def started(section: LatentDiffusion, objective: AlignedNoise, setting: Setting) -> Any:

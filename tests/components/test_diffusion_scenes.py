@@ -9,6 +9,7 @@ import pytest
 from components.generators.diffusion_scenes import KNOWN_LOOKS, NEW_LOOK, NEW_THING, NEW_WORD, write_diffusion_scenes
 from components.painters import open_engine
 from components.painters.schema import Shapes
+from components.recipes import Library
 
 DIGESTS = {
     "base.jsonl": "0c4cb3a978cd2ace15c9b92b53bf165910ba92a718ba365015f4cb53cd0d8a96",
@@ -78,3 +79,24 @@ def test_rings_are_drawn_otherwise_than_every_other_look(rows):
     engine, scene = open_engine(Shapes(kind="shapes", canvas_px=64)), rows["prompts"][0]["scene"]
     drawn = {look: engine.draw(scene | {"look": look}, 5) for look in (*KNOWN_LOOKS, "dotted", NEW_LOOK)}
     assert len(set(drawn.values())) == len(drawn) == 5
+
+
+def test_the_stages_learn_from_filtered_pairs_and_the_judge_from_pictures_of_its_own():
+    library = Library()
+    near, judged = (library.read("corpus", f"demo-sd-{name}").source for name in ("japanese-near", "judged"))
+    assert (near.kind, near.corpus, near.model) == ("filtered", "demo-sd-japanese", "cloob-demo")
+    for name in ("sd-demo-stage1", "sd-demo"):
+        samples = library.read("recipe", name).align.samples
+        assert {each.partition("+")[0] for each in samples.latents} == {"demo-sd-japanese-near"}
+    assert judged.unlike == ["demo-sd-base", "demo-sd-japanese"]
+
+
+def test_the_papers_own_prompt_is_drawn_by_the_full_recipe_before_between_and_after():
+    library = Library()
+    prompts = library.read("task", "paper-figure-1").prompts
+    assert prompts[0] == "サラリーマン 油絵"
+    for name in ("stable-diffusion-v1-4", "japanese-stable-diffusion-stage1", "japanese-stable-diffusion"):
+        recipe = library.read("recipe", name)
+        assert "paper-figure-1" in recipe.evaluate.tasks
+        if name != "stable-diffusion-v1-4":
+            assert recipe.align.preview.prompts == prompts

@@ -8,7 +8,7 @@ import yaml
 
 from components import paths
 from components.ingest import ingest
-from components.licences import inherited, judged, obstacle, require_releasable
+from components.licences import hand_on, inherited, judged, obstacle, require_releasable, require_text
 from components.lineage import Lineage, lineage_from, write_lineage
 from components.manifest import Manifest, read_manifest, writing
 from components.outcomes import Refused
@@ -153,3 +153,26 @@ def test_a_package_that_nobody_has_judged_is_not_published(tmp_path: Path) -> No
     (tmp_path / "lineage.json").unlink()
     write_lineage(Lineage((Manifest("package", "new", {}),), (), obstacles=()), tmp_path, ())
     require_releasable("new", tmp_path)
+
+
+@pytest.mark.parametrize("licence", ["creativeml-openrail-m", "CreativeML Open RAIL-M", "bigcode-openrail-m"])
+def test_the_text_of_a_licence_that_restricts_use_must_lie_beside_the_weights(tmp_path: Path, licence: str):
+    require_text("a", "Apache-2.0", tmp_path)
+    with pytest.raises(Refused, match=r"whose text must go to everybody.* has no LICENSE\."):
+        require_text("a", licence, tmp_path)
+    (tmp_path / "LICENSE.md").write_text("\n")
+    with pytest.raises(Refused, match="has no LICENSE"):
+        require_text("a", licence, tmp_path)
+    (tmp_path / "LICENSE.md").write_text("Attachment A.")
+    require_text("a", licence, tmp_path)
+
+
+def test_a_text_is_handed_on_from_the_first_folder_that_has_one(tmp_path: Path):
+    for name in ("none", "first", "second", "to"):
+        (tmp_path / name).mkdir()
+    for name in ("first", "second"):
+        (tmp_path / name / "licence.txt").write_text(name)
+    hand_on([tmp_path / "absent", tmp_path / "none"], tmp_path / "to")
+    assert not list((tmp_path / "to").iterdir())
+    hand_on([tmp_path / "none", tmp_path / "first", tmp_path / "second"], tmp_path / "to")
+    assert (tmp_path / "to" / "LICENSE").read_text() == "first"

@@ -111,7 +111,7 @@ def open_encoder(folder: Path) -> Any:
     for part in parts:
         if (folder / part.NAME).is_file():
             return part.open_encoder(folder)
-    if (folder / tokens.FOREIGN_NAME).is_file():
+    if any((folder / name).is_file() for name in tokens.FOREIGN_NAMES):
         return tokens.ForeignCaptions(folder)
     names = ", ".join(part.NAME for part in parts)
     raise Refused(
@@ -120,8 +120,9 @@ def open_encoder(folder: Path) -> Any:
 
 
 def open_foreign_encoder(folder: Path) -> Any:
-    """The tokenizer of somebody else's model, and how its pictures are prepared."""
-    return open_encoder(folder)
+    """The tokenizer of somebody else's model, and how its pictures are prepared; diffusers keeps it in a folder."""
+    own = folder / "tokenizer"
+    return open_encoder(own if own.is_dir() else folder)
 
 
 def vocabulary(folder: Path) -> dict[int, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from components.kept import Kept
 from components.modalities.image.captions import first_of
-from components.modalities.image.generation_schema import Generated
+from components.modalities.image.generation_schema import Generated, Sampled
 from components.modalities.image.pictures import encoded
 from components.modalities.image.reading import Read, Row, Tell, picture_batches, records_of
 from components.outcomes import Refused
@@ -77,6 +77,22 @@ def draw(task: Generated, model: Any, columns: list[str], read: Read, tell: Tell
             f"No record in the split '{task.split}' of corpus '{task.corpus}' has a caption of the kind "
             f"'{task.caption_kind}'. Change the key 'caption_kind' of the task."
         )
+    return draw_prompts(task, model, records, prompts, tell)
+
+
+def draw_prompts(task: Sampled, model: Any, records: list[Row], prompts: list[str], tell: Tell) -> Asked:
+    """Let a model draw a prompt for each record, from the seed that its id decides.
+
+    Args:
+        task: the task's section.
+        model: see `draw`.
+        records: rows with an `id`.
+        prompts: what is asked for, one for each.
+        tell: receives how many pictures are done, of how many.
+
+    Raises:
+        Refused: the model draws nothing, or draws other than pictures.
+    """
     seeds = [seed_of(task.seed, record["id"]) for record in records]
     kept = _memory(task, model)
     keys = [json.dumps([prompt, seed], ensure_ascii=False) for prompt, seed in zip(prompts, seeds, strict=True)]
@@ -96,7 +112,7 @@ def draw(task: Generated, model: Any, columns: list[str], read: Read, tell: Tell
     return Asked(records, prompts, seeds, [known[key] for key in keys])
 
 
-def painter_of(task: Generated, model: Any) -> Paint:
+def painter_of(task: Sampled, model: Any) -> Paint:
     """The sampler of a model's family, around its network and its tokenizer.
 
     Raises:
@@ -119,7 +135,7 @@ def painter_of(task: Generated, model: Any) -> Paint:
     return paint
 
 
-def _memory(task: Generated, model: Any) -> "Kept[bytes] | None":
+def _memory(task: Sampled, model: Any) -> "Kept[bytes] | None":
     """Where pictures of this very model are kept, so that tasks with the same prompts draw them once."""
     if not getattr(model, "content", ""):
         return None

@@ -6,18 +6,13 @@ from pydantic import Field
 
 from components.measures import Measure
 from components.modalities.image.task_schema import Pictures
-from models.schema import CorpusRef, PackageRef
+from models.schema import CorpusRef, PackageRef, Strict
 
 
-class Generated(Pictures):
-    """Pictures that a generator draws of the captions of records, one of each record with a seed of its own."""
+class Sampled(Strict):
+    """How a generator draws."""
 
-    captions: str = "captions"
-    """The column of captions, of which each record gives one as the prompt."""
-    caption_kind: str | None = None
-    """The first caption of this kind is taken; None takes the first of any."""
-    has_pictures: bool = True
-    """Whether the corpus has pictures of what is asked for."""
+    modality: Literal["image"] = "image"
     family: str = "stable_diffusion"
     """Whose code draws."""
     num_steps: int = Field(default=50, ge=1)
@@ -27,7 +22,20 @@ class Generated(Pictures):
     negative: str = ""
     """The prompt that takes the place of none."""
     seed: int = 0
-    """With a record's id it decides the noise that its picture begins with."""
+    """With the name of an item it decides the noise that its picture begins with."""
+    batch_pictures: int = Field(default=64, ge=1)
+
+
+class Generated(Sampled, Pictures):
+    """Pictures that a generator draws of the captions of records, one of each record with a seed of its own."""
+
+    family: str = "stable_diffusion"
+    captions: str = "captions"
+    """The column of captions, of which each record gives one as the prompt."""
+    caption_kind: str | None = None
+    """The first caption of this kind is taken; None takes the first of any."""
+    has_pictures: bool = True
+    """Whether the corpus has pictures of what is asked for."""
 
 
 class ImageSimilarity(Generated):
@@ -46,11 +54,27 @@ class ImageSimilarity(Generated):
     """The pair of towers: a CLIP or CLOOB, not the one that filtered the training data."""
 
 
+class FixedPrompts(Sampled):
+    """Pictures of prompts that stand here, of the same seeds for every model, for a person to lay side by side.
+
+    How near each is to its prompt is told by a pair of towers that had no hand in the training data.
+    """
+
+    MEASURES: ClassVar = (Measure("cosine", "higher"),)
+    kind: Literal["fixed-prompts"]
+    prompts: list[str] = Field(min_length=1)
+    pictures_of_each: int = Field(default=4, ge=1)
+    """Of one prompt, each with a seed of its own."""
+    model: PackageRef
+    """The pair of towers: a CLIP or CLOOB, not the one that filtered the training data."""
+
+
 class SceneJudge(Generated):
     """Whether generated pictures show what was asked for, by a judge that names one of each group; one row per picture.
 
     The judge is an image tower with an encoder of labels in `groups`, trained on pictures that no generator saw. Each
-    group is told by itself: a picture of the right thing in a wrong look counts as such.
+    group is told by itself: a picture of the right thing in a wrong look counts as such. The sampler is the scheduler
+    in the generator's weights, with the seed of each record.
     """
 
     kind: Literal["scene-judge"]
@@ -95,6 +119,7 @@ class ImageDistance(Generated):
 
 GENERATION_TASKS: dict[str, Any] = {
     "image-similarity": ImageSimilarity,
+    "fixed-prompts": FixedPrompts,
     "scene-judge": SceneJudge,
     "image-distance": ImageDistance,
 }

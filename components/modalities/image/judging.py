@@ -10,8 +10,14 @@ from components.drawn import Drawn, grid
 from components.grids import Strip, Tile, strips
 from components.judges import judge_of
 from components.modalities.image import distances, exhibits
-from components.modalities.image.generating import Asked, draw, real_pictures
-from components.modalities.image.generation_schema import Generated, ImageDistance, ImageSimilarity, SceneJudge
+from components.modalities.image.generating import Asked, draw, draw_prompts, real_pictures
+from components.modalities.image.generation_schema import (
+    FixedPrompts,
+    ImageDistance,
+    ImageSimilarity,
+    Sampled,
+    SceneJudge,
+)
 from components.modalities.image.labels import group_of
 from components.modalities.image.naming import logits_of, parts_of
 from components.modalities.image.pictures import decoded, thumbnail
@@ -27,7 +33,7 @@ LEAST = 3
 """Pictures of which a jackknife of pairs can be made."""
 
 
-def score_generated(task: Generated, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
+def score_generated(task: Sampled, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
     """Rows of a task of generated pictures; see `components.modalities.image.scoring.score`.
 
     Raises:
@@ -36,10 +42,12 @@ def score_generated(task: Generated, model: Any, read: Read, tell: Tell) -> Iter
     if isinstance(task, SceneJudge):
         yield from _scene_judge(task, model, read, tell)
         return
-    assert isinstance(task, ImageSimilarity | ImageDistance)  # noqa: S101 - there are no others
+    assert isinstance(task, ImageSimilarity | ImageDistance | FixedPrompts)  # noqa: S101 - there are no others
     judge = judge_of(task.model)
     pair = open_pair(judge.family, judge.folder, task.batch_pictures)
-    if isinstance(task, ImageSimilarity):
+    if isinstance(task, FixedPrompts):
+        yield from _fixed(task, model, pair, tell)
+    elif isinstance(task, ImageSimilarity):
         yield from _similarity(task, model, pair, read, tell)
     else:
         yield from _distance(task, model, pair, read, tell)
@@ -86,6 +94,16 @@ def _similarity(task: ImageSimilarity, model: Any, pair: Pair, read: Read, tell:
         totals["r_precision_of_real"] = (ranks(real, words, [np.array(asked.prompts)]) == 1).mean()
     yield from _totals(totals)
     yield from _shown(asked, [f"{each:.2f}" for each in cosines], (places == 1).tolist(), task.kind)
+
+
+def _fixed(task: FixedPrompts, model: Any, pair: Pair, tell: Tell) -> Iterator[Row]:
+    items = [(prompt, number) for prompt in task.prompts for number in range(task.pictures_of_each)]
+    records: list[Row] = [{"id": f"{prompt} {number}"} for prompt, number in items]
+    asked = draw_prompts(task, model, records, [prompt for prompt, _ in items], tell)
+    cosines = (pair.of_texts(asked.prompts) * pair.of_pictures(asked.pictures)).sum(dim=1).numpy()
+    yield from _items(asked, {"cosine": cosines})
+    yield from _totals({"cosine": cosines.mean(), "num_pictures": len(items), "num_prompts": len(task.prompts)})
+    yield from _shown(asked, [f"{each:.2f}" for each in cosines], [False] * len(items), task.kind)
 
 
 # ---- what they show --------------------------------------------------------------------------------------------------

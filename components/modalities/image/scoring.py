@@ -10,7 +10,7 @@ import numpy as np
 from components.modalities.image import exhibits
 from components.modalities.image.captions import first_of
 from components.modalities.image.computed import NUM_CHECKED, Computed
-from components.modalities.image.generation_schema import Generated
+from components.modalities.image.generation_schema import Sampled
 from components.modalities.image.naming import score_labelling
 from components.modalities.image.reading import Read, Row, Tell, picture_batches, records_of, thumbnails_of
 from components.modalities.image.similarity import Pair, ranks
@@ -32,7 +32,7 @@ RECALLS = (1, 5, 10)
 TOP = 5
 
 
-def score(task: Pictures, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
+def score(task: Pictures | Sampled, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
     """Score a model on a task of pictures.
 
     Args:
@@ -47,7 +47,7 @@ def score(task: Pictures, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
     Raises:
         Refused: there are too few pictures, the model is of another kind, or it computes no numbers.
     """
-    if isinstance(task, Generated):
+    if isinstance(task, Sampled):
         from components.modalities.image.judging import score_generated
 
         yield from score_generated(task, model, read, tell)

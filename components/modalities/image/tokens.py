@@ -203,7 +203,8 @@ def open_encoder(folder: Path) -> CaptionEncoder:
 
 # ---- other people's --------------------------------------------------------------------------------------------------
 
-FOREIGN_NAME = "tokenizer.json"
+FOREIGN_NAMES = ("tokenizer.json", "vocab.json")
+"""Somebody else's tokenizer has one of them: transformers' own form, or that of OpenAI's CLIP."""
 PREPARATION_NAME = "preprocessor_config.json"
 MOST_TOKENS = 512
 """Where a tokenizer says no limit."""

@@ -72,6 +72,24 @@ def stage2(start: str = "small-stage1", **keys: Any) -> dict[str, Any]:
     return recipe(DIFFUSION, "other-words", "diffusers", starts_from=start, align=section)
 
 
+def foreign(folder: str, licence: str = "CC0-1.0") -> dict[str, Any]:
+    return {"family": "stable_diffusion", "source": f"path:{folder}", "layout": "diffusers", "licence": licence}
+
+
+ALONE = """
+import sys
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("components", "models", "flows", "benchmarks"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Nothing())
+from diffusers import DiffusionPipeline
+
+assert type(DiffusionPipeline.from_pretrained("small-stage2")).__name__ == "StableDiffusionPipeline"
+"""
+"""The head of a program that finds nothing of ours."""
 RECIPES = {"small-vae": autoencoder, "small-base": base, "small-stage1": stage1, "small-stage2": stage2}
 
 

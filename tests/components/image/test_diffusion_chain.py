@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,13 +20,16 @@ from components.align import align
 from components.batch_view import batch_texts
 from components.evaluate import evaluate
 from components.fit import fit
+from components.job import plan_of
 from components.manifest import read_manifest
+from components.mixtures import weighted_folders
 from components.modalities import modality
 from components.modalities.image.cutting import pixels_of
 from components.modalities.image.shards import Arrays
 from components.outcomes import Refused
 from components.package import package
 from components.pretrain import pretrain
+from components.recipes import Library
 from components.settings import settings
 from components.shard import shard
 from models.stable_diffusion import convert
@@ -186,6 +192,67 @@ def test_latents_of_another_autoencoder_are_refused():
     with pytest.raises(Refused, match="not those of other-vae"):
         pretrain("wrong")
 
+    # Nor are they by a base whose own autoencoder they do not come from.
+    write_yaml(
+        paths.RECIPES / "encoders" / "other-latents.yaml", small.ENCODERS["small-latents"] | {"model": "other-vae"}
+    )
+    fit("other-latents")
+    shard("squares+other-latents")
+    recipe = small.stage1() | {"network": small.DIFFUSION | {"vae": "other-vae"}}
+    recipe["align"]["samples"] = recipe["align"]["samples"] | {"latents": ["squares+other-latents"]}
+    write_yaml(paths.RECIPES / "wrong.yaml", recipe)
+    with pytest.raises(Refused, match="latents of the autoencoder beside it, which is not that of 'other-vae'"):
+        align("wrong")
+
+
+def test_latents_of_pictures_of_two_sizes_are_refused():
+    section = small.ENCODERS["small-latents"] | {"size_px": 2 * small.PX}
+    write_yaml(paths.RECIPES / "encoders" / "large-latents.yaml", section)
+    fit("large-latents")
+    shard("squares+large-latents")
+    recipe = small.stage2()
+    recipe["align"]["shards"] *= 2
+    latents = ["squares+small-latents", "squares+large-latents"]
+    recipe["align"]["samples"] = recipe["align"]["samples"] | {"latents": latents}
+    write_yaml(paths.RECIPES / "wrong.yaml", recipe)
+    with pytest.raises(
+        Refused, match=r"'squares\+large-latents' and 'squares\+small-latents' were made with different"
+    ):
+        align("wrong")
+
+
+def test_latents_that_are_no_numbers_end_a_training_at_their_step_and_what_was_good_is_kept(monkeypatch):
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
+    settings.cache_clear()
+    recipe = small.stage2()
+    recipe["align"]["guard"] = {"max_skipped_batches": 0}
+    write_yaml(paths.RECIPES / "broken.yaml", recipe)
+    section, own = Library().read("recipe", "broken").align, modality("image")
+    samples = own.open_samples(weighted_folders(section, own), "train", section.samples)
+    record = int(plan_of(samples, section).indices(2)[1][0])
+    file = paths.payload("shard", "squares+small-latents") / "train" / "latent.bin"
+    before = file.read_bytes()
+    values = np.frombuffer(before, "<f4").reshape(len(samples), -1).copy()
+    values[record] = np.nan
+    file.write_bytes(values.tobytes())
+    try:
+        with pytest.raises(Refused, match=r"step 3 \(batch number 2\) has loss nan.*The checkpoint of step 2 is kept"):
+            align("broken")
+    finally:
+        file.write_bytes(before)
+    align("broken")  # goes on from that checkpoint
+    for part, name in convert.WEIGHTS.items():
+        ours, theirs = (weights_of(each) / part / name for each in ("broken", "small-stage2"))
+        assert ours.read_bytes() == theirs.read_bytes(), part
+
+
+def test_activations_that_are_computed_again_change_no_weight():
+    write_yaml(paths.RECIPES / "again.yaml", small.stage2(activation_checkpointing=True))
+    align("again")
+    for part, name in convert.WEIGHTS.items():
+        ours, theirs = (load_file(weights_of(each) / part / name) for each in ("again", "small-stage2"))
+        assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in theirs), part
+
 
 @pytest.fixture(scope="module")
 def released(chain):
@@ -222,6 +289,20 @@ def test_a_release_loads_with_nothing_of_ours(released):
     assert "safety checker" in (released / "README.md").read_text()
 
 
+def test_the_program_on_the_card_runs_where_nothing_of_ours_can_be_imported(released, tmp_path):
+    (tmp_path / "small-stage2").symlink_to(released)
+    (program,) = re.findall(r"```python\n(.*?)```", (released / "README.md").read_text(), re.DOTALL)
+    assert "AutoPipelineForText2Image" in program
+    (tmp_path / "example.py").write_text(small.ALONE + program)
+    environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-I", "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"({small.PX}, {small.PX}) ({small.PX}, {small.PX})" in done.stdout
+    assert (tmp_path / "picture.png").is_file()
+
+
 def test_a_picture_hangs_on_its_prompt_and_seed_alone(released):
     from models.stable_diffusion.sampling import open_pipeline, pictures
 
@@ -237,11 +318,12 @@ def test_a_picture_hangs_on_its_prompt_and_seed_alone(released):
 
 
 def test_a_package_takes_in_what_another_made_and_starts_from_it(released):
-    foreign = {
-        "family": "stable_diffusion", "source": f"path:{released}", "layout": "diffusers", "licence": "CC0-1.0"
-    }  # fmt: skip
+    foreign = small.foreign(str(released))
     write_yaml(paths.RECIPES / "given.yaml", foreign)
     package("given")
+    write_yaml(paths.RECIPES / "given.yaml", foreign | {"evaluate": {"tasks": ["named"]}})
+    evaluate("given")
+    assert json.loads((paths.payload("evaluate", "given") / "scores.json").read_text())["tasks"]["named"]["psnr_db"] > 0
     recipe = small.stage1() | {"starts_from": "given"}
     write_yaml(paths.RECIPES / "after.yaml", recipe)
     align("after")
@@ -251,6 +333,39 @@ def test_a_package_takes_in_what_another_made_and_starts_from_it(released):
     shutil.rmtree(released / "unet")
     with pytest.raises(Refused, match=r"lacks unet/config\.json"):
         package("given")
+
+
+def test_the_text_of_a_licence_is_asked_of_the_base_and_goes_into_every_package(chain):
+    brought, licence = chain.root / "brought", "creativeml-openrail-m"
+    shutil.copytree(weights("small-base"), brought)
+    shutil.copytree(paths.payload("fit", "words"), brought / "tokenizer")
+    write_yaml(paths.RECIPES / "restricted.yaml", small.foreign("brought", licence))
+    with pytest.raises(Refused, match=r"whose text must go to everybody.*brought has no LICENSE\. Save the text"):
+        package("restricted")
+    (brought / "License.txt").write_text("Use-based restrictions.")
+    package("restricted")
+    recipe = small.stage1() | {"starts_from": "restricted", "licence": licence}
+    write_yaml(paths.RECIPES / "restricted-stage1.yaml", recipe)
+    align("restricted-stage1")
+    evaluate("restricted-stage1")
+    package("restricted-stage1")
+    place = paths.layout("restricted-stage1", "diffusers")
+    assert (place / "LICENSE").read_text() == "Use-based restrictions."
+    assert f"under {licence}; [its text](LICENSE)" in (place / "README.md").read_text()
+
+
+def test_a_tokenizer_with_more_pieces_than_the_text_encoder_has_rows_is_refused(chain):
+    from transformers import AutoTokenizer
+
+    brought = chain.root / "longer"
+    shutil.copytree(weights("small-base"), brought)
+    shutil.copytree(paths.payload("fit", "words"), brought / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(brought / "tokenizer")
+    tokenizer.add_tokens([f"語{number}" for number in range(40)])
+    tokenizer.save_pretrained(brought / "tokenizer")
+    write_yaml(paths.RECIPES / "longer.yaml", small.foreign("longer"))
+    with pytest.raises(Refused, match="tokenizer of 360 pieces, but the table of its text encoder has 320 rows"):
+        package("longer")
 
 
 def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(monkeypatch):

@@ -248,6 +248,24 @@ def test_the_lot_is_compared_with_real_pictures_and_looked_for_in_training(monke
     assert pictures["nearest.svg"].count("<image") == 2 * 6
 
 
+def test_fixed_prompts_are_drawn_from_the_same_seeds_and_compared_with_themselves(monkeypatch, places, painter):
+    monkeypatch.setattr(judging, "judge_of", lambda name: Judge("clip", places.judge))
+    monkeypatch.setattr(judging, "open_pair", lambda family, folder, size: Pair(places.pair, family, size))
+    monkeypatch.setattr(generating, "painter_of", lambda task, model: painter)
+    prompts = ["サラリーマン 油絵", "赤い丸"]
+    task = TASKS["fixed-prompts"](kind="fixed-prompts", prompts=prompts, pictures_of_each=3, model="judge")
+    rows = list(modality("image").score(task, places.pair, lambda *_, **__: [], lambda *_: None))
+    drawn = [row["drawn"] for row in rows if "drawn" in row]
+    assert [row["prompt"] for row in drawn] == [each for each in prompts for _ in range(3)]
+    assert len({row["seed"] for row in drawn}) == 6
+    again = list(modality("image").score(task, places.pair, lambda *_, **__: [], lambda *_: None))
+    assert [row["drawn"] for row in again if "drawn" in row] == drawn
+    totals = {row["metric"]: row["value"] for row in rows if row["item"] is None and "metric" in row}
+    values = [row["value"] for row in rows if row["item"] is not None]
+    assert totals["cosine"] == pytest.approx(np.mean(values))
+    assert totals["num_prompts"] == 2
+
+
 def test_a_copy_of_training_is_told(monkeypatch, places):
     copy = np.asarray(noise(16 + 7, 16))
     totals, _, _, _ = scored(

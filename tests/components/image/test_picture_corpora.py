@@ -196,6 +196,36 @@ def test_scenes_are_drawn_with_all_that_stands_beside_them():
     assert ("components/painters/shapes.py", ("REVISION",)) in stage.params
 
 
+def test_pictures_of_another_corpus_do_not_come_again_where_that_is_asked():
+    write_scenes(6)
+    section = {"kind": "drawn", "corpus": "scenes", "engine": {"kind": "shapes", "canvas_px": 64}}
+    columns = {"picture": PICTURE, "scene": {"modality": "image", "form": "scene"}}
+    small = section | {"engine": {"kind": "shapes", "canvas_px": 16}}  # on which there are few ways
+    for name, made in (("drawn", section), ("same", section), ("apart", section | {"unlike": ["drawn"]})):
+        corpus(name, made, columns)
+    corpus("small", small, columns)
+    corpus("few", small | {"unlike": ["small"]}, columns)
+    ingest("scenes")
+    accept("scenes")
+    ingest("drawn")
+    accept("drawn")
+    seen = {}
+    for name in ("drawn", "same", "apart"):
+        ingest(name)
+        seen[name] = [Image.open(io.BytesIO(row["picture"])).tobytes() for row in records(name)]
+    assert seen["same"] == seen["drawn"]
+    assert not set(seen["apart"]) & set(seen["drawn"])
+    assert len(set(seen["apart"])) == len(seen["apart"]) == 6
+    ingest("small")
+    accept("small")
+    ingest("few")
+    (reason,) = read_manifest("ingest", "few").details["rejects"]
+    assert "or has drawn it in all ways (source.unlike)" in reason
+    stage = next(row for row in stages(Library()) if row.key == "ingest-apart")
+    assert {"artifacts/ingested/drawn/records", "artifacts/validated/drawn/accepted"} <= set(stage.deps)
+    assert paths.payload("ingest", "drawn").as_posix() in read_manifest("ingest", "apart").parents
+
+
 def test_a_scene_that_the_painter_does_not_know_is_a_reject_and_a_missing_column_is_refused():
     write_scenes(objects=[{"thing": "unicorn", "colour": "red", "place": "centre", "count": 1}])
     ingest("scenes")
