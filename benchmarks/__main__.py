@@ -12,6 +12,7 @@ from benchmarks import (
     alignment_speed,
     clustering,
     contrast_memory,
+    contrast_step,
     cross_entropy_memory,
     diffusion_step,
     fine_tuning,
@@ -53,6 +54,7 @@ app.command(saved(alignment_speed.measure_sft), name=alignment_speed.SFT_NAME)
 app.command(saved(alignment_speed.measure_ppo), name=alignment_speed.PPO_NAME)
 app.command(saved(cross_entropy_memory.measure), name=cross_entropy_memory.NAME)
 app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
+app.command(saved(contrast_step.measure), name=contrast_step.NAME)
 app.command(saved(lit_step.measure), name=lit_step.NAME)
 app.command(saved(diffusion_step.measure), name=diffusion_step.NAME)
 app.command(saved(harness.measure), name=harness.NAME)
@@ -79,6 +81,7 @@ def everything() -> None:
     saved(alignment_speed.measure_sft)()
     saved(alignment_speed.measure_ppo)()
     saved(contrast_memory.measure)()
+    saved(contrast_step.measure)()
     saved(lit_step.measure)()
     saved(diffusion_step.measure)()
     saved(speech_loss.measure)()

@@ -1,7 +1,6 @@
 """Where a training's time goes, and how much of the machine it uses."""
 
 import contextlib
-import ctypes
 import resource
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from components.peaks import gpu_peak_flops
+from models.heap import give_back_freed
 
 PROBE_SIZE = 1024
 """Rows and columns of the matrices that a CPU's peak is measured with: 2.1 GFLOP each, out of every cache."""
@@ -75,8 +75,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 def forget_peak_memory() -> None:
     """Let the peaks count from here on, where the system can."""
     if ON_LINUX:
-        with contextlib.suppress(OSError, AttributeError):  # musl has none
-            ctypes.CDLL(None).malloc_trim(0)  # freed blocks that glibc keeps would hide what is taken from here on
+        give_back_freed()  # freed blocks that glibc keeps would hide what is taken from here on
         with contextlib.suppress(OSError):  # not every container may
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc_pid_clear_refs(5)
     if torch.cuda.is_available():

@@ -12,6 +12,7 @@ from models.clip.cost import contrast_flops, text_flops, tower_flops
 from models.clip.losses import Pairs, clip_loss, cloob_terms, gathered, siglip_loss
 from models.clip.network import MAX_SCALE, DualEncoder, equip
 from models.clip.schema import Cloob, Contrast, Labels
+from models.heap import give_back_freed
 from models.objective import Batches, Loss, Mismatch, Objective, Setting
 
 
@@ -86,7 +87,12 @@ def in_chunks(function: Callable[..., Tensor], size: int | None, *tensors: Tenso
     parts = ([each[start : start + size] for each in tensors] for start in range(0, rows, size))
     if not torch.is_grad_enabled():
         return torch.cat([function(*part) for part in parts])
-    return torch.cat([checkpoint(function, *part, use_reentrant=False) for part in parts])
+    found = []
+    for part in parts:
+        found.append(checkpoint(function, *part, use_reentrant=False))
+        if not found[-1].is_cuda:
+            give_back_freed()
+    return torch.cat(found)
 
 
 class ContrastLoss(nn.Module):
