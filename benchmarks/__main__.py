@@ -33,7 +33,12 @@ from benchmarks.report import Result, result_table, save
 from components.outcomes import Refused
 from components.settings import set_quiet_environment
 
-app = cyclopts.App(name="python -m benchmarks", help=__doc__, help_format="plaintext")
+app = cyclopts.App(
+    name="python -m benchmarks",
+    help=__doc__,
+    help_format="plaintext",
+    default_parameter=cyclopts.Parameter(consume_multiple=True),
+)
 
 
 def saved(measure: Callable[..., Result]) -> Callable[..., None]:

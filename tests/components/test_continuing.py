@@ -56,3 +56,16 @@ def test_what_is_over_may_fill_the_context_while_others_go_on() -> None:
     go_on(network, asked, VOCABULARY, lambda _batch: None)
     for stream in asked:
         assert stream.tokens == by_transformers(network, stream.prompt, stream.most)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
+def test_prompts_of_several_beginnings_go_on_in_one_batch(architecture: str) -> None:
+    network = built(architecture)
+    beginnings = [tuple(range(1, 13)), tuple(range(30, 19, -1))]
+    prompts = [(*beginning, *PROMPTS[place][: place + 1]) for beginning in beginnings for place in range(4)]
+    asked = streams([*prompts, *PROMPTS], [MOST] * (len(prompts) + len(PROMPTS)))
+    batches: list[int] = []
+    go_on(network, asked, VOCABULARY, lambda batch: batches.append(len(batch)))
+    assert batches == [len(asked)]
+    for stream in asked:
+        assert stream.tokens == by_transformers(network, stream.prompt, stream.most)

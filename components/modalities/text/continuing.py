@@ -51,11 +51,14 @@ def go_on(network: Any, streams: Sequence[Stream], vocab_size: int, done: Callab
         Refused: logits are no numbers.
     """
     waiting = [each for each in streams if not each.is_over]
-    for start, places in shared_starts([(*each.prompt, *each.tokens)[:-1] for each in waiting]).items():
-        before = Before(network, start)
-        for batch in _batches([waiting[place] for place in places], int(network.config.vocab_size)):
-            _run(network, batch, before, vocab_size)
-            done(batch)
+    wholes = [(*each.prompt, *each.tokens)[:-1] for each in waiting]
+    starts = {id(waiting[place]): start for start, places in shared_starts(wholes).items() for place in places}
+    befores: dict[Ids, Before] = {}
+    for batch in _batches(waiting, int(network.config.vocab_size)):
+        # Of long beginnings only those of this batch are held; rows of many beginnings go on together.
+        befores = {start: befores.get(start) or Before(network, start) for start in {starts[id(row)] for row in batch}}
+        _run(network, batch, [befores[starts[id(row)]] for row in batch], vocab_size)
+        done(batch)
 
 
 def _batches(streams: list[Stream], vocabulary: int) -> list[list[Stream]]:
@@ -70,13 +73,13 @@ def _batches(streams: list[Stream], vocabulary: int) -> list[list[Stream]]:
     return found
 
 
-def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> None:
-    """Continue a batch until every stream is over."""
+def _run(network: Any, batch: list[Stream], befores: list[Before], vocab_size: int) -> None:
+    """Continue a batch until every stream is over; `befores` has what each begins with."""
     import torch
 
     rows, last = list(batch), int(network.config.max_position_embeddings) - 1
     with torch.inference_mode():
-        logits, cache, lengths = _begun(network, rows, before)
+        logits, cache, lengths = _begun(network, rows, befores)
         device = logits.device
         width = int(lengths.max())
         mask = (torch.arange(width, device=device)[None] >= width - lengths[:, None]).long()
@@ -109,33 +112,34 @@ def _run(network: Any, batch: list[Stream], before: Before, vocab_size: int) -> 
             positions = (positions + 1).clamp(max=last)
 
 
-def _begun(network: Any, rows: list[Stream], before: Before) -> tuple[Any, Any, Any]:
+def _begun(network: Any, rows: list[Stream], befores: list[Before]) -> tuple[Any, Any, Any]:
     """What follows each prompt: logits, keys and values padded at the left, and lengths.
 
-    Prompts of one length pass together, so that none needs padding or a mask, which cost more than a pass.
+    Prompts of one length and beginning pass together, so that none needs padding or a mask, which cost more than a pass.
     """
     import torch
 
     device = next(network.parameters()).device
     wholes = [[*each.prompt, *each.tokens] for each in rows]
-    alike: dict[int, list[int]] = {}
-    for place, whole in enumerate(wholes):
-        alike.setdefault(len(whole), []).append(place)
-    width = max(alike)
+    alike: dict[tuple[int, Ids], list[int]] = {}
+    for place, (whole, before) in enumerate(zip(wholes, befores, strict=True)):
+        alike.setdefault((len(whole), before.tokens), []).append(place)
+    width = max(map(len, wholes))
     logits: dict[int, Any] = {}
-    caches: dict[int, Any] = {}
-    for length, places in alike.items():
-        caches[length] = before.repeated(len(places))
+    caches: dict[tuple[int, Ids], Any] = {}
+    for key, places in alike.items():
+        before = befores[places[0]]
+        caches[key] = before.repeated(len(places))
         ids = torch.tensor([wholes[place][len(before.tokens) :] for place in places], device=device)
-        found = network(input_ids=ids, past_key_values=caches[length], use_cache=True, logits_to_keep=1).logits
+        found = network(input_ids=ids, past_key_values=caches[key], use_cache=True, logits_to_keep=1).logits
         logits |= dict(zip(places, found[:, -1], strict=True))
     joined = roomy_cache(max(stream.most - len(stream.tokens) for stream in rows))
-    for number, layer in enumerate(caches[width].layers):
+    for number, layer in enumerate(next(iter(caches.values())).layers):
         shape = (len(rows), layer.keys.shape[1], width, layer.keys.shape[3])
         keys, values = layer.keys.new_zeros(shape), layer.values.new_zeros(shape)
-        for length, places in alike.items():
-            keys[places, :, width - length :] = caches[length].layers[number].keys
-            values[places, :, width - length :] = caches[length].layers[number].values
+        for (length, start), places in alike.items():
+            own = caches[length, start].layers[number]
+            keys[places, :, width - length :], values[places, :, width - length :] = own.keys, own.values
         joined.update(keys, values, number)
     ordered = torch.stack([logits[place] for place in range(len(rows))])
     return ordered, joined, torch.tensor([len(whole) for whole in wholes], device=device)
