@@ -4,12 +4,17 @@ Both get the same frames in memory, and both are judged alike: by the mean squar
 nearest centroid, computed in float64 from the centroids alone.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks import clustering_frames
 from benchmarks.clustering_frames import layer_like_frames, spoken_frames
 from benchmarks.figures import Row
 from benchmarks.machine import describe, one_core
@@ -21,6 +26,8 @@ PEER = "scikit-learn MiniBatchKMeans, fairseq's settings"
 NUM_PASSES = 20
 """At most; the default of encoders."""
 JUDGED_AT_ONCE = 50_000
+KEPT = Path(".bench") / NAME
+"""What each seed gave: five of scikit-learn take hours, and a run that was stopped goes on."""
 
 Features = Literal["mfcc", "layer"]
 WORK: dict[Features, tuple[str, Callable[[int], np.ndarray], int, float]] = {
@@ -69,17 +76,35 @@ def inertia_of(frames: np.ndarray, centroids: np.ndarray) -> float:
 
 
 def compare(features: Features, num_frames: int, seeds: int) -> dict[str, list[dict[str, float]]]:
-    """Inertia and CPU seconds of both, for each seed."""
+    """Inertia and CPU seconds of both, for each seed; what this code has measured before is not measured anew."""
     _, make, num_clusters, _ = WORK[features]
-    frames = make(num_frames)
+    folder = KEPT / f"{features}-{num_frames}-{_code()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    frames: np.ndarray | None = None
     found: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
     for seed in range(seeds):
         for side, cluster in (("ours", _ours), ("theirs", _theirs)):
-            began = time.process_time()
-            centroids = cluster(frames, num_clusters, seed)
-            seconds = time.process_time() - began
-            found[side].append({"inertia": inertia_of(frames, centroids), "cpu_seconds": seconds})
+            file = folder / f"{side}-{seed}.json"
+            if not file.is_file():
+                frames = make(num_frames) if frames is None else frames
+                began = time.process_time()
+                centroids = cluster(frames, num_clusters, seed)
+                seconds = time.process_time() - began
+                text = json.dumps({"inertia": inertia_of(frames, centroids), "cpu_seconds": seconds})
+                part = file.with_suffix(".part")
+                part.write_text(text, encoding="utf-8")
+                part.replace(file)
+                print(f"{features}, seed {seed}, {side}: {text}", flush=True)
+            found[side].append(json.loads(file.read_text(encoding="utf-8")))
     return found
+
+
+def _code() -> str:
+    """What the figures hang on: both sides' code and how frames are made."""
+    from components.modalities.speech import clustering
+
+    sources = [Path(str(each)).read_bytes() for each in (clustering.__file__, clustering_frames.__file__)]
+    return hashlib.md5(b"".join(sources) + version("scikit-learn").encode(), usedforsecurity=False).hexdigest()[:8]
 
 
 def measure(
@@ -90,7 +115,7 @@ def measure(
     Args:
         num_frames: frames that are clustered.
         seeds: how often each side starts anew.
-        features: which work; the second takes an hour of scikit-learn with five seeds.
+        features: which work; the second takes hours of scikit-learn with five seeds.
     """
     require_repeats(seeds)
     rows: list[Row] = []

@@ -115,7 +115,7 @@ def _run(network: Any, batch: list[Stream], befores: list[Before], vocab_size: i
 def _begun(network: Any, rows: list[Stream], befores: list[Before]) -> tuple[Any, Any, Any]:
     """What follows each prompt: logits, keys and values padded at the left, and lengths.
 
-    Prompts of one length and beginning pass together, so that none needs padding or a mask, which cost more than a pass.
+    Prompts of one length and beginning pass together: padding and a mask would cost more than a pass.
     """
     import torch
 
