@@ -196,6 +196,7 @@ def _procedure(release: Release) -> str:
     training = release.training
     optimizer, rate = training.optimizer, training.learning_rate
     samples = training.samples.model_dump()
+    settings = training.objective.model_dump(exclude={"kind"}, exclude_none=True)
     schedule = f"{rate.kind}, {number(rate.warmup_steps)} warm-up steps"
     for key in ("hold_steps", "decay_steps"):
         if steps := getattr(rate, key):
@@ -203,10 +204,10 @@ def _procedure(release: Release) -> str:
     if rate.kind != "constant":
         schedule += f", down to {number(rate.final_share)} of the peak"
     rows: list[tuple[str, str]] = [
-        ("Objective", training.objective.kind),
+        ("Objective", f"{training.objective.kind}: {number(settings)}" if settings else training.objective.kind),
         ("Start", f"weights of `{release.recipe.starts_from}`" if release.recipe.starts_from else "random"),
         ("Optimiser steps", number(training.num_steps)),
-        *((label(key), number(value)) for key, value in samples.items()),
+        *((label(key), number(value)) for key, value in samples.items() if value != {}),
     ]
     if "batch_tokens" in samples:
         rows.append(("Tokens seen", number(training.num_steps * samples["batch_tokens"])))
@@ -233,7 +234,8 @@ def _curve(release: Release) -> str:
         for line in release.curve
     ]
     title = "Loss" if release.curve_unit == LOSS_UNIT else "Reward and KL"
-    told = "Loss in nats" if release.curve_unit == LOSS_UNIT else "Reward, and KL per answer in nats"
+    loss = getattr(release.training.objective, "LOSS", "Loss in nats")
+    told = loss if release.curve_unit == LOSS_UNIT else "Reward, and KL per answer in nats"
     return f"![{title} over optimiser steps]({CURVE_NAME})\n\n{told}: {'; '.join(ends)}."
 
 

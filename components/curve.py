@@ -11,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 24, 40, 44
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 STYLE = 'font-family="sans-serif" font-size="12" fill="#444"'
 NUM_TICKS = 5
-LOSS_UNIT = "loss (nats)"
+LOSS_UNIT = "loss"
 MAX_POINTS = 400
 """More points than pixels only make the file longer."""
 
@@ -53,7 +53,7 @@ PPO_LINES = (("reward", "reward"), ("valid_reward", "reward, validation"), ("kl_
 
 
 def training_curve(points: list[dict[str, Any]], verb: str) -> tuple[list[Line], str]:
-    """What a training is judged by: the losses in nats, or, where answers are rewarded, rewards and the distance.
+    """What a training is judged by: the losses, or, where answers are rewarded, rewards and the distance.
 
     A loss of PPO has no unit and says nothing of how good the answers are.
 

@@ -7,12 +7,12 @@ from typing import Any
 def number(value: Any) -> str:
     """A value for a person: whole numbers with commas, others with four significant digits, yes and no; lists of them.
 
-    Of a mapping, its keys as words before their values.
+    Of a mapping, its keys as words before their values, but for empty ones.
     """
     if isinstance(value, list | tuple):
         return ", ".join(map(number, value))
     if isinstance(value, dict):
-        return ", ".join(f"{label(key).lower()} {number(each)}" for key, each in value.items() if each is not None)
+        return ", ".join(f"{label(key).lower()} {number(each)}" for key, each in value.items() if not _is_empty(each))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
@@ -20,6 +20,10 @@ def number(value: Any) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.2f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
 
 
 def label(key: str) -> str:

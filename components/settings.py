@@ -103,6 +103,8 @@ def quiet_environment() -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "GX_ANALYTICS_ENABLED": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Its warnings are for programmers, such as to install torchvision, which nothing here needs.
+        "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
         # Threads of torch that wait for each other spin 300,000 times before they sleep. On two cores beside one other
         # busy process small products were 16 times slower for it; on a quiet machine no difference could be measured.

@@ -1,6 +1,6 @@
 """The sections of a recipe that the stable_diffusion family understands."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -164,6 +164,7 @@ class Reconstruction(Strict):
     Of Rombach et al. 2022, appendix G, without the two networks that judge there, of which neither is ours.
     """
 
+    LOSS: ClassVar = "Loss, the mean error of pixels between -1 and 1"
     kind: Literal["vae"]
     distance: Literal["l1", "l2"] = "l1"
     kl_weight: float = Field(default=1e-6, ge=0)
@@ -172,6 +173,7 @@ class Reconstruction(Strict):
 class Noise(Strict):
     """The squared error of what the U-Net says of the noise (Ho et al. 2020, equation 14)."""
 
+    LOSS: ClassVar = "Loss, the mean squared error of noise of variance 1"
     kind: Literal["noise"]
     min_snr_gamma: float | None = Field(default=None, gt=0)
     """Weigh each timestep by min(SNR, gamma) / SNR (Hang et al. 2023, section 3.4); None weighs all alike."""

@@ -74,7 +74,7 @@ class SceneJudge(Generated):
 
     The judge is an image tower with an encoder of labels in `groups`, trained on pictures that no generator saw. Each
     group is told by itself: a picture of the right thing in a wrong look counts as such. The sampler is the scheduler
-    in the generator's weights, with the seed of each record.
+    in the generator's package (DDIM in ours), with the seed of each record.
     """
 
     kind: Literal["scene-judge"]
