@@ -1,6 +1,7 @@
 """Real text as corpora of a project in a folder of its own: whole, a tenth of it, and a few documents."""
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,21 +9,26 @@ import yaml
 
 from components.outcomes import Refused
 
+MANY: Final = "many"
 WHOLE: Final = "whole"
 TENTH: Final = "tenth"
 FEW: Final = "few"
 EVERY = {WHOLE: 1, TENTH: 10}
 """Of each file, every so-manieth document."""
 NUM_FEW = 300
+ENDS = {"ja": "。", "en": ". "}
+"""Of sentences, by language."""
 
 
-def write_text(source: Path, language: str, folder: Path) -> dict[str, int]:
+def write_text(source: Path, language: str, folder: Path, times: int = 1) -> dict[str, int]:
     """Write `<language>-whole`, `-tenth` and `-few` as raw data and corpora into a project; bytes of each.
 
     Args:
         source: a folder of `*.jsonl.gz`, rows with `text`, `license`, `source`.
         language: `ja` or `en`.
         folder: the project's.
+        times: if it is more than 1, `<language>-many` is so many times the whole: documents of a copy begin at another
+            of their sentences and bear its number, so that none is a document of another copy.
 
     Raises:
         Refused: the folder has no such file.
@@ -31,10 +37,14 @@ def write_text(source: Path, language: str, folder: Path) -> dict[str, int]:
     if not files:
         raise Refused(f"{source} holds no .jsonl.gz, expected files of real text. Name a folder that has some.")
     num_bytes: dict[str, int] = {}
-    for size in (WHOLE, TENTH, FEW):
+    for size in (WHOLE, TENTH, FEW, *([MANY] if times > 1 else [])):
         name, place = f"{language}-{size}", folder / "data" / f"{language}-{size}"
         place.mkdir(parents=True)
-        num_bytes[name] = sum(_copy(file, place / file.name.removesuffix(".gz"), size, len(files)) for file in files)
+        copies = {file: place / file.name.removesuffix(".gz") for file in files}
+        if size == MANY:
+            num_bytes[name] = sum(_repeat(file, copy, times, ENDS[language]) for file, copy in copies.items())
+        else:
+            num_bytes[name] = sum(_copy(file, copy, size, len(files)) for file, copy in copies.items())
         _write_yaml(folder / "recipes" / "corpora" / f"{name}.yaml", corpus_of(name, language))
     return num_bytes
 
@@ -47,6 +57,19 @@ def _copy(file: Path, place: Path, size: str, num_files: int) -> int:
                 break
             if number % EVERY.get(size, 1) == 0:
                 total += copy.write(row)
+    return total
+
+
+def _repeat(file: Path, place: Path, times: int, end: str) -> int:
+    total = 0
+    with gzip.open(file, "rt", encoding="utf-8") as rows, place.open("wb") as copies:
+        for row in map(json.loads, rows):
+            sentences = row["text"].split(end)
+            for number in range(times):
+                first = number % len(sentences)
+                text = end.join([*sentences[first:], *sentences[:first], str(number)])
+                told = {**row, "id": f"{row['id']}-{number}", "text": text}
+                total += copies.write(json.dumps(told, ensure_ascii=False).encode() + b"\n")
     return total
 
 
