@@ -100,11 +100,13 @@ def compare(features: Features, num_frames: int, seeds: int) -> dict[str, list[d
 
 
 def _code() -> str:
-    """What the figures hang on: both sides' code and how frames are made."""
+    """What the figures hang on: how both sides are set up, their code, and how frames are made."""
     from components.modalities.speech import clustering
 
-    sources = [Path(str(each)).read_bytes() for each in (clustering.__file__, clustering_frames.__file__)]
-    return hashlib.md5(b"".join(sources) + version("scikit-learn").encode(), usedforsecurity=False).hexdigest()[:8]
+    files = (__file__, clustering.__file__, clustering_frames.__file__)
+    parts = [Path(str(each)).read_bytes() for each in files]
+    parts += [version(each).encode() for each in ("scikit-learn", "torch")]
+    return hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()[:8]
 
 
 def measure(

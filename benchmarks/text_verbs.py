@@ -1,9 +1,8 @@
 """Real text from raw files to shards: speed and memory of each verb on a tenth of it and on the whole.
 
 Where it is asked for, on many perturbed copies of the whole too, which shows whether memory stays flat. Each verb is a
-process of its own with one thread. The exponent is that of the size: 1 where ten times the text takes
-ten times as long. Of memory it is taken from what the verb adds to what a process holds that has done it once on a
-little text.
+process of its own with one thread. The exponent is that of the size: 1 where ten times the text takes ten times as
+long. Of memory it is taken from what the verb adds to what a process holds that has done it once on a little text.
 """
 
 import math

@@ -164,7 +164,7 @@ class Reconstruction(Strict):
     Of Rombach et al. 2022, appendix G, without the two networks that judge there, of which neither is ours.
     """
 
-    LOSS: ClassVar = "Loss, the mean error of pixels between -1 and 1"
+    LOSS: ClassVar = "Loss, the mean error of pixels between -1 and 1 with the weighted KL divergence"
     kind: Literal["vae"]
     distance: Literal["l1", "l2"] = "l1"
     kl_weight: float = Field(default=1e-6, ge=0)

@@ -255,6 +255,9 @@ def test_values_are_written_for_a_person() -> None:
         "Train tokens",
         "Hidden size",
     ]
+    assert number(
+        {"num_layers": 2, "negative": "", "shares": {}, "names": [], "none": None, "zero": 0, "off": False}
+    ) == ("layers 2, zero 0, off no")
 
 
 def test_content_cannot_break_out_of_a_table_or_a_block_of_code() -> None:

@@ -286,7 +286,10 @@ def test_a_release_loads_with_nothing_of_ours(released):
     changing = AutoPipelineForImage2Image.from_pretrained(released)
     assert changing("赤い四角", picture, strength=0.5, num_inference_steps=4).images[0].size == picture.size
     assert not list(released.rglob("*.bin"))
-    assert "safety checker" in (released / "README.md").read_text()
+    card = (released / "README.md").read_text()
+    assert "safety checker" in card
+    assert "Loss, the mean squared error of noise of variance 1: training went from" in card
+    assert "| Objective | noise: " in card
 
 
 def test_the_program_on_the_card_runs_where_nothing_of_ours_can_be_imported(released, tmp_path):
