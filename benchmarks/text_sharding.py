@@ -59,6 +59,24 @@ def measure(
         found = run_side(our_command("benchmarks.our_sharding"), [corpus, BPE, str(repeats)], outcome)
         for name in algorithms:
             parity[name] = run_side(our_command("benchmarks.our_parity"), [corpus, name], outcome)
+    setting = (
+        f"{source.name}: {found['num_bytes']:,} bytes of accepted text, {found['counts']['train/tokens']:,} tokens of "
+        f"{vocab_size:,} pieces in the train split; one thread; medians of {repeats}. Batches are 8 windows of 1,024 "
+        "tokens in a random order."
+    )
+    notes = [
+        setting,
+        *(f"{name}: first difference: {each['first_difference'] or 'none'}." for name, each in parity.items()),
+    ]
+    command = f"python -m benchmarks {NAME} {source.name} --language {language} --repeats {repeats} --size {size}"
+    command += f" --vocab-size {vocab_size}"
+    command += "" if unigram else " --no-unigram"
+    return Result(
+        f"{NAME}-{language}", command, _rows(found, parity, repeats), notes, describe(), found | {"parity": parity}
+    )
+
+
+def _rows(found: dict[str, Any], parity: dict[str, dict[str, Any]], repeats: int) -> list[Row]:
     megabytes = found["num_bytes"] / 1e6
     ours, theirs = ([megabytes / seconds for seconds in found[side]] for side in ("ours", "theirs"))
     wanted = [LEAST_TOKENS_PER_SECOND] * repeats
@@ -72,16 +90,4 @@ def measure(
         differing = Spread(each["differing"], each["differing"], each["differing"])
         documents = Spread(each["documents"], each["documents"], each["documents"])
         rows.append(Row(f"{name}: documents with other ids in tokenizer.json", "all documents", documents, differing))
-    setting = (
-        f"{source.name}: {found['num_bytes']:,} bytes of accepted text, {found['counts']['train/tokens']:,} tokens of "
-        f"{vocab_size:,} pieces in the train split; one thread; medians of {repeats}. Batches are 8 windows of 1,024 "
-        "tokens in a random order."
-    )
-    notes = [
-        setting,
-        *(f"{name}: first difference: {each['first_difference'] or 'none'}." for name, each in parity.items()),
-    ]
-    command = f"python -m benchmarks {NAME} {source.name} --language {language} --repeats {repeats} --size {size}"
-    command += f" --vocab-size {vocab_size}"
-    command += "" if unigram else " --no-unigram"
-    return Result(f"{NAME}-{language}", command, rows, notes, describe(), found | {"parity": parity})
+    return rows

@@ -5,9 +5,10 @@ MLflow leaves the same ones.
 """
 
 import json
+import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from components import paths, ranks
 
@@ -62,3 +63,29 @@ class Journal:
         """Leave a text (Markdown, HTML) that the tracking server shows beside the curves."""
         if ranks.is_main():
             (self.folder / file_name).write_text(text, encoding="utf-8")
+
+
+class Follower:
+    """Reads the points of a journal as they come, from the first again once the journal was rewritten."""
+
+    def __init__(self, points_path: Path) -> None:
+        self.path = points_path
+        self._stream: BinaryIO | None = None
+
+    def new_points(self) -> list[dict[str, Any]]:
+        """The points since the last call; the journal must exist."""
+        # The old file is held open until the new one is: else its inode may come back as that of its successor.
+        if self._stream is None or not os.path.samestat(os.fstat(self._stream.fileno()), self.path.stat()):
+            successor = self.path.open("rb")
+            self.close()
+            self._stream = successor
+        begin = self._stream.tell()
+        whole, end, _ = self._stream.read().rpartition(b"\n")  # the last line may still be half written
+        self._stream.seek(begin + len(whole + end))
+        return [json.loads(line) for line in whole.splitlines() if line.strip()]
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._stream:
+            self._stream.close()
+            self._stream = None

@@ -14,7 +14,7 @@ from typing import Any
 from components import paths, run_page, tracking
 from components.corpora import used_by
 from components.effort import effort_of
-from components.journal import PARAMETERS_NAME, POINTS_NAME
+from components.journal import PARAMETERS_NAME, POINTS_NAME, Follower
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Kind, Outcome
 from components.recipes import Library
@@ -68,7 +68,7 @@ class Mirror:
         self._logged: set[tuple[str, int]] = set()
         self._load: list[dict[str, Any]] = []
         """Readings of the gauges that are still to be sent."""
-        self._offset, self._inode = 0, 0
+        self._follower = Follower(self._folder / POINTS_NAME)
         self._has_parameters = False
         self._started = time.time()
         self._is_closed = False
@@ -85,6 +85,7 @@ class Mirror:
         if self.run_id and not self._is_closed:  # interrupted: the next run of the stage opens it again
             self._guarded(self._send)
             self._guarded(lambda: tracking.close_run(self.run_id, "KILLED"))
+        self._follower.close()
 
     def finish(self, outcome: Outcome, has_worked: bool, tags: dict[str, str]) -> None:
         """Bring the run up to date, attach the reports and end it.
@@ -158,27 +159,13 @@ class Mirror:
         if not self._has_parameters and self._is_new(parameters):
             tracking.log_parameters(self.run_id, json.loads(parameters.read_text(encoding="utf-8")))
             self._has_parameters = True
-        points = self._new_points()
+        points = self._follower.new_points() if self._is_new(self._folder / POINTS_NAME) else []
         tracking.log_points(self.run_id, points, self._logged)
         for point in points:
             self.last.update(point["metrics"])
         first = 1 + max((step for key, step in self._logged if key.startswith("system/")), default=-1)
         load, self._load = self._load, []
         tracking.log_points(self.run_id, [row | {"step": first + n} for n, row in enumerate(load)], self._logged)
-
-    def _new_points(self) -> list[dict[str, Any]]:
-        path = self._folder / POINTS_NAME
-        if not self._is_new(path):
-            return []
-        if path.stat().st_ino != self._inode:  # rewritten by a training that went back: sent steps are known
-            self._inode, self._offset = path.stat().st_ino, 0
-        with path.open("rb") as stream:
-            stream.seek(self._offset)
-            whole, _, _ = stream.read().rpartition(b"\n")  # the last line may still be half written
-        if not whole:
-            return []
-        self._offset += len(whole) + 1
-        return [json.loads(line) for line in whole.decode("utf-8").splitlines() if line.strip()]
 
     # ---- the end ----
 
