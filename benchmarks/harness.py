@@ -48,7 +48,9 @@ NOISE = 0.08
 """Added to the weights, so that the most likely token is so by more than rounding."""
 TOLERANCE = 1e-4
 """In nats, of an item's log-likelihood."""
-BATCH_SIZES = (4, 16)
+DEFAULT_BATCH_SIZE = 1
+"""Of lm-eval."""
+BATCH_SIZES = (DEFAULT_BATCH_SIZE, 4, 16)
 WANTED = 1.5
 SEED = 0
 
@@ -84,11 +86,15 @@ def measure(
             pairs = [(_ours(given[best]), other) for other in theirs[best]]
             rows += _rows(title, best, pairs)
             notes += _agreement(title, *pairs[0])
-            told = ", ".join(f"{seconds:.1f} at {size}" for size, seconds in totals.items())
+            told = ", ".join(f"{seconds:.1f} at {_named(size)}" for size, seconds in totals.items())
             notes.append(f"{title}: CPU seconds of lm-eval for all tasks by batch size: {told}.")
             measured[architecture] = [[each["seconds"] for each in pair] for pair in pairs]
     command = f"python -m benchmarks {NAME} --share {share} --repeats {repeats}"
     return Result(NAME, command, rows, notes, describe(), measured)
+
+
+def _named(batch_size: int) -> str:
+    return f"{batch_size} (its default)" if batch_size == DEFAULT_BATCH_SIZE else str(batch_size)
 
 
 def _num_items(folder: Path) -> int:
@@ -105,7 +111,7 @@ def _work(sections: list[dict[str, Any]], limits: dict[str, int]) -> str:
         f"Items, the same share of each task: {named}. Prompts {VERSION} where there is one, examples as in the paper; "
         f"networks of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one "
         "thread. CPU time within lm-eval's `evaluate` on both sides: prompts, answers and metrics, libraries loaded. "
-        "lm-eval's default is batch size 1; ours packs by length."
+        "Ours packs by length."
     )
 
 
