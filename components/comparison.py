@@ -73,10 +73,21 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
+class Unpaired:
+    """A measure that only one of two models has, as where a part of a task does not fit into the other's context."""
+
+    task: str
+    measure: Measure
+    is_lost: bool
+    """Whether it is the challenger that lacks it."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A challenger beside the champion."""
 
     tests: tuple[PairedTest, ...]
+    unpaired: tuple[Unpaired, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -208,26 +219,25 @@ def compare(champion: "pa.Table", challenger: "pa.Table", measures: Mapping[str,
         measures: task -> what it is compared by.
 
     Raises:
-        Refused: a task or metric is missing, or the items are not the same ones.
+        Refused: a task or metric that may not be missing is, or the items are not the same ones.
     """
-    tests = [
-        _test(task, measure, _paired(champion, challenger, task, measure.metric), _weights(challenger, task, measure))
-        for task, found in measures.items()
-        for measure in found
-        if not (measure.may_miss and _is_nowhere(task, measure.metric, champion, challenger))
-    ]
+    tests, unpaired = [], []
+    for task, measure in ((task, measure) for task, found in measures.items() for measure in found):
+        is_old, is_new = (_is_scored(items, task, measure.metric) for items in (champion, challenger))
+        if measure.may_miss and not (is_old and is_new):
+            unpaired += [Unpaired(task, measure, is_lost=is_old)] if is_old or is_new else []
+            continue
+        pairs = _paired(champion, challenger, task, measure.metric)
+        tests.append(_test(task, measure, pairs, _weights(challenger, task, measure)))
     corrected = holm([test.p for test in tests])
     rows = (PairedTest(**{**vars(test), "corrected": p}) for test, p in zip(tests, corrected, strict=True))
-    return Comparison(tuple(rows))
+    return Comparison(tuple(rows), tuple(unpaired))
 
 
-def _is_nowhere(task: str, metric: str, *tables: "pa.Table") -> bool:
-    """Whether no model was scored so."""
+def _is_scored(items: "pa.Table", task: str, metric: str) -> bool:
     import pyarrow.compute as pc
 
-    return not any(
-        pc.any(pc.and_(pc.equal(items["task"], task), pc.equal(items["metric"], metric))).as_py() for items in tables
-    )
+    return bool(pc.any(pc.and_(pc.equal(items["task"], task), pc.equal(items["metric"], metric))).as_py())
 
 
 def _test(task: str, measure: Measure, pairs: "dict[str, tuple[float, float]]", per: dict[str, float]) -> PairedTest:

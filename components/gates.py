@@ -81,12 +81,19 @@ def proof_of_loading(version: Version) -> str:
 def _no_task_worse(candidate: Candidate) -> tuple[bool, str]:
     tolerated = candidate.recipe.promote.tolerated_loss
     lost = [test for test in candidate.comparison.tests if _is_lost(test, tolerated.get(test.task, 0.0))]
-    if lost:
-        return False, "; ".join(
-            f"{test.task} is worse by {-test.gain:.4g} {test.measure.name} (95 % interval {-test.high:.4g} to "
-            f"{-test.low:.4g}, tolerated {tolerated.get(test.task, 0.0):g})"
-            for test in lost
-        )
+    reasons = [
+        f"{test.task} is worse by {-test.gain:.4g} {test.measure.name} (95 % interval {-test.high:.4g} to "
+        f"{-test.low:.4g}, tolerated {tolerated.get(test.task, 0.0):g})"
+        for test in lost
+    ]
+    reasons += [
+        f"{each.task} has no {each.measure.name} of the challenger, and the champion has it: the notes of its scores "
+        "say why"
+        for each in candidate.comparison.unpaired
+        if each.is_lost
+    ]
+    if reasons:
+        return False, "; ".join(reasons)
     if not candidate.comparison.tests:
         return True, "there is no champion to compare with"
     return True, f"none of {len(candidate.comparison.tests)} measures is worse beyond noise and promote.tolerated_loss"

@@ -1,5 +1,6 @@
 """Scores that others have published: tables of facts with their source, beside which our own are shown."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,10 @@ class PublishedColumn(Strict):
 
     words: str
     better: Literal["lower", "higher"]
+    task: str = ""
+    """Our task that measures the same, with `*` for what differs between versions of it; empty if none does."""
     metric: str = ""
-    """Our total that measures the same, in any task that has it; empty if none does."""
+    """The total of that task."""
     scale: float = 1
     """Ours times this has the unit of theirs."""
     count: str = ""
@@ -33,8 +36,8 @@ class PublishedModel(Strict):
     """One row of a table."""
 
     model: str
-    recipe: Name | None = None
-    """Of ours, which re-creates it, or takes it in."""
+    recipes: list[Name] = []
+    """Of ours, which re-create it, or take it in."""
     num_parameters: int | None = Field(default=None, ge=1)
     values: dict[str, float] = Field(min_length=1)
 
@@ -78,9 +81,8 @@ def our_value(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> f
         column: of a table.
         scores: task -> metric -> value.
     """
-    if not column.metric:
-        return None
-    return next((totals[column.metric] * column.scale for totals in scores.values() if column.metric in totals), None)
+    totals = _totals(column, scores)
+    return totals[column.metric] * column.scale if totals else None
 
 
 def shortfall(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> str:
@@ -90,7 +92,11 @@ def shortfall(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> s
         column: of a table.
         scores: task -> metric -> value.
     """
-    ours = next((totals for totals in scores.values() if column.metric in totals and column.count in totals), None)
-    if ours is None or ours[column.count] == column.num_tasks:
-        return ""
-    return f" ({ours[column.count]:.0f} of {column.num_tasks} tasks)"
+    ours = _totals(column, scores).get(column.count)
+    return "" if ours in (None, column.num_tasks) else f" ({ours:.0f} of {column.num_tasks} tasks)"
+
+
+def _totals(column: PublishedColumn, scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of the first of our tasks that measures what a column does; empty if none was scored."""
+    fitting = (scores[task] for task in sorted(scores) if fnmatchcase(task, column.task))
+    return next((totals for totals in fitting if column.metric in totals), {})

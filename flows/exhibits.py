@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ OUTPUTS = "tables/outputs.json"
 """Tables that a run keeps, as MLflow's page shows and compares them."""
 RESPONSES = "tables/responses.json"
 """Of an alignment: what the network answered before and after."""
-MOST_ITEMS = 1000
-"""Rows of a task in the table of its items; all of them stand in the state, in items.parquet."""
+MOST_ITEMS = 200
+"""Rows of a metric of a task in the table of its items; all of them stand in the state, in items.parquet."""
+MOST_OUTPUTS = 100
+"""Answers to a part of a task, such as each of the tasks of lm-eval in each of its sets."""
 MOST_FIGURES = 12
 TRAINED = ("pretrain", "align")
 HEADLINES = ("valid_loss", "loss", "mean_", "training_seconds", "training_flops", "utilisation_share", "_seen")
@@ -37,7 +41,7 @@ Columns = dict[str, list[Any]]
 def tables(verb: str, name: str) -> dict[str, Columns]:
     """Path among a run's artifacts -> columns; what the stage has left of them."""
     if verb == "evaluate":
-        found = {SCORES: _scores(name), ITEMS: _items(name), OUTPUTS: _items(name, OUTPUTS_NAME)}
+        found = {SCORES: _scores(name), ITEMS: _items(name), OUTPUTS: _outputs(name)}
     elif verb in TRAINED:
         found = {PREVIEWS: _previews(paths.state(verb, name) / "previews.md")}
         if verb == "align":
@@ -70,17 +74,29 @@ def _scores(name: str) -> Columns:
     }
 
 
-def _items(name: str, file: str = ITEMS_NAME) -> Columns:
+def _items(name: str) -> Columns:
+    return _first_of_each(name, ITEMS_NAME, lambda row: (row["task"], row["metric"]), MOST_ITEMS)
+
+
+def _outputs(name: str) -> Columns:
+    # An item of lm-eval is named `<set>/<task>/<item>`.
+    return _first_of_each(name, OUTPUTS_NAME, lambda row: (row["task"], *row["item"].split("/")[:-1][:2]), MOST_OUTPUTS)
+
+
+def _first_of_each(name: str, file: str, group_of: Callable[[dict[str, Any]], Any], most: int) -> Columns:
+    """The first rows of each group of a table of scores."""
     path = paths.payload("evaluate", name) / file
     if not path.is_file():
         return {}
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    whole = pq.read_table(path)
-    tasks = pc.unique(whole["task"]).to_pylist()
-    parts = [whole.filter(pc.equal(whole["task"], task)).slice(0, MOST_ITEMS).to_pydict() for task in tasks]
-    return {key: [value for part in parts for value in part[key]] for key in whole.column_names}
+    whole, seen, kept = pq.read_table(path), Counter[Any](), []
+    for row in whole.to_pylist():
+        group = group_of(row)
+        seen[group] += 1
+        if seen[group] <= most:
+            kept.append(row)
+    return {key: [row[key] for row in kept] for key in whole.column_names}
 
 
 def _previews(path: Path) -> Columns:

@@ -37,7 +37,7 @@ class Pairing:
     other: str
     comparison: Comparison
     left_out: dict[str, str]
-    """Task that only one was scored on, or both otherwise -> why it is not compared."""
+    """Task, or measure of one, that only one was scored on, or both otherwise -> why it is not compared."""
     errors: tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]
     """Task -> metric -> standard error, of each model."""
 
@@ -79,6 +79,9 @@ def paired(one: str, other: str) -> Pairing:
         {task: standard_errors(scores.items, task, rows) for task, rows in measures.items()}
         for scores in (before, after)
     )
+    for each in found.unpaired:
+        having = one if each.is_lost else other
+        left_out[f"{each.task}: {each.measure.name}"] = f"only {having} has it; the other's scores say why in 'notes'"
     return Pairing(one, other, found, left_out, (errors[0], errors[1]))
 
 

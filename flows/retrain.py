@@ -39,7 +39,7 @@ from flows.checks import before_retrain
 from flows.launch import StageFailed, StageStopped
 from flows.release import collect_missing, experiment_of
 from flows.session import current, joined
-from flows.tasks import run_register, run_stage, when_free
+from flows.tasks import run_register, run_stage, show_scores, when_free
 
 NOTHING_NEW = "nothing new"
 """The message of a run that had nothing to do."""
@@ -89,6 +89,7 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
     for stage in (each for each in stages if each.verb not in DATA_VERBS):
         run_stage(stage.verb, stage.name, stage.address)
     run_register(recipe)
+    show_scores(recipe)
     ask_for_promotion(library, recipe)
     receipt = session.summary.receipt
     what = "a new challenger" if receipt["is_new"] else "registered before"

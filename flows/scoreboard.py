@@ -38,14 +38,25 @@ class Score:
     value: float
     error: float | None
     """Its standard error, where single items tell it."""
+    over: str = ""
+    """Of a mean over tasks, over how many: ` over 7 tasks`."""
 
 
 def totals_of(name: str) -> dict[str, dict[str, float]]:
     """Task -> metric -> value of a recipe that was evaluated; empty if it was not."""
+    found: dict[str, dict[str, float]] = _told(name).get("tasks", {})
+    return found
+
+
+def notes_of(name: str) -> list[str]:
+    """What could not be scored, `task: why` each."""
+    found: dict[str, list[str]] = _told(name).get("notes", {})
+    return [f"{task}: {note}" for task, notes in sorted(found.items()) for note in notes]
+
+
+def _told(name: str) -> dict[str, Any]:
     path = paths.payload("evaluate", name) / SCORES_NAME
-    if not path.is_file():
-        return {}
-    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
@@ -54,10 +65,16 @@ def rows_of(name: str) -> list[Score]:
     totals = totals_of(name)
     errors = _errors(name) if totals else {}
     return [
-        Score(task, metric, value, errors.get(task, {}).get(metric))
+        Score(task, metric, value, errors.get(task, {}).get(metric), _over(metric, found))
         for task, found in sorted(totals.items())
         for metric, value in sorted(found.items())
     ]
+
+
+def _over(metric: str, totals: dict[str, float]) -> str:
+    group, _, last = metric.rpartition("/")
+    count = totals.get(f"{group}/num_tasks") if last == "average" else None
+    return "" if count is None else f" over {count:.0f} tasks"
 
 
 def _judging(name: str) -> list[Score]:
@@ -90,8 +107,9 @@ def as_markdown(name: str) -> str:
     if not rows:
         return ""
     parts = [f"**Scores of {name}**"]
-    cells = [(row.task, label(row.metric), with_error(row.value, row.error)) for row in rows]
+    cells = [(row.task, label(row.metric), f"{with_error(row.value, row.error)}{row.over}") for row in rows]
     parts.append(table(("Task", "Metric", "Value"), cells))
+    parts += notes_of(name)
     if (paths.state("evaluate", name) / MANIFEST_NAME).is_file():
         parts.append(in_words(read_manifest("evaluate", name).details.get("contamination", {})))
     parts += [_beside(name, each) for each in read_tables().values()]
@@ -99,8 +117,8 @@ def as_markdown(name: str) -> str:
 
 
 def _beside(name: str, published: PublishedTable) -> str:
-    """Our scores in a published table, where it has the model that a recipe re-creates; empty if it has not."""
-    theirs = [row for row in published.models if row.recipe == name]
+    """Our scores in a published table, where a recipe re-creates or takes in a model of it; empty if it does not."""
+    theirs = [row for row in published.models if name in row.recipes]
     if not theirs:
         return ""
     totals = totals_of(name)
@@ -132,10 +150,13 @@ def show(name: str, console: "Console") -> None:
     shown.add_column("± standard error", justify="right")
     last = ""
     for row in rows:
-        shown.add_row("" if row.task == last else escape(row.task), row.metric, with_error(row.value, row.error))
+        value = f"{with_error(row.value, row.error)}{row.over}"
+        shown.add_row("" if row.task == last else escape(row.task), row.metric, value)
         last = row.task
     console.print()
     console.print(shown)
+    for note in notes_of(name):
+        console.print(note, markup=False, soft_wrap=True)
 
 
 # ---- as pictures -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect import get_run_logger, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
@@ -76,10 +77,10 @@ class Session:
 
     @contextlib.contextmanager
     def guarded(self, what: str) -> Iterator[None]:
-        """A tracking server that does not answer in the block is a trouble to be told, and never the end of a flow."""
+        """A server that does not answer in the block is a trouble to be told, and never the end of a flow."""
         try:
             yield
-        except tracking.troubles() as error:
+        except tracking.troubles() + (HTTPError,) as error:  # noqa: RUF005 (mypy knows only this form)
             self.summary.troubles.append(f"{what}: {one_line(shown(error), 400)}")
 
 

@@ -190,3 +190,15 @@ def test_every_kind_of_task_of_every_modality_can_be_compared() -> None:
     shipped = [library.read("task", name) for name in library.files["task"]]
     assert {type(each) for each in shipped} == {kind for name in MODALITIES for kind in schema_of(name).TASKS.values()}
     assert all(each.MEASURES and all(isinstance(one, Measure) for one in each.MEASURES) for each in shipped)
+
+
+def test_a_measure_that_only_one_model_has_is_named_and_the_others_are_compared() -> None:
+    measures = {"t": (RIGHT, Measure("extra", "higher", may_miss=True))}
+    full, short = table(is_right=[1] * 4, extra=[1] * 4), table(is_right=[1] * 4)
+    for champion, challenger, is_lost in [(full, short, True), (short, full, False)]:
+        found = compare(champion, challenger, measures)
+        assert [test.measure.name for test in found.tests] == ["is_right"]
+        assert [(each.measure.name, each.is_lost) for each in found.unpaired] == [("extra", is_lost)]
+    assert compare(short, short, measures).unpaired == ()
+    with pytest.raises(Refused, match="scores of the challenger have no 'is_right'"):
+        compare(full, table(extra=[1] * 4), measures)

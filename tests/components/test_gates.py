@@ -10,7 +10,7 @@ import pytest
 
 from components import contamination, gates, paths
 from components.card_metadata import HUB_LICENCES
-from components.comparison import Comparison, PairedTest, compare
+from components.comparison import Comparison, PairedTest, Unpaired, compare
 from components.evaluate import evaluate
 from components.gates import Candidate
 from components.licences import OPEN
@@ -85,6 +85,16 @@ def test_a_task_that_is_worse_beyond_noise_fails_unless_the_recipe_tolerates_it(
     assert found(with_keys(worse, tolerated_loss={"spelling": 0.2}), "no task worse").passed
     noise = replace(candidate, comparison=Comparison((right("spelling", [1, 0] * 20, [0, 1] * 20),)))
     assert found(noise, "no task worse").passed
+
+
+def test_a_version_that_lacks_a_measure_of_the_champion_is_not_promoted_and_one_that_has_more_is(
+    candidate: Candidate,
+) -> None:
+    lost, gained = (Unpaired("eight", Measure("fixed/jnli/acc", "higher"), is_lost=lost) for lost in (True, False))
+    gate = found(replace(candidate, comparison=Comparison((), (lost, gained))), "no task worse")
+    assert (gate.passed, gate.reason.count("eight")) == (False, 1)
+    assert "eight has no fixed/jnli/acc of the challenger" in gate.reason
+    assert found(replace(candidate, comparison=Comparison((), (gained,))), "no task worse").passed
 
 
 @pytest.mark.parametrize(("num_losses", "num_items"), [(8, 10), (6, 100), (6, 300)])

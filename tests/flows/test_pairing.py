@@ -1,8 +1,11 @@
 """Any two models side by side: on the command line, as a picture, and with a run of MLflow; and scores for a person."""
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from collections import Counter
+from fnmatch import fnmatchcase
 from io import StringIO
 from pathlib import Path
 
@@ -25,6 +28,8 @@ from components.standard_errors import standard_errors
 from flows import exhibits, pairing, scoreboard
 from tests.components.small_release import make_project
 from tests.conftest import ROOT
+
+PAPER = {"paper/average": 0.25, "paper/num_tasks": 8.0}
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +181,33 @@ def test_the_published_tables_agree_with_what_recipes_say_and_name_recipes_that_
                 compared += 1
     assert compared >= 7
     for row in tables["table-2"].models:
-        recipe = library.read("recipe", row.recipe)
-        network = getattr(recipe, "network", None)
-        if network is not None and network.expected_num_parameters:
-            assert row.num_parameters == network.expected_num_parameters
+        assert row.recipes
+    for table in tables.values():
+        for row in table.models:
+            for name in row.recipes:
+                network = getattr(library.read("recipe", name), "network", None)
+                if table is tables["table-2"] and network is not None and network.expected_num_parameters:
+                    assert row.num_parameters == network.expected_num_parameters
+
+
+def test_every_column_of_a_published_table_is_measured_by_tasks_of_the_recipes_in_its_rows() -> None:
+    library = Library(ROOT / "recipes")
+    for table in read_tables(ROOT / "recipes").values():
+        for column in table.columns.values():
+            for name in {name for row in table.models for name in row.recipes}:
+                tasks = library.read("recipe", name).evaluate.tasks
+                assert any(fnmatchcase(task, column.task) for task in tasks), (name, column.task)
+
+
+def test_a_score_is_beside_a_published_one_of_the_same_task_alone() -> None:
+    tables = read_tables(ROOT / "recipes")
+    demo = {"paper/average": 0.5, "paper/num_tasks": 1.0}
+    of_recogniser = {"csj-eval2-phoneme-errors": {"phoneme_error_rate_beam_max": 0.0707}}
+    assert our_value(tables["table-2"].columns["mean"], {"demo-choices": demo}) is None
+    assert our_value(tables["table-2"].columns["mean"], {"demo-choices": demo, "japanese-eight-0.2": PAPER}) == 25.0
+    assert our_value(tables["table-3"].columns["top_1"], {"demo-compositions": {"top_1": 0.9}}) is None
+    assert our_value(tables["table-4"].columns["eval2"], of_recogniser) == pytest.approx(7.07)
+    assert our_value(tables["table-4"].columns["eval1"], of_recogniser) is None
 
 
 def test_the_means_of_the_published_single_tasks_are_those_of_their_own_source() -> None:
@@ -225,14 +253,47 @@ def test_a_run_of_evaluate_keeps_what_was_written_and_pictures_of_all_models(mon
     drawn = scoreboard.pictures("tiny")
     assert list(drawn) == [scoreboard.BARS]  # no task of ours is one of the published ones
     assert "tiny-neox" in drawn[scoreboard.BARS]
-    totals = {"any": {"paper/average": 0.25, "paper/num_tasks": 8.0}}
+    totals = {"japanese-eight-0.2": dict(PAPER)}
     monkeypatch.setattr(scoreboard, "totals_of", lambda _name: totals)
     drawn = scoreboard.pictures("tiny")
     assert "tiny 25" in drawn["charts/table-2-mean.svg"]
     assert "japanese-gpt-neox-3.6b 36.6" in drawn["charts/table-2-mean.svg"]
     assert our_value(read_tables()["table-2"].columns["mean"], totals) == 25.0
-    totals["any"]["paper/num_tasks"] = 7.0
+    totals["japanese-eight-0.2"]["paper/num_tasks"] = 7.0
     assert "tiny (7 of 8 tasks) 25" in scoreboard.pictures("tiny")["charts/table-2-mean.svg"]
+
+
+def test_an_average_says_over_how_many_tasks_and_what_is_missing_is_named(made: Path) -> None:
+    place = paths.payload("evaluate", "short")
+    place.mkdir(parents=True)
+    totals = {"paper/average": 0.25, "paper/num_tasks": 6.0, "paper/jnli/acc": 0.25}
+    told = {"tasks": {"japanese-eight-0.2": totals}, "notes": {"japanese-eight-0.2": ["marc-ja is missing: no file"]}}
+    (place / "scores.json").write_text(json.dumps(told))
+    shown, markdown = printed(lambda console: scoreboard.show("short", console)), scoreboard.as_markdown("short")
+    assert re.search(r"paper/average\s+0\.25 over 6 tasks\n", shown)
+    assert "| 0.25 over 6 tasks |" in markdown
+    for text in (shown, markdown):
+        assert "japanese-eight-0.2: marc-ja is missing: no file" in text
+    shutil.rmtree(place.parent)
+
+
+def test_the_tables_of_a_run_keep_some_of_every_part_of_a_task(made: Path) -> None:
+    place = paths.payload("evaluate", "parts")
+    place.mkdir(parents=True)
+    names = [
+        f"{name}/{task}/{item}" for task in ("jnli", "jsquad") for name in ("fixed", "paper") for item in range(150)
+    ]
+    pq.write_table(
+        pa.table({"task": ["eight"] * 600, "item": names, "prompt": names, "output": names}), place / "outputs.parquet"
+    )
+    metrics = [f"{name}/acc" for name in ("a", "b") for _ in range(250)]
+    rows = {"task": ["eight"] * 500, "item": [str(n) for n in range(500)], "metric": metrics, "value": [1.0] * 500}
+    pq.write_table(pa.table(rows), place / "items.parquet")
+    tables = exhibits.tables("evaluate", "parts")
+    parts = Counter(name.rpartition("/")[0] for name in tables[exhibits.OUTPUTS]["item"])
+    assert parts == dict.fromkeys(("fixed/jnli", "paper/jnli", "fixed/jsquad", "paper/jsquad"), exhibits.MOST_OUTPUTS)
+    assert Counter(tables[exhibits.ITEMS]["metric"]) == dict.fromkeys(("a/acc", "b/acc"), exhibits.MOST_ITEMS)
+    shutil.rmtree(place.parent)
 
 
 def test_parameters_are_counted_from_the_files(made: Path) -> None:

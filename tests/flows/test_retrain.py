@@ -91,6 +91,16 @@ def remove_promotion() -> None:
             client.delete_deployment(each.id)
 
 
+def score_table(flow_run_id: str) -> str:
+    """What a flow run left of its scores on Prefect's pages."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        left = [each for each in client.read_artifacts() if str(each.flow_run_id) == flow_run_id]
+    [table] = [each for each in left if (each.key or "").startswith("scores-")]
+    return str(table.data)
+
+
 def recorded() -> list[str]:
     with workspace.open_repo() as repo:
         return sorted(path.name for path in raw_data.listing(repo) or {})
@@ -126,6 +136,7 @@ def test_a_new_file_goes_the_whole_way_and_the_next_run_has_nothing_to_do(projec
     (trouble,) = done.troubles
     assert trouble.startswith("The promotion of version 1 was not started")  # there is no deployment of it
     assert promotions() == []
+    assert "| smoke-held-out | Perplexity |" in score_table(done.flow_run_id)
     note = tracking.client().get_run(run.run_id).data.tags["mlflow.note.content"]
     assert "[shard smoke-text+smoke-spm](#/experiments/" in note
 
