@@ -223,6 +223,8 @@ class _Builder:
             params.append(
                 self._revision(f"{ENGINES[corpus.source.kind][corpus.source.engine.kind].replace('.', '/')}.py")
             )
+        if getattr(corpus.source, "files_field", None):
+            params.append(self._revision("components/attached.py"))
         if corpus.source.kind == "cleaned":
             params.append(self._revision("components/near_duplicates.py"))
         for kind, model in references(corpus):

@@ -194,11 +194,12 @@ def test_a_row_has_the_bytes_of_its_file_and_a_missing_one_is_a_reject_that_name
     write("small/2.wav", HIGH)
     write("small/README.txt", "not a table of this corpus")
     ingest("small")
-    rows = list(iterate_records("small", ["audio", "source"], accepted_only=False))
+    rows = list(iterate_records("small", ["audio", "source", "file"], accepted_only=False))
     assert [row["id"] for row in rows] == ["u0", "u4"]
     assert is_same(rows[0]["audio"], LOW)
     assert is_same(rows[1]["audio"], HIGH)
     assert {row["source"] for row in rows} == {"small/t.tsv"}
+    assert [row["file"] for row in rows] == ["a/1.wav", "2.wav"]
     assert told_rejects() == [
         ("data/small/t.tsv:3 (a/gone.wav)", "its file is not there (source.files_field)"),
         ("data/small/t.tsv:4", "an empty or broken path (source.files_field)"),
