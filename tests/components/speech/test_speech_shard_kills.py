@@ -1,5 +1,6 @@
 """Sharding of speech that is killed goes on after its last part, and ends with the bytes of a run that was not."""
 
+import errno
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from components import manifest, paths, shard
 from components.fit import fit
 from components.manifest import read_manifest, tree_hash
 from components.modalities.speech import shards, units
+from components.outcomes import Refused
 from components.settings import settings
 from tests.components.speech.small_speech import small_records, write_project
 
@@ -81,6 +83,15 @@ def sharded_until(root, place):
     shard.shard(NAME)
 
 
+def counted(monkeypatch):
+    """One entry for each recording that is encoded from now on."""
+    encoded, original = [], units.UnitEncoder.units_of
+    monkeypatch.setattr(
+        units.UnitEncoder, "units_of", lambda self, samples: encoded.append(1) or original(self, samples)
+    )
+    return encoded
+
+
 KILLS = {
     kill_before_the_first_part: NUM_RECORDS,
     kill_while_encoding: NUM_RECORDS - IN_A_BATCH // BATCH * BATCH,
@@ -97,15 +108,31 @@ def test_a_killed_run_goes_on_after_its_last_part_and_ends_with_the_same_bytes(p
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert not paths.state("shard", NAME).exists()
-    encoded = []
-    original = units.UnitEncoder.units_of
-    monkeypatch.setattr(
-        units.UnitEncoder, "units_of", lambda self, samples: encoded.append(1) or original(self, samples)
-    )
+    encoded = counted(monkeypatch)
     shard.shard(NAME)
     assert len(encoded) == KILLS[place]
     assert tree_hash(paths.payload("shard", NAME)) == project.whole.hash
     assert read_manifest("shard", NAME).counts == project.whole.counts
+
+
+def test_a_full_disk_is_told_leaves_no_state_and_the_next_run_goes_on(project, monkeypatch):
+    original, flushed = shards._flush, []
+
+    def full(stream):
+        flushed.append(1)
+        if len(flushed) > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(stream)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_flush", full)
+        with pytest.raises(Refused, match=r"The disk is full: artifacts/sharded/tones\+units"):
+            shard.shard(NAME)
+    assert not paths.state("shard", NAME).exists()
+    encoded = counted(monkeypatch)
+    shard.shard(NAME)
+    assert 0 < len(encoded) < NUM_RECORDS
+    assert tree_hash(paths.payload("shard", NAME)) == project.whole.hash
 
 
 def test_what_was_cut_since_it_was_noted_is_made_again(project, tmp_path):
@@ -131,5 +158,5 @@ def test_offsets_that_are_not_the_written_ones_are_refused(tmp_path):
     encoder = SimpleNamespace(kind="units", dtype=np.dtype("u1"), facts={"num_units": 8})
     shards.write_shards(iter([("train", np.ones(3, "u1"))]), encoder, tmp_path / "a+b" / "shards")
     np.save(tmp_path / "a+b" / "shards" / "train" / shards.OFFSETS_NAME, np.array([0, 2]))
-    with pytest.raises(shard.Refused, match=r"offsets\.npy is not the one that was written.*hiraku shard a\+b"):
+    with pytest.raises(Refused, match=r"offsets\.npy is not the one that was written.*hiraku shard a\+b"):
         shards.Arrays(tmp_path / "a+b" / "shards", "train")
