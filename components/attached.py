@@ -15,6 +15,8 @@ from components.outcomes import Refused
 from components.rows import Row
 from components.wording import one_line
 
+REVISION = 1
+
 MAX_FILE_BYTES = 1 << 30
 """A larger file is a reject: its bytes are held in memory."""
 

@@ -44,13 +44,19 @@ def require_layers(library: Library, name: str) -> None:
     """Refuse units of a layer that the network of their recipe does not have, before it is trained.
 
     Raises:
-        Refused: with how many there are.
+        Refused: with how many there are, or with the family that the recipe is of.
     """
     features = getattr(library.read("encoder", name), "features", None)
     wanted = getattr(features, "layer", None)
     if features is None or wanted is None:
         return
-    found = getattr(getattr(library.read("recipe", features.model), "network", None), "num_layers", wanted)
+    recipe = library.read("recipe", features.model)
+    if recipe.family != features.family:
+        raise Refused(
+            f"Encoder '{name}' takes a layer of '{features.model}', a recipe of family '{recipe.family}', expected one "
+            f"of family '{features.family}'. Change the key 'features.model' in {library.path('encoder', name)}."
+        )
+    found = getattr(getattr(recipe, "network", None), "num_layers", wanted)
     if wanted > found:
         raise Refused(
             f"Encoder '{name}' takes layer {wanted} of '{features.model}', expected 1 to {found}, of which the "

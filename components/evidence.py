@@ -21,10 +21,11 @@ def compared(recipe: str, champion: Version | None, challenger: Version, say: Sa
     """Compare a challenger with the champion on the items that the challenger was scored on.
 
     Where a task has changed since the champion was scored, its registered package is scored anew, once: the result is
-    kept with the champion. Nothing is scored again that both were scored on.
+    kept with the champion. Nothing is scored again that both were scored on. A task whose right answers are the
+    encoder's own (`OF_ENCODER`) is left out, by name, where the two versions have different encoders.
 
     Raises:
-        Refused: the challenger has no scores, or the tasks have changed since they were made.
+        Refused: the challenger has no scores, no task is left, or the tasks have changed since they were made.
         Busy: another process holds this machine's GPU.
     """
     if champion is None:
@@ -35,8 +36,34 @@ def compared(recipe: str, champion: Version | None, challenger: Version, say: Sa
             f"Version {challenger.version} of '{recipe}' was registered without its scores, item by item, so it cannot "
             f"be compared. Release it again: hiraku release {recipe}"
         )
-    before = _on_the_same(recipe, champion, after.tasks, say)
-    return compare(before.items, after.items, measures_of({name: task.parsed for name, task in after.tasks.items()}))
+    known = scores_of(champion)
+    tasks = _of_the_same_encoder(recipe, champion, known, after.tasks, say)
+    before = _on_the_same(recipe, champion, known, tasks, say)
+    return compare(before.items, after.items, measures_of({name: task.parsed for name, task in tasks.items()}))
+
+
+def _of_the_same_encoder(
+    recipe: str, champion: Version, known: Scores | None, tasks: dict[str, Task], say: Say
+) -> dict[str, Task]:
+    """The tasks but for those whose answers another encoder has made: a release cannot be scored on them anew."""
+    kept = {
+        name: task
+        for name, task in tasks.items()
+        if not getattr(task.parsed, "OF_ENCODER", False) or (known and _is_same(known.tasks.get(name), task))
+    }
+    left_out = ", ".join(sorted(tasks.keys() - kept.keys()))
+    if not left_out:
+        return kept
+    why = f"its right answers are not the ones that version {champion.version}, the champion, was scored by: the "
+    why += "encoder was fitted anew since, or its section, data or code have changed"
+    if not kept:
+        raise Refused(
+            f"The challenger of '{recipe}' cannot be compared with the champion on {left_out}, and on no other task: "
+            f"{why}. Compare models that start from both, such as recognisers (hiraku compare MODEL OTHER), or name a "
+            "task under 'evaluate.tasks' that no encoder decides."
+        )
+    say(f"{left_out} is left out: {why}.")
+    return kept
 
 
 def scores_of(version: Version) -> Scores | None:
@@ -45,9 +72,8 @@ def scores_of(version: Version) -> Scores | None:
         return read_scores(folder) if folder else None
 
 
-def _on_the_same(recipe: str, champion: Version, tasks: dict[str, Task], say: Say) -> Scores:
+def _on_the_same(recipe: str, champion: Version, known: Scores | None, tasks: dict[str, Task], say: Say) -> Scores:
     """The champion's scores on exactly these tasks."""
-    known = scores_of(champion)
     changed = [name for name, task in tasks.items() if not known or not _is_same(known.tasks.get(name), task)]
     if not changed:
         assert known is not None  # noqa: S101 (a challenger's tasks are never none)

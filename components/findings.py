@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from components.records import FILE
+
 MOST_EXAMPLES = 20
 """Ids that a page shows for one expectation; the page must not become a copy of the data."""
 
@@ -19,7 +21,7 @@ class Finding:
     keys: tuple[str, ...]
     """Keys of the corpus YAML that decide it."""
     examples: tuple[str, ...]
-    """Records that break it, at most MOST_EXAMPLES: `id (value)`."""
+    """Records that break it, at most MOST_EXAMPLES: `id (value)`, or `id in file (value)`."""
 
     def line(self) -> str:
         """`found …, expected …, keys to change` in one line."""
@@ -74,4 +76,5 @@ def _found(outcome: dict[str, Any]) -> str:
 def _example(place: dict[str, Any], subject: str) -> str:
     value = place.get(subject)
     known = value is not None and subject not in ("id", "digest")
-    return f"{place['id']} ({value})" if known else str(place["id"])
+    named = f"{place['id']} in {place[FILE]}" if place.get(FILE) else str(place["id"])
+    return f"{named} ({value})" if known else named

@@ -219,10 +219,10 @@ class _Builder:
         raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
-        if corpus.source.kind in ENGINES:
-            params.append(
-                self._revision(f"{ENGINES[corpus.source.kind][corpus.source.engine.kind].replace('.', '/')}.py")
-            )
+        if engines := ENGINES.get(corpus.source.kind):
+            params.append(self._revision(f"{engines[corpus.source.engine.kind].replace('.', '/')}.py"))
+        if getattr(corpus.source, "files_field", None):
+            params.append(self._revision("components/attached.py"))
         if corpus.source.kind == "cleaned":
             params.append(self._revision("components/near_duplicates.py"))
         for kind, model in references(corpus):

@@ -30,7 +30,7 @@ from components.outcomes import Refused, leave_scratch
 from components.progress import Progress
 from components.raw_files import RawFiles
 from components.recipes import Corpus, Library
-from components.records import SPLITS, content_digest, split_of
+from components.records import FILE, SPLITS, content_digest, split_of
 from components.rows import Row
 from components.seen import Seen
 from components.source_schema import Rows
@@ -159,6 +159,7 @@ class _Cleaner:
             "licence": _word(row.fields, source.licence_field) or self.corpus.licence,
             "source": _word(row.fields, source.source_field)
             or file.as_posix().removeprefix(f"{paths.DATA.as_posix()}/"),
+            **({FILE: row.file} if row.file else {}),
             **values,
             **{key: value for key, value in row.fields.items() if self.is_made and key.endswith(ORIGINAL)},
         }

@@ -40,6 +40,8 @@ def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:
     """AdamW that decays what has two dimensions or more, but no bias and no norm of activations.
 
     So it decays matrices, embeddings and convolutions, and of convolutions with weight norm both of their tensors.
+    fairseq's Adam (fairseq/optim/adam.py) has one group and decays biases and norms too, so recipes with its numbers
+    differ from it in that.
     """
     section = training.optimizer
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]

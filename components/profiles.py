@@ -12,7 +12,7 @@ SHARE_EDGES = [round(0.05 * step, 2) for step in range(21)]
 MOST_NAMES = 1000
 """Names of one kind (sources, say) that a profile lists; the rest are counted together."""
 REST = "(others)"
-NO_FACTS = ("id", "split", "licence", "source", "digest")
+NO_FACTS = ("id", "split", "licence", "source", "file", "digest")
 
 
 def count_edges(most: float) -> list[int]:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components import downloads, paths, sources
-from components.attached import Attached
+from components import attached, downloads, paths, sources
 from components.manifest import tree_hash
 from components.outcomes import Refused
 from components.recipes import Corpus
@@ -30,7 +29,7 @@ class RawFiles:
     def __init__(self, name: str, corpus: Corpus) -> None:
         self.corpus = corpus
         self.files = sources.locate(name, corpus.source)
-        self.attached = Attached(name, corpus.source) if corpus.source.files_field else None
+        self.attached = attached.Attached(name, corpus.source) if corpus.source.files_field else None
         needed = [column for column in corpus.columns.values() if not getattr(column, "may_lack", False)]
         keys = [key for column in needed for key in column.raw_keys.values()]
         sources.check_heads(name, self.files, corpus.source.format, keys)
@@ -48,8 +47,8 @@ class RawFiles:
 
     @property
     def revisions(self) -> dict[str, int]:
-        """None besides those of the verb and of the modalities."""
-        return {}
+        """Of what brings files along, where rows do, besides those of the verb and of the modalities."""
+        return {attached.__name__: attached.REVISION} if self.attached else {}
 
     @property
     def parents(self) -> dict[str, str]:

@@ -27,8 +27,8 @@ from models import FAMILIES, part_of
 from models.schema import NAME_PATTERN, EncoderRef, RecipeRef, Reference, Strict
 
 FOLDERS = {"recipe": "", "corpus": "corpora", "encoder": "encoders", "task": "tasks"}
-FIXED_COLUMNS = ("id", "split", "licence", "source")
-"""What every record has besides the columns of its corpus."""
+FIXED_COLUMNS = ("id", "split", "licence", "source", "file")
+"""What records have besides the columns of their corpus, `file` where one was brought along."""
 
 
 # ---- corpora ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Records on disk: Parquet parts that are written and read as streams, in the order the raw data were read.
 
-Every record has the fixed columns `id`, `split`, `licence`, `source` and one field per column of its corpus. The ids
-that `validate` accepted stand beside, in the same order, so that joining them holds no table in memory.
+Every record has the fixed columns `id`, `split`, `licence`, `source` and one field per column of its corpus; where its
+row brought a file along, `file` is that one's path as the table names it. The ids that `validate` accepted stand
+beside, in the same order, so that joining them holds no table in memory.
 """
 
 import hashlib
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = ("train", "valid", "test")
+FILE = "file"
+"""The column with the file that a record was made of; a corpus whose rows bring no files has none."""
 PART_ROWS = 100_000
 PART_BYTES = 64 << 20
 """Bytes of records, before compression, after which a new part begins."""
@@ -289,7 +292,7 @@ def iterate_records(
 
     Args:
         corpus: its name.
-        columns: of the corpus, or `licence` and `source`.
+        columns: of the corpus, or `licence`, `source`, `file`; what the corpus lacks, records lack.
         splits: only these; None takes all.
         accepted_only: only what `validate` accepted.
 

@@ -245,6 +245,9 @@ def tasks_today(library: Library, recipe: Any) -> dict[str, Task]:
             if kind == "corpus"
             for verb in ("ingest", "validate")
         }
+        if getattr(section, "OF_ENCODER", False):
+            node = ("fit", recipe.encoder)
+            parents[paths.payload(*node).as_posix()] = read_manifest(*node).payload_hash
         parents |= parents_of([section]) | files_of(section)
         dumped = section.model_dump(mode="json")
         found[name] = Task(dumped, _digest(dumped, parents, revisions_of(section)))
@@ -280,10 +283,11 @@ def _digest(section: dict[str, Any], parents: dict[str, str], revisions: dict[st
     names = {name for _, name in references(task)}
     files = {path.as_posix() for path in getattr(task, "files", ())}
     nodes = {path: state_of(path) for path in parents}
+    own_verbs = ("pretrain", "align") if getattr(task, "OF_ENCODER", False) else ("pretrain", "align", "fit")
     data = {
         path: parents[path]
         for path, node in nodes.items()
-        if path in files or (node is not None and node[1] in names and node[0] not in ("pretrain", "align", "fit"))
+        if path in files or (node is not None and node[0] not in own_verbs and (node[1] in names or node[0] == "fit"))
     }
     code = {module: revisions.get(module) for module in revisions_of(task)}
     text = json.dumps([section, data, code], sort_keys=True, ensure_ascii=False)

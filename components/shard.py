@@ -1,5 +1,6 @@
 """`shard`: accepted records + encoder -> shards that training streams, in the order of the records."""
 
+import json
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ from components.checkpoints import Checkpoints, fingerprint_of
 from components.devices import gpu_held
 from components.encoders import models_behind, parents_behind, revisions_behind
 from components.journal import Journal
-from components.manifest import Manifest, read_manifest, writing
+from components.manifest import Manifest, flush, read_manifest, writing
 from components.mixtures import demands_on
 from components.modalities import MODALITIES, Encoder, modality
 from components.outcomes import Refused
@@ -28,6 +29,8 @@ from components.records import column_of, iterate_records
 
 REVISION = 1
 
+FINISHED_NAME = "finished.json"
+"""Beside shards that are complete: the counts of them."""
 # What is encoded at once: enough for all threads, little enough for memory.
 BATCH_RECORDS = 1024
 BATCH_SIZE = 4_000_000
@@ -86,7 +89,12 @@ def _write(manifest: Manifest, encoder: Encoder, kept: Path, num_records: int) -
     """Write the state; where the modality can go on with what a stopped run has left, by way of a folder that stays."""
     corpus, encoder_name = _parts(manifest.name)
     own = modality(Library().read("encoder", encoder_name).modality)
-    goes_on = hasattr(own, "num_written")
+    goes_on, finished = hasattr(own, "num_written"), kept.with_name(FINISHED_NAME)
+    if finished.is_file() and kept.is_dir():  # stopped while the state was hashed and put in its place
+        with writing(manifest) as folder:
+            manifest.counts = json.loads(finished.read_text(encoding="utf-8"))
+            _link(kept, folder / paths.PAYLOAD["shard"])
+        return
     num_done = own.num_written(kept) if goes_on else 0  # type: ignore[attr-defined]
     if not num_done:
         shutil.rmtree(kept, ignore_errors=True)
@@ -96,7 +104,18 @@ def _write(manifest: Manifest, encoder: Encoder, kept: Path, num_records: int) -
             encoded = _encoded(corpus, manifest.details["column"], encoder, num_done, progress)
             manifest.counts = dict(own.write_shards(encoded, encoder, kept if goes_on else place))
         if goes_on:
+            _note_finished(kept, finished, manifest.counts)
             _link(kept, place)
+
+
+def _note_finished(kept: Path, place: Path, counts: dict[str, Any]) -> None:
+    """Say that a folder is complete, once all of it is on the disk."""
+    for file in kept.rglob("*"):
+        flush(file)
+    partial = place.with_suffix(".partial")
+    partial.write_text(json.dumps(counts), encoding="utf-8")
+    flush(partial)
+    partial.replace(place)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -119,13 +138,17 @@ def _check_splits(corpus: str, section: Corpus) -> int:
 
 
 def _link(source: Path, place: Path) -> None:
-    """Have the files of a folder in another one, as links where the disk allows."""
+    """Have the files of a folder, and of folders in it, in another one, as links where the disk allows."""
     place.mkdir()
-    for file in source.iterdir():
+    for file in sorted(source.rglob("*")):
+        there = place / file.relative_to(source)
+        if file.is_dir():
+            there.mkdir()
+            continue
         try:
-            os.link(file, place / file.name)
+            os.link(file, there)
         except OSError:  # another disk, or one without links
-            shutil.copyfile(file, place / file.name)
+            shutil.copyfile(file, there)
 
 
 def _encoded(

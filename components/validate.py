@@ -28,7 +28,7 @@ from components.outcomes import Refused
 from components.profiles import profile_of
 from components.progress import Progress
 from components.recipes import Corpus, Library
-from components.records import ACCEPTED_NAME, SPLITS, TableWriter, content_digest, iterate_records, text_schema
+from components.records import ACCEPTED_NAME, FILE, SPLITS, TableWriter, content_digest, iterate_records, text_schema
 from components.report_words import validation_words
 from components.reports import validation_page
 
@@ -106,7 +106,7 @@ def validate(name: str) -> None:
 
 
 def _collect_facts(name: str, corpus: Corpus, num_records: int, facts: FactTable) -> dict[str, Any]:
-    """Fill the table: id, split, licence, source, digest, and each column's facts under its name.
+    """Fill the table: id, split, licence, source, file if there is one, digest, and each column's facts under its name.
 
     Returns:
         What the modality of each column tells of all its values together, by column; of those that do.
@@ -125,9 +125,10 @@ def _collect_facts(name: str, corpus: Corpus, num_records: int, facts: FactTable
         if hasattr(modality(section.modality), "survey")
     }
     with Progress(f"validate {name}", num_records, unit="record") as progress:
-        for number, record in enumerate(iterate_records(name, [*columns, "licence", "source"], accepted_only=False)):
+        wanted = [*columns, "licence", "source", FILE]
+        for number, record in enumerate(iterate_records(name, wanted, accepted_only=False)):
             values = {column: record[column] for column in columns}
-            row = {key: record[key] for key in ("id", "split", "licence", "source")}
+            row = {key: record[key] for key in ("id", "split", "licence", "source", FILE) if key in record}
             row["digest"] = content_digest(values).hex()
             for column in columns:
                 row |= {f"{column}_{key}": fact for key, fact in checks[column](values[column]).items()}
@@ -261,7 +262,7 @@ def _run_suite(name: str, expected: list[Expectation], facts: FactTable, docs: P
     result = definition.run(
         result_format={
             "result_format": "COMPLETE",
-            "unexpected_index_column_names": ["id"],
+            "unexpected_index_column_names": [key for key in ("id", FILE) if key in facts.kinds],
             "include_unexpected_rows": False,
         },
     )

@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components import paths, registry, run_page, tracking
 from components.card_scores import with_error
@@ -66,7 +66,7 @@ def paired(one: str, other: str) -> Pairing:
         if before.tasks[task].digest == after.tasks[task].digest:
             common[task] = after.tasks[task].parsed
         else:
-            left_out[task] = "its section, its data or its code differ between the two: evaluate both again"
+            left_out[task] = _why_not(after.tasks[task].parsed)
     if not common:
         told = "; ".join(f"{task}: {why}" for task, why in left_out.items()) or "neither has a task"
         raise Refused(
@@ -83,6 +83,11 @@ def paired(one: str, other: str) -> Pairing:
         having = one if each.is_lost else other
         left_out[f"{each.task}: {each.measure.name}"] = f"only {having} has it; the other's scores say why in 'notes'"
     return Pairing(one, other, found, left_out, (errors[0], errors[1]))
+
+
+def _why_not(task: Any) -> str:
+    own = ", or the encoder that makes its right answers is another one" if getattr(task, "OF_ENCODER", False) else ""
+    return f"its section, its data or its code differ between the two: evaluate both again{own}"
 
 
 def _scores(model: str) -> Scores:

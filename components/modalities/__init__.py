@@ -4,7 +4,8 @@ A modality is a package with these names (a module is its own instance of the pr
 
     REVISION     raised when what comes out changes
     schema       `Column`, `ENCODERS`, `TASKS`: the sections of YAML files that only this modality understands; light.
-                 Each kind of task has `MEASURES`: by what models are compared; see `components.measures`.
+                 Each kind of task has `MEASURES`: by what models are compared; see `components.measures`. One whose
+                 right answers are those of a model's own encoder has `OF_ENCODER`
                  Each kind of encoder has a key `column`, or `FORMS`: of which a corpus must have one column
     reader       column -> function that turns raw fields into a clean value, or raises `Rejected`
     prompt_of    clean value -> the prompt by which it is split, or None

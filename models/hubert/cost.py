@@ -11,8 +11,6 @@ from models.cost import Cost
 from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, num_frames
 from models.hubert.schema import Network, head_parameters, layer_parameters, num_parameters
 
-CSJ_OUTPUTS = 42
-"""Blank, word boundary and the 40 phonemes of an inventory that an encoder names instead of listing."""
 MASKED_SHARE = 0.5
 """About; of frames, once each recording of a group has as many masked as the one with the fewest."""
 UTILISATION_SHARES = {768: 0.3, 512: 0.2}
@@ -22,9 +20,7 @@ reach less of it than the matrices of a language model."""
 
 def num_outputs(encoder: Any) -> int:
     """Units or symbols that an encoder's section makes."""
-    if encoder.kind == "kmeans":
-        return int(encoder.num_clusters)
-    return CSJ_OUTPUTS if isinstance(encoder.inventory, str) else len(encoder.inventory) + 2
+    return int(encoder.num_clusters if encoder.kind == "kmeans" else encoder.vocab_size)
 
 
 def facts(encoder: Any) -> dict[str, Any]:

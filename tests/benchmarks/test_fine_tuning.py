@@ -8,8 +8,10 @@ import yaml
 
 from benchmarks import fine_tuning
 from benchmarks.project_copy import changed, copied_project
+from benchmarks.report import load_all
 from components import paths
 from components.outcomes import Refused
+from components.recipes import Library
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,3 +54,35 @@ def test_recipes_that_learn_for_different_times_are_refused() -> None:
     changed(Path("recipes/hubert-demo-ctc-scratch.yaml"), lambda content: content["pretrain"].update(num_steps=900))
     with pytest.raises(Refused, match="differ in 'num_steps'"):
         fine_tuning.measure()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("network", lambda content: content["network"].update(num_layers=3)),
+        ("optimizer.clip_norm", lambda content: content["pretrain"]["optimizer"].update(clip_norm=1)),
+        ("learning_rate.hold_steps", lambda content: content["pretrain"]["learning_rate"].update(hold_steps=0)),
+        ("samples.batch_seconds", lambda content: content["pretrain"]["samples"].update(batch_seconds=8)),
+        ("precision", lambda content: content["pretrain"].update(precision="bf16")),
+    ],
+)
+def test_recipes_that_differ_in_more_than_start_rate_and_masks_are_refused_with_the_key(key, change) -> None:
+    changed(Path("recipes/hubert-demo-ctc-scratch.yaml"), change)
+    with pytest.raises(Refused, match=f"differ in '{key}', expected the same network, labels, schedule"):
+        fine_tuning.measure()
+
+
+def test_the_recorded_notes_tell_in_what_the_two_recipes_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (recorded,) = [each for each in load_all() if each.name == fine_tuning.NAME]
+    library, names = Library(), ("hubert-demo-ctc", "hubert-demo-ctc-scratch")
+    chosen = {
+        name: {float(rate): error for rate, error in found.items()}
+        for name, found in recorded.measured["valid"].items()
+    }
+    notes = fine_tuning._notes(library, *names, chosen, len(recorded.measured["test"][names[0]]))
+    assert recorded.notes == notes
+    masks = {key: library.read("recipe", name) for key, name in zip(("tuned", "scratch"), names, strict=True)}
+    shares = [masks["tuned"].align.objective.time_mask_share, masks["scratch"].pretrain.objective.time_mask_share]
+    assert f"objective.time_mask_share {shares[0]} against {shares[1]}" in notes[3]

@@ -89,10 +89,10 @@ def test_references_are_found_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> N
     assert found == [("encoder", "demo-spm"), ("shards", "demo-text+demo-spm"), *tasks]
 
 
-@pytest.mark.parametrize("name", ["id", "split", "licence", "source", "Text", "a-b", "1st", "text\n"])
+@pytest.mark.parametrize("name", ["id", "split", "licence", "source", "file", "Text", "a-b", "1st", "text\n"])
 def test_a_column_that_would_overwrite_a_field_of_the_records_is_refused(tmp_path: Path, name: str) -> None:
     corpus = yaml.safe_load((ROOT / "recipes/corpora/demo-text.yaml").read_text())
     corpus["columns"] = {name: {"modality": "text"}}
     message = refusal(tmp_path, corpus, "corpus")
     assert "'columns'" in message
-    assert "not id, split, licence, source" in message
+    assert "not id, split, licence, source, file" in message

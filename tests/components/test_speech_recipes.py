@@ -116,6 +116,19 @@ def test_units_of_a_layer_that_the_network_lacks_are_refused_before_anything_is_
         plan(Library(), "japanese-hubert-base")
 
 
+def test_units_of_another_familys_layer_are_refused_before_anything_is_trained(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    place = tmp_path / library.path("encoder", "hubert-units-500")
+    text = place.read_text(encoding="utf-8").replace("model: japanese-hubert-base-iteration1", "model: gpt-demo")
+    place.write_text(text.replace("layer: 6", "layer: 2"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    wanted = r"'gpt-demo', a recipe of family 'gpt', expected one of family 'hubert'.*'features\.model' in .*units-500"
+    with pytest.raises(Refused, match=wanted):
+        plan(Library(), "japanese-hubert-base")
+
+
 @pytest.mark.parametrize("name", RECOGNISERS)
 def test_recognisers_differ_in_data_and_start_alone_and_are_scored_on_all_three_sets(
     library: Library, name: str

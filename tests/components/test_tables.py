@@ -194,11 +194,13 @@ def test_a_row_has_the_bytes_of_its_file_and_a_missing_one_is_a_reject_that_name
     write("small/2.wav", HIGH)
     write("small/README.txt", "not a table of this corpus")
     ingest("small")
-    rows = list(iterate_records("small", ["audio", "source"], accepted_only=False))
+    rows = list(iterate_records("small", ["audio", "source", "file"], accepted_only=False))
     assert [row["id"] for row in rows] == ["u0", "u4"]
     assert is_same(rows[0]["audio"], LOW)
     assert is_same(rows[1]["audio"], HIGH)
     assert {row["source"] for row in rows} == {"small/t.tsv"}
+    assert [row["file"] for row in rows] == ["a/1.wav", "2.wav"]
+    assert read_manifest("ingest", "small").revisions["components.attached"] == 1
     assert told_rejects() == [
         ("data/small/t.tsv:3 (a/gone.wav)", "its file is not there (source.files_field)"),
         ("data/small/t.tsv:4", "an empty or broken path (source.files_field)"),
@@ -235,6 +237,7 @@ def test_paths_may_start_in_another_folder_which_then_is_raw_data_too():
     assert set(read_manifest("ingest", "small").parents) == {"data/lists/core", "data/sounds"}
     (stage,) = [each for each in stages(Library()) if each.verb == "ingest"]
     assert stage.deps == ("data/lists/core", "data/sounds")
+    assert ("components/attached.py", ("REVISION",)) in stage.params
 
 
 def test_of_a_shared_folder_only_the_files_that_a_table_names_need_room(monkeypatch):

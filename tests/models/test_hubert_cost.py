@@ -18,7 +18,7 @@ from models.objective import Setting
 from tests.models import autograd
 
 KMEANS = SimpleNamespace(kind="kmeans", num_clusters=100)
-CSJ = SimpleNamespace(kind="phonemes", inventory="csj-40")
+CSJ = SimpleNamespace(kind="phonemes", vocab_size=42)
 SHAPE: dict[str, Any] = {
     "num_layers": 3, "hidden_size": 64, "num_heads": 4, "intermediate_size": 256, "conv_dims": [32] * 7,
     "position_kernel": 16, "position_groups": 4, "head_size": 16, "layerdrop": 0.0,

@@ -94,6 +94,13 @@ def vocabulary(folder: Path) -> dict[int, str]:
     return open_encoder(folder).vocabulary()
 
 
+def num_written(folder: Path) -> int:
+    """The records that a run which was stopped has written as shards into a folder."""
+    from components.modalities.speech import shards
+
+    return shards.num_written(folder)
+
+
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
     """Write (split, array) pairs as arrays that training maps into memory."""
     from components.modalities.speech import shards

@@ -1,5 +1,6 @@
 """Facts about clean recordings and transcripts, and what a corpus expects of them."""
 
+import json
 from typing import Any
 
 from components.modalities.speech.schema import Column, phonemes_of
@@ -19,7 +20,7 @@ def check(value: Any, column: Column) -> dict[str, Any]:
         return _of_recording(value)
     if column.form == "transcript":
         return _of_transcript(value, column)
-    return {"num_phones": value.count("[") - 1} if column.form == "phones" else {"num_chars": len(value)}
+    return {"num_phones": len(json.loads(value))} if column.form == "phones" else {"num_chars": len(value)}
 
 
 def _of_recording(flac: bytes) -> dict[str, Any]:

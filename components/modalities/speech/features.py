@@ -88,16 +88,23 @@ def _layer_of(section: LayerFeatures, weights: Path) -> Extract:
     """The hidden states of a network, of one recording at a time, so that nothing is padded.
 
     Raises:
-        Refused: it has no such layer.
+        Refused: it has no such layer, or these weights are of another family or cannot be read.
     """
     import torch
 
     from components.devices import set_threads, uses_gpu
     from models import part_of
+    from models.objective import Mismatch
 
     set_threads()
     device = "cuda" if uses_gpu() else "cpu"
-    network = part_of(section.family, "convert").load(weights).to(device).eval()
+    try:
+        network = part_of(section.family, "convert").load(weights).to(device).eval()
+    except Mismatch as error:
+        raise Refused(
+            f"Layer {section.layer} of '{section.model}' cannot be computed as family '{section.family}': {error} "
+            "Change the keys 'features.model' and 'features.family' of the encoder, or make these weights again."
+        ) from error
     if section.layer > (found := len(network.hubert.encoder.layers)):
         raise Refused(
             f"Layer {section.layer} is asked of the network in {weights}, expected 1 to {found}, of which it consists. "

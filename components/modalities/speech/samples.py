@@ -1,8 +1,9 @@
 """Groups of recordings of about equal length, with what is to be predicted: the samples that a network is trained on.
 
 A sample is one group, since groups differ in shape. Which recordings share a group, and where each is cut, is a pure
-function of how often the corpus was read before. So is the order of groups, for which the trainer's plan stands: each
-pass over a corpus reads every recording once.
+function of how often the corpus was read before: each pass over a corpus reads every recording once. The recipe's seed
+decides only in which order the trainer's plan takes the groups of an epoch, so trainings that differ in it share groups
+and cuts.
 """
 
 import hashlib

@@ -274,6 +274,8 @@ class MaskedUnitAccuracy(Recordings):
     """How often a network tells the unit of a frame that it does not hear; one row per recording."""
 
     MEASURES: ClassVar = (Measure("num_right", "higher", per="num_masked", total="accuracy"),)
+    OF_ENCODER: ClassVar = True
+    """Its right answers are the encoder's, so that models which predict other units are not compared by it."""
     kind: Literal["masked-unit-accuracy"]
     family: str = "hubert"
     """Whose objective masks frames, and counts; which frames, a recording's units alone decide."""

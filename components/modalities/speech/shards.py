@@ -7,10 +7,11 @@ the order in which they were accepted, so the shards of one corpus under two enc
 
 import hashlib
 import json
-from array import array
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,6 +21,11 @@ from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 INDEX_NAME = "index.json"
 VALUES_NAME, OFFSETS_NAME = "values.bin", "offsets.npy"
+PLACE_NAME = "place.json"
+"""How far `write_shards` has come; gone when all is written, as is `ENDS_NAME`, where each record ends."""
+ENDS_NAME, ENDS_TYPE = "ends.bin", np.dtype("<i8")
+PART_RECORDS = 256
+"""What a kill costs at most, besides what is encoded at once: about twenty minutes of speech."""
 WRITE_BYTES = 1 << 20
 SECONDS = {"waveform": 1 / SAMPLE_RATE_HZ, "units": FRAME_SAMPLES / SAMPLE_RATE_HZ}
 """Of one value of a kind that has a length in time."""
@@ -28,39 +34,114 @@ SECONDS = {"waveform": 1 / SAMPLE_RATE_HZ, "units": FRAME_SAMPLES / SAMPLE_RATE_
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-class _SplitWriter:
-    """The files of one split."""
+def _opened(path: Path, num_bytes: int) -> IO[bytes]:
+    """A file to write on after so many bytes, of which it has at least as many."""
+    if not num_bytes:
+        return path.open("wb", buffering=WRITE_BYTES)
+    stream = path.open("r+b", buffering=WRITE_BYTES)
+    stream.truncate(num_bytes)
+    stream.seek(num_bytes)
+    return stream
 
-    def __init__(self, folder: Path, dtype: np.dtype) -> None:
-        folder.mkdir(parents=True)
+
+class _SplitWriter:
+    """The files of one split.
+
+    Args:
+        folder: of the split.
+        dtype: of a value.
+        num_units: how many different values there are of which each is counted; 0 where they are not.
+        kept: what an earlier run has noted, whose records these go on from.
+    """
+
+    def __init__(self, folder: Path, dtype: np.dtype, num_units: int, kept: dict[str, int] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.dtype = folder, dtype
-        self.stream = (folder / VALUES_NAME).open("wb", buffering=WRITE_BYTES)
+        self.num_records, self.num_values = (kept or {}).get("num_records", 0), (kept or {}).get("num_values", 0)
         self.digest = hashlib.sha256()
-        self.offsets = array("q", [0])
+        self.counts = np.zeros(num_units, np.int64)
+        self.stream = _opened(folder / VALUES_NAME, self.num_values * dtype.itemsize)
+        self.ends = _opened(folder / ENDS_NAME, self.num_records * ENDS_TYPE.itemsize)
+        if self.num_values:  # reading again costs far less than what the values were computed by
+            kept_values = np.memmap(folder / VALUES_NAME, dtype, mode="r", shape=(self.num_values,))
+            for start in range(0, self.num_values, WRITE_BYTES):
+                self._count(kept_values[start : start + WRITE_BYTES])
+
+    def _count(self, values: np.ndarray) -> bytes:
+        data = values.tobytes()
+        self.digest.update(data)
+        if len(self.counts):
+            self.counts += np.bincount(values, minlength=len(self.counts))
+        return data
 
     def add(self, values: np.ndarray) -> None:
-        data = values.astype(self.dtype, copy=False).tobytes()
-        self.stream.write(data)
-        self.digest.update(data)
-        self.offsets.append(self.offsets[-1] + len(values))
+        self.stream.write(self._count(values.astype(self.dtype, copy=False)))
+        self.num_records += 1
+        self.num_values += len(values)
+        self.ends.write(np.array(self.num_values, ENDS_TYPE).tobytes())
 
-    def close(self) -> dict[str, Any]:
-        """End the files; what the index says about them."""
+    def kept(self) -> dict[str, int]:
+        """What a later run needs to go on from here; all of it is on the disk then."""
+        for stream in (self.stream, self.ends):
+            _flush(stream)
+        return {"num_records": self.num_records, "num_values": self.num_values}
+
+    def release(self) -> None:
+        """Close the files as they are."""
         self.stream.close()
-        np.save(self.folder / OFFSETS_NAME, np.array(self.offsets, "<i8"))
+        self.ends.close()
+
+    def finish(self) -> dict[str, Any]:
+        """End the files; what the index says about them."""
+        self.kept()
+        ends = np.fromfile(self.folder / ENDS_NAME, ENDS_TYPE)
+        np.save(self.folder / OFFSETS_NAME, np.concatenate([np.zeros(1, ENDS_TYPE), ends]))
         return {
-            "num_records": len(self.offsets) - 1,
-            "num_values": self.offsets[-1],
+            "num_records": self.num_records,
+            "num_values": self.num_values,
             "values_sha256": self.digest.hexdigest(),
             "offsets_sha256": file_hash(self.folder / OFFSETS_NAME),
         }
 
 
+def _flush(stream: IO[bytes]) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def num_written(folder: Path) -> int:
+    """The records that a run which was stopped has noted in a folder, if they are there; nothing else is trusted."""
+    place = _place(folder)
+    for split, kept in place["splits"].items():
+        for name, size in ((VALUES_NAME, kept["num_values"] * place["bytes"]), (ENDS_NAME, kept["num_records"] * 8)):
+            path = folder / split / name
+            if not path.is_file() or path.stat().st_size < size:
+                return 0
+    return sum(kept["num_records"] for kept in place["splits"].values())
+
+
+def _place(folder: Path) -> dict[str, Any]:
+    path = folder / PLACE_NAME
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"splits": {}}
+    return found
+
+
+def _keep(folder: Path, dtype: np.dtype, writers: dict[str, _SplitWriter]) -> None:
+    place = {"bytes": dtype.itemsize, "splits": {split: writer.kept() for split, writer in writers.items()}}
+    partial = folder / f"{PLACE_NAME}.partial"
+    with partial.open("wb") as stream:
+        stream.write(json.dumps(place).encode())
+        _flush(stream)
+    partial.replace(folder / PLACE_NAME)
+
+
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
-    """Write records as arrays, in their order, holding one of them in memory.
+    """Write records as arrays, in their order, holding one of them and eight bytes for each in memory.
+
+    Every `PART_RECORDS` records the place is noted in the folder, so that a run that was killed goes on there.
 
     Args:
-        encoded: split and values of each record.
+        encoded: split and values of each record after the `num_written` of the folder.
         encoder: gives `kind`, `dtype` and `facts`.
         folder: receives the files.
 
@@ -69,22 +150,39 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
         the largest share.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    writers: dict[str, _SplitWriter] = {}
-    counts = np.zeros(encoder.facts.get("num_units", 0), np.int64)
-    for split, values in encoded:
-        if split not in writers:
-            writers[split] = _SplitWriter(folder / split, encoder.dtype)
-        writers[split].add(values)
-        if len(counts):
-            counts += np.bincount(values, minlength=len(counts))
-    splits = {split: writer.close() for split, writer in sorted(writers.items())}
+    num_units = encoder.facts.get("num_units", 0)
+    with ExitStack() as stack:
+        writers: dict[str, _SplitWriter] = {}
+
+        def begin(split: str, kept: dict[str, int] | None = None) -> None:
+            writers[split] = _SplitWriter(folder / split, encoder.dtype, num_units, kept)
+            stack.callback(writers[split].release)
+
+        num_done = num_written(folder)
+        for split, kept in _place(folder)["splits"].items() if num_done else ():
+            begin(split, kept)
+        for number, (split, values) in enumerate(encoded, num_done + 1):
+            if split not in writers:
+                begin(split)
+            writers[split].add(values)
+            if number % PART_RECORDS == 0:
+                _keep(folder, encoder.dtype, writers)
+        splits = {split: writer.finish() for split, writer in sorted(writers.items())}
+        counts = sum((writer.counts for writer in writers.values()), np.zeros(num_units, np.int64))
     index = {"kind": encoder.kind, "dtype": encoder.dtype.str, "facts": encoder.facts, "splits": splits}
     (folder / INDEX_NAME).write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    for left_over in (*folder.glob(f"{PLACE_NAME}*"), *folder.glob(f"*/{ENDS_NAME}")):
+        left_over.unlink()
+    return _counts_of(splits, encoder.kind, counts)
+
+
+def _counts_of(splits: dict[str, Any], kind: str, counts: np.ndarray) -> dict[str, int | float]:
+    """The counts of the manifest; see `write_shards`."""
     found: dict[str, int | float] = {}
     for split, each in splits.items():
         found |= {f"{split}/records": each["num_records"], f"{split}/values": each["num_values"]}
-        if encoder.kind in SECONDS:
-            found[f"{split}/seconds"] = round(each["num_values"] * SECONDS[encoder.kind], 2)
+        if kind in SECONDS:
+            found[f"{split}/seconds"] = round(each["num_values"] * SECONDS[kind], 2)
     if counts.sum():
         found |= {"num_units_used": int((counts > 0).sum()), "largest_unit_share": float(counts.max() / counts.sum())}
     return found
@@ -97,7 +195,7 @@ class Arrays:
     """The records of one split, mapped into memory.
 
     Raises:
-        Refused: the split or a file is missing or cut.
+        Refused: the split or a file is missing, the values have another size, or the offsets another content.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -116,13 +214,19 @@ class Arrays:
             )
         values, dtype = folder / split / VALUES_NAME, np.dtype(index["dtype"])
         size = values.stat().st_size if values.is_file() else 0
-        if size != found["num_values"] * dtype.itemsize or not (folder / split / OFFSETS_NAME).is_file():
+        if size != found["num_values"] * dtype.itemsize:
             raise Refused(
-                f"{values} has {size:,} bytes, expected {found['num_values'] * dtype.itemsize:,}: it was cut or "
-                f"changed. Remove {folder.parent}, then run: hiraku shard {name}"
+                f"{values} has {size:,} bytes, expected {found['num_values'] * dtype.itemsize:,}: it was cut, or "
+                f"written on. Remove {folder.parent}, then run: hiraku shard {name}"
             )
+        offsets = folder / split / OFFSETS_NAME
+        if not offsets.is_file() or file_hash(offsets) != found["offsets_sha256"]:
+            raise Refused(
+                f"{offsets} is not the one that was written. Remove {folder.parent}, then run: hiraku shard {name}"
+            )
+        # Of the values their size alone is looked at: to hash terabytes before each training would cost hours.
         self.values = np.memmap(values, dtype, mode="r") if size else np.empty(0, dtype)
-        self.offsets = np.load(folder / split / OFFSETS_NAME)
+        self.offsets = np.load(offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

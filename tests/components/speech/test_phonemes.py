@@ -103,6 +103,12 @@ def test_facts_name_phonemes_outside_of_the_inventory():
     assert checking.check("こんにちは", Column.model_validate(TRANSCRIPT))["unknown"] == ""
 
 
+def test_phones_are_counted_whatever_they_are_called():
+    phones = Column.model_validate({"modality": "speech", "form": "phones"})
+    clean = modality("speech").reader(phones)({"phones": [["[noise]", 0, 0.5], ["a", 0.5, 1]]})
+    assert checking.check(clean, phones) == {"num_phones": 2}
+
+
 # ---- the encoder -----------------------------------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ def test_a_shard_that_was_cut_is_refused_by_name(project, tmp_path):
     place = paths.payload("shard", "tones+units") / "train" / "values.bin"
     whole = place.read_bytes()
     place.write_bytes(whole[:-1])
-    with pytest.raises(Refused, match=r"was cut or changed.*hiraku shard tones\+units"):
+    with pytest.raises(Refused, match=r"was cut, or written on.*hiraku shard tones\+units"):
         opened()
     place.write_bytes(whole)
 

@@ -8,11 +8,12 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import mutual_info_score, pairwise_distances_argmin
 from torchaudio.compliance import kaldi
 from torchaudio.functional import compute_deltas
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from components.modalities import modality
 from components.modalities.speech import clustering, recordings, units
 from components.modalities.speech.features import MFCC_SIZE, mfcc, num_frames, open_features
-from components.modalities.speech.schema import KMeans, Mfcc
+from components.modalities.speech.schema import KMeans, LayerFeatures, Mfcc
 from components.outcomes import Refused
 from tests.components.speech.small_speech import KMEANS, tones
 
@@ -53,6 +54,14 @@ def test_there_are_as_many_features_as_frames_of_hubert(num_samples):
     found = open_features(Mfcc(kind="mfcc"), None)(samples)
     assert found.shape == (expected, MFCC_SIZE)
     assert num_frames(num_samples) == expected
+
+
+def test_a_layer_of_weights_of_another_family_is_refused_with_the_keys(tmp_path):
+    shape = {"vocab_size": 8, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**shape)).save_pretrained(tmp_path)
+    section = LayerFeatures(kind="layer", model="gpt-demo", layer=2)
+    with pytest.raises(Refused, match=r"Layer 2 of 'gpt-demo'.*'gpt2', expected hubert.*'features\.model'"):
+        open_features(section, tmp_path)
 
 
 # ---- k-means ---------------------------------------------------------------------------------------------------------
