@@ -28,6 +28,9 @@ WEIGHTS = {
     "text_encoder": "model.safetensors",
 }
 """Part of a pipeline -> its file of weights."""
+TEXT_PREFIX = "text_model."
+"""Before the name of each tensor of a text encoder's file: the layout of diffusers, by which versions 4 and 5 of
+transformers and other tools read it."""
 PIECES = "tokenizer_sha256"
 """The key of our index that names the tokenizer of the text encoder."""
 
@@ -46,6 +49,8 @@ def save(network: Any, folder: Path) -> None:
         source, place = network.sources.get(part), folder / part
         if source is None:
             getattr(network, part).save_pretrained(place)
+            if part == "text_encoder":
+                _write_text_weights(network.text_encoder, place / weights)
             continue
         place.mkdir()
         for name in (CONFIG_NAME, weights):
@@ -53,6 +58,21 @@ def save(network: Any, folder: Path) -> None:
     (folder / "scheduler").mkdir()
     _write(network.scheduler, folder / SCHEDULER_NAME)
     _write(_index(network.scheduler) | {PIECES: network.pieces}, folder / INDEX_NAME)
+
+
+def _write_text_weights(text_encoder: Any, path: Path) -> None:
+    """Write a text encoder's tensors under the names that diffusers' layout has.
+
+    Transformers 5 leaves the prefix out of what its networks are called, and puts it back only into the file of a
+    network that came from such a file: not of one that began with random weights.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {
+        name if name.startswith(TEXT_PREFIX) else TEXT_PREFIX + name: tensor.detach().contiguous()
+        for name, tensor in text_encoder.state_dict().items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _index(scheduler: dict[str, Any]) -> dict[str, Any]:

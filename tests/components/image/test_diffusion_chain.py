@@ -120,6 +120,7 @@ def test_stage_1_trains_a_new_text_encoder_and_leaves_the_rest_as_it_was():
     file = "unet/diffusion_pytorch_model.safetensors"
     assert (before / file).read_bytes() == (after / file).read_bytes()
     ours, theirs = (load_file(each / "text_encoder" / "model.safetensors") for each in (after, before))
+    assert all(key.startswith("text_model.") for key in {*ours, *theirs})
     shapes = {key for key, value in ours.items() if value.shape != theirs[key].shape}
     assert len(shapes) == 1
     assert "token_embedding" in shapes.pop()
@@ -286,6 +287,7 @@ def test_a_release_loads_with_nothing_of_ours(released):
     changing = AutoPipelineForImage2Image.from_pretrained(released)
     assert changing("赤い四角", picture, strength=0.5, num_inference_steps=4).images[0].size == picture.size
     assert not list(released.rglob("*.bin"))
+    assert all(key.startswith("text_model.") for key in load_file(released / "text_encoder" / "model.safetensors"))
     card = (released / "README.md").read_text()
     assert "safety checker" in card
     assert "Loss, the mean squared error of noise of variance 1: training went from" in card
