@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from models.foreign import PICKLES, copy_files, take_files
 from models.objective import Mismatch
 from models.packaging import copy_encoder
-from models.stable_diffusion.schema import LAYOUTS
+from models.stable_diffusion import clip_tokenizer
+from models.stable_diffusion.schema import FOREIGN, LAYOUTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -288,6 +289,15 @@ def _require_table(network: Any, tokenizer_folder: Path, where: str) -> None:
         )
 
 
+def _take_files(where: str, source: Path, layout: str, folder: Path) -> None:
+    """Copy the files of a layout; the tokenizer of CLIP in one form, whichever version of transformers wrote it."""
+    own = LAYOUTS[layout]
+    if layout in FOREIGN and clip_tokenizer.is_of_version_5(source / "tokenizer"):
+        own = tuple(name for name in own if not name.startswith("tokenizer/"))
+        clip_tokenizer.write_as_version_4(source / "tokenizer", folder / "tokenizer")
+    take_files(where, source, layout, {**LAYOUTS, layout: own}, folder)
+
+
 def take_in(source: Path, layout: str, folder: Path) -> None:
     """Copy somebody else's model, the files of a layout alone, without its safety checker.
 
@@ -307,7 +317,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         part_of_folder(source, "vae")
     else:
         require_parts(source, where)
-    take_files(where, source, layout, LAYOUTS, folder)
+    _take_files(where, source, layout, folder)
     if layout != "vae":
         index = json.loads((source / INDEX_NAME).read_text(encoding="utf-8"))
         left_out = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}

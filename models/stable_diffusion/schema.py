@@ -22,6 +22,7 @@ _NETWORKS = (
     *(f"vae/{name}" for name in _VAE),
 )
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "captions.json")
+# As transformers 4 writes it; what version 5 has written is taken in as these.
 _CLIP_TOKENIZER = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
 LAYOUTS = {
     # A plain StableDiffusionPipeline without a safety checker.

@@ -340,39 +340,6 @@ def test_a_package_takes_in_what_another_made_and_starts_from_it(released):
         package("given")
 
 
-def test_the_text_of_a_licence_is_asked_of_the_base_and_goes_into_every_package(chain):
-    brought, licence = chain.root / "brought", "creativeml-openrail-m"
-    shutil.copytree(weights("small-base"), brought)
-    shutil.copytree(paths.payload("fit", "words"), brought / "tokenizer")
-    write_yaml(paths.RECIPES / "restricted.yaml", small.foreign("brought", licence))
-    with pytest.raises(Refused, match=r"whose text must go to everybody.*brought has no LICENSE\. Save the text"):
-        package("restricted")
-    (brought / "License.txt").write_text("Use-based restrictions.")
-    package("restricted")
-    recipe = small.stage1() | {"starts_from": "restricted", "licence": licence}
-    write_yaml(paths.RECIPES / "restricted-stage1.yaml", recipe)
-    align("restricted-stage1")
-    evaluate("restricted-stage1")
-    package("restricted-stage1")
-    place = paths.layout("restricted-stage1", "diffusers")
-    assert (place / "LICENSE").read_text() == "Use-based restrictions."
-    assert f"under {licence}; [its text](LICENSE)" in (place / "README.md").read_text()
-
-
-def test_a_tokenizer_with_more_pieces_than_the_text_encoder_has_rows_is_refused(chain):
-    from transformers import AutoTokenizer
-
-    brought = chain.root / "longer"
-    shutil.copytree(weights("small-base"), brought)
-    shutil.copytree(paths.payload("fit", "words"), brought / "tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(brought / "tokenizer")
-    tokenizer.add_tokens([f"語{number}" for number in range(40)])
-    tokenizer.save_pretrained(brought / "tokenizer")
-    write_yaml(paths.RECIPES / "longer.yaml", small.foreign("longer"))
-    with pytest.raises(Refused, match="tokenizer of 360 pieces, but the table of its text encoder has 320 rows"):
-        package("longer")
-
-
 def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(monkeypatch):
     from components import training_stage
     from components.outcomes import Stopped
