@@ -12,6 +12,7 @@ from typing import Any
 
 from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
+from components.cost import cost_of
 from components.devices import gpu_held
 from components.grids import Strip, Tile, strips
 from components.journal import Journal
@@ -172,6 +173,7 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)
     except Mismatch as error:
         raise Refused(f"{error}") from error
+    cost = cost_of(library, journal.name, on_gpu=False, is_compiled=False)
     return Job(
         training=section,
         objective=objective,
@@ -181,6 +183,7 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
         valid_samples=valid_samples,
         encoder=encoder,
         preview=lambda step: _preview(recipe.family, network, encoder, section.preview, journal, step),
+        can_be_shared=cost is None or cost.can_be_shared,
         starts_trained=recipe.starts_from is not None,
     )
 
