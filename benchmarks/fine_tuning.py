@@ -23,7 +23,7 @@ from components import VERBS, paths
 from components.markdown import number
 from components.outcomes import Refused
 from components.recipes import Library
-from components.training_stage import weights_of
+from components.weights import weights_of
 
 NAME = "fine-tuning"
 TUNED = "hubert-demo-ctc"

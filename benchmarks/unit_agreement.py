@@ -18,7 +18,7 @@ from components.modalities import modality
 from components.outcomes import Refused
 from components.recipes import Library
 from components.records import iterate_records
-from components.training_stage import weights_folder
+from components.weights import weights_folder
 
 NAME = "unit-agreement"
 PEER = "units of MFCC, the same recordings and number of clusters"

@@ -21,7 +21,10 @@ def require_agreement(library: Library, name: str) -> None:
     recipe: Recipe = library.read("recipe", name)
     encoder = tokenizer_of(library, recipe.encoder)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
-    problems = part_of(recipe.family, "schema").check(recipe, encoder, tasks)
+    schema = part_of(recipe.family, "schema")
+    problems = schema.check(recipe, encoder, tasks)
+    if not problems and hasattr(schema, "check_encoders"):
+        problems += schema.check_encoders(recipe, lambda each: library.read("encoder", each))
     problems += _about_features(library, recipe, tasks)
     for parent in parent_recipes(recipe, "align" if recipe.align else "pretrain"):
         _require_a_fitting_parent(library, recipe, name, parent)

@@ -1,4 +1,7 @@
-"""`align`: the weights that a recipe starts from + data -> weights: SFT, reward models, PPO, DPO."""
+"""`align`: the weights that a recipe starts from + data -> weights.
+
+Of language models SFT, reward models, DPO and PPO; of speech models CTC; of Stable Diffusion both its stages.
+"""
 
 from components import training_stage
 from components.outcomes import Refused
@@ -16,7 +19,7 @@ def align(name: str) -> None:
     Leaves `weights/`, `curve.json` (losses and rewards by step) and `previews.md`.
 
     Raises:
-        Refused: the recipe is a base model, or starts from another family or tokenizer; or as
+        Refused: the recipe is a base model, or starts from weights that do not fit its network; or as
             `components.training_stage.run`, which also raises `Busy` and `Stopped`.
     """
     recipe = Library().read("recipe", name)

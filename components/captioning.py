@@ -11,10 +11,10 @@ from typing import Any
 from components import paths
 from components.derived import Derived, column_of, require_same_columns, taken_over
 from components.kept import Kept
-from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Corpus, Foreign, Library
 from components.rows import Row
+from components.weights import package_hash
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
@@ -135,7 +135,7 @@ def _facts(source: Any) -> dict[str, Any]:
     """All that decides a caption besides its picture."""
     settings = source.model_dump(include={"num_beams", "min_tokens", "max_tokens"})
     versions = {name: version(name) for name in ("torch", "transformers")}
-    return {"content_hash": read_manifest("package", source.model).payload_hash, **settings, **versions}
+    return {"content_hash": package_hash(Library(), source.model), **settings, **versions}
 
 
 def _digest(picture: bytes) -> str:

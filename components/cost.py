@@ -93,8 +93,11 @@ def held(cost: Cost, training: Any, strategy: str, num_devices: int, recompute: 
 
 
 def devices_needed(cost: Cost, training: Any, memory_bytes: float) -> int | None:
-    """The fewest devices of such a memory, a power of two up to 64, on which a recipe trains as it is; None if none."""
-    for count in (1,) if cost.one_device else (1, 2, 4, 8, 16, 32, 64):
+    """The fewest devices of such a memory, a power of two up to 64, on which a recipe trains as it is; None if none.
+
+    Of a network that cannot be shared each holds the whole, so no number of them is enough where one is not.
+    """
+    for count in (1, 2, 4, 8, 16, 32, 64) if cost.can_be_shared else (1,):
         if held(cost, training, "fsdp2", count, training.activation_checkpointing).total < memory_bytes * MEMORY_SHARE:
             return count
     return None

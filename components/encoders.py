@@ -4,11 +4,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from components import paths
-from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Library, references
-from components.training_stage import weights_folder, weights_of
+from components.weights import parents_of, weights_folder
 from models import FAMILIES
 
 
@@ -75,8 +73,7 @@ def parents_behind(library: Library, name: str) -> dict[str, str]:
     Raises:
         Refused: a recipe's weights are not made yet.
     """
-    nodes = [weights_of(library, each) for each in models_behind(library, name)]
-    return {paths.payload(*node).as_posix(): read_manifest(*node).payload_hash for node in nodes}
+    return parents_of(library, models_behind(library, name))
 
 
 def revisions_behind(library: Library, name: str) -> dict[str, int]:

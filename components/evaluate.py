@@ -14,7 +14,7 @@ from components.modalities import MODALITIES
 from components.outcomes import Refused
 from components.recipes import Foreign, Library
 from components.scoring import Model, files_of, open_foreign, open_model, write_scores
-from components.training_stage import weights_of
+from components.weights import parents_of, weights_of
 from models import FAMILIES
 from models.objective import Mismatch
 
@@ -45,7 +45,9 @@ def evaluate(name: str) -> None:
     # A corpus is what `ingest` read and what `validate` accepted; both decide a score.
     corpora = scored_on(tasks.values())
     trained_on = contamination.corpora_to_read(library, name)
-    nodes = [scored, *_encoder(library, recipe), *(("shard", shards) for shards in recipe.evaluate.features)]
+    parents = parents_of(library, [name, *_behind(library, recipe)])
+    nodes = [] if isinstance(recipe, Foreign) else [("fit", recipe.encoder)]
+    nodes += [("shard", shards) for shards in recipe.evaluate.features]
     nodes += [(verb, corpus) for corpus in sorted(corpora.union(trained_on)) for verb in ("ingest", "validate")]
     manifests = {node: read_manifest(*node) for node in nodes}
     files = {path: content for task in tasks.values() for path, content in files_of(task).items()}
@@ -55,7 +57,8 @@ def evaluate(name: str) -> None:
         verb="evaluate",
         name=name,
         revisions=_revisions(recipe, tasks),
-        parents={paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()}
+        parents=parents
+        | {paths.payload(*node).as_posix(): found.payload_hash for node, found in manifests.items()}
         | judges.parents_of(tasks.values())
         | files,
         details={"tasks": {task: section.model_dump(mode="json") for task, section in tasks.items()}},
@@ -80,12 +83,9 @@ def evaluate(name: str) -> None:
             journal.metrics(0, **{f"{task}/{metric}": value for metric, value in totals.items()})
 
 
-def _encoder(library: Library, recipe: Any) -> list[tuple[str, str]]:
-    """The states that turn text, sound or pictures into input; somebody else's package has them in it."""
-    if isinstance(recipe, Foreign):
-        return []
-    behind = [weights_of(library, each) for each in models_behind(library, recipe.encoder)]
-    return [("fit", recipe.encoder), *behind]
+def _behind(library: Library, recipe: Any) -> list[str]:
+    """The recipes whose weights the encoder computes with; somebody else's package has its encoder in it."""
+    return [] if isinstance(recipe, Foreign) else models_behind(library, recipe.encoder)
 
 
 def _opened(name: str, recipe: Any, scored: tuple[str, str]) -> Model:

@@ -26,6 +26,7 @@ from components.outcomes import Refused
 from components.recipes import Corpus, Foreign, Library
 from components.records import iterate_records
 from components.rows import Row
+from components.weights import package_hash
 from models import FAMILIES
 
 MODALITY = "image"
@@ -56,7 +57,7 @@ class Filtering(Derived):
         self.recipe = library.read("recipe", self.source.model)
         own = self.recipe.layout if isinstance(self.recipe, Foreign) else self.recipe.package.layouts[0]
         self.folder = paths.layout(self.source.model, own)
-        self.content_hash = read_manifest("package", self.source.model).payload_hash
+        self.content_hash = package_hash(library, self.source.model)
         versions = {each: version(each) for each in ("torch", "transformers")}
         self.computed: Any = None
         if self.source.features is not None:

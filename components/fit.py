@@ -20,7 +20,7 @@ from components.recipes import Library, references
 from components.records import column_of, iterate_records
 from components.reservoir import WHOLE, Reservoir, place_of
 
-REVISION = 1
+REVISION = 2
 REPORT_NAME = "report.json"
 WORDS_NAME = "report.md"
 LOG_NAME = "fit.log"

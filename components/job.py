@@ -30,6 +30,8 @@ class Job:
     preview: Callable[[int], str]
     """Of a step's number: Markdown for a person who wonders how the network is doing; empty if there is nothing to
     show."""
+    can_be_shared: bool = True
+    """Whether devices can each hold a share of the network; see `models.cost.Cost`."""
     starts_trained: bool = False
     """Whether the network begins with another model's weights, so that what it says before the first step is shown."""
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from components import paths
 from components.lineage import lineage_of
-from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Foreign, Library, references
+from components.weights import package_hash
 from models import FAMILIES
 
 
@@ -45,7 +45,8 @@ def parents_of(tasks: Iterable[Any]) -> dict[str, str]:
     Raises:
         Refused: one is not made yet.
     """
-    return {judge_of(name).folder.as_posix(): read_manifest("package", name).payload_hash for name in judges_of(tasks)}
+    library = Library()
+    return {judge_of(name).folder.as_posix(): package_hash(library, name) for name in judges_of(tasks)}
 
 
 def revisions_of(tasks: Iterable[Any]) -> dict[str, int]:

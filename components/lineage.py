@@ -14,6 +14,8 @@ from components.outcomes import Refused
 LINEAGE_NAME = "lineage.json"
 """The file by which a published folder tells what it was made from."""
 SEAL = "seal"
+WEIGHTS_HASH = "weights_hash"
+"""The detail in the manifest of somebody else's model that tells the hash of its layout's files."""
 Node = tuple[str, str]
 """A verb and the name it worked on."""
 
@@ -194,16 +196,28 @@ def _walk(
             inputs[path] = content_hash
             continue
         parent = states.get(node) or read_manifest(*node)
-        is_whole = PurePosixPath(path) in (paths.payload(*node), paths.state(*node))
-        if is_whole and parent.payload_hash != content_hash:
+        current = _content_of(parent, Path(path))
+        # What earlier versions made with somebody else's weights tells the hash of the whole package at this path.
+        if current is not None and content_hash not in (current, parent.payload_hash):
             raise Refused(
                 f"{paths.state(manifest.verb, manifest.name)} was made from {path} with the content "
-                f"{content_hash[:12]}, which is {parent.payload_hash[:12]} now. "
+                f"{content_hash[:12]}, which is {current[:12]} now. "
                 f"Run: hiraku {manifest.verb} {manifest.name}"
             )
         if node not in seen:
             _walk(parent, states, inputs, seen)
     states[manifest.verb, manifest.name] = manifest
+
+
+def _content_of(state: Manifest, path: Path) -> str | None:
+    """The hash of what lies at a path in a state; None where its manifest does not tell.
+
+    Of somebody else's model a package tells that of its one layout's files, which alone decide what is made from it.
+    """
+    node = state.verb, state.name
+    if path in (paths.payload(*node), paths.state(*node)):
+        return state.payload_hash
+    return state.details.get(WEIGHTS_HASH) if path.parent == paths.state(*node) else None
 
 
 # ---- the file in a published folder ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,18 +30,21 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def tree_hash(path: Path, without: str = "") -> str:
+def tree_hash(path: Path, without: str = "", only: Collection[str] | None = None) -> str:
     """SHA-256 over the names and bytes of a folder's files (a single file: of its bytes), as hex.
 
     Args:
         path: the folder or file.
         without: a file of the folder that does not count; the hash is as if it were not there.
+        only: the files of the folder that count, by their paths in it; None counts all.
     """
     if path.is_file():
         return file_hash(path)
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file() and p != path / without):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n".encode())
+        name = file.relative_to(path).as_posix()
+        if only is None or name in only:
+            digest.update(f"{name}\0{file_hash(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -24,10 +24,17 @@ def step_key(training: Any) -> str:
     raise ValueError(f"samples of the form '{training.samples.form}' have none of the keys {STEP_KEYS}")
 
 
-def advice(training: Any) -> str:
-    """What to change in a training's section that needs too much memory."""
+def advice(training: Any, can_be_shared: bool) -> str:
+    """What to change in a training's section that needs too much memory.
+
+    Args:
+        training: the section.
+        can_be_shared: whether its family trains networks in shares; see `models.cost.Cost`.
+    """
     key = step_key(training)
     beside = "and raise samples.batches_per_step" if key == "samples.batch_seconds" else "(the batch stays what it is)"
+    if not can_be_shared:
+        return f"Lower {key} {beside}, set activation_checkpointing: true, or take a device with more memory"
     return (
         f"Lower {key} {beside}, set activation_checkpointing: true, or share the network between devices with "
         "strategy: fsdp2"
@@ -42,7 +49,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(training: Any, is_first_step: Callable[[], bool]) -> Iterator[None]:
+def explained(training: Any, can_be_shared: bool, is_first_step: Callable[[], bool]) -> Iterator[None]:
     """Say what to change when memory runs out while the block runs.
 
     Raises:
@@ -54,7 +61,7 @@ def explained(training: Any, is_first_step: Callable[[], bool]) -> Iterator[None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason, ways = str(error).splitlines()[0], advice(training, can_be_shared)
         if is_first_step():
-            raise Refused(f"There is not enough memory for one step: {reason}. {advice(training)}.") from error
-        raise MemoryError(f"Memory ran out: {reason}. If it does so again: {advice(training)}.") from error
+            raise Refused(f"There is not enough memory for one step: {reason}. {ways}.") from error
+        raise MemoryError(f"Memory ran out: {reason}. If it does so again: {ways}.") from error

@@ -53,10 +53,24 @@ def make_optimizer(training: Any, network: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=section.learning_rate, betas=betas, eps=section.epsilon, fused=True)
 
 
+def average_decay(decay: float, num_before: int) -> float:
+    """The share that an average keeps of itself after a step: it rises, so that the random start is soon forgotten.
+
+    min(decay, (1 + n) / (10 + n)), as LitEma of Stable Diffusion's training (CompVis/latent-diffusion, ldm/modules/
+    ema.py) and TensorFlow's ExponentialMovingAverage have it; counted as diffusers' EMAModel does, whose first average
+    is the parameters themselves.
+
+    Args:
+        decay: the recipe's.
+        num_before: steps before this one.
+    """
+    return min(decay, (1 + num_before) / (10 + num_before)) if num_before else 0.0
+
+
 class Ema:
     """An exponential moving average of the parameters that learn, in their own precision and sharded as they are.
 
-    average <- decay x average + (1 - decay) x parameter, after each step; it begins with the first parameters.
+    average <- decay x average + (1 - decay) x parameter, after each step, with the decay of `average_decay`.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -65,10 +79,10 @@ class Ema:
         self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Follow a step."""
+    def update(self, num_before: int) -> None:
+        """Follow a step, before which there were so many others."""
         averages, parameters = ([local(each) for each in of.values()] for of in (self.averages, self.parameters))
-        torch._foreach_lerp_(averages, parameters, 1 - self.decay)
+        torch._foreach_lerp_(averages, parameters, 1 - average_decay(self.decay, num_before))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

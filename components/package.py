@@ -18,7 +18,7 @@ from components.drawn import card_grid
 from components.foreign import files_of, is_missing, place_of
 from components.journal import Journal
 from components.licences import TEXT_NAME, hand_on, inherited, judged, must_go_along, require_text, text_in
-from components.lineage import Lineage, lineage_from
+from components.lineage import WEIGHTS_HASH, Lineage, lineage_from
 from components.loadback import difference, load_back
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.measures import told_of
@@ -237,5 +237,6 @@ def _package_foreign(name: str, recipe: Foreign) -> None:
                 f"The copy of {source} computes something else than the original: {gap}. It needs files besides "
                 f"{', '.join(files)}: {convert.HOW_TO_WRITE}."
             )
+        manifest.details[WEIGHTS_HASH] = tree_hash(place, only=files)
         manifest.counts = {"num_bytes": _num_bytes(folder)}
         journal.metrics(0, **manifest.counts)

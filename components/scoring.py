@@ -22,7 +22,7 @@ from components import paths
 from components.devices import set_threads, uses_gpu
 from components.drawn import write_drawn
 from components.judges import parents_of
-from components.lineage import state_of
+from components.lineage import WEIGHTS_HASH, state_of
 from components.manifest import Manifest, read_manifest, tree_hash
 from components.modalities import modality, schema_of
 from components.outcomes import Refused
@@ -341,6 +341,9 @@ def scores_behind(package: Manifest) -> tuple[Path, dict[str, Task]] | None:
         return None
     manifest = read_manifest("evaluate", package.name)
     is_told = package.parents.get(place.as_posix()) == manifest.payload_hash
-    # Somebody else's model is scored after it is packaged.
+    # Somebody else's model is scored after it is packaged; scores of earlier versions tell the package as a whole.
     is_told |= manifest.parents.get(paths.payload("package", package.name).as_posix()) == package.payload_hash
+    if WEIGHTS_HASH in package.details:
+        (layout,) = package.details["layouts"]
+        is_told |= manifest.parents.get(paths.layout(package.name, layout).as_posix()) == package.details[WEIGHTS_HASH]
     return (place, tasks_of(manifest)) if is_told else None

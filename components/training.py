@@ -187,7 +187,7 @@ def _fit(module: TrainingModule) -> tuple[int, dict[str, Any]]:
     if ranks.num_ranks() > 1:
         # Lightning tells its ranks of a signal in every turn, through the device; ours agree about it by themselves.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign] # noqa: SLF001
-    with explained(section, lambda: module.step == module.first_step):
+    with explained(section, module.job.can_be_shared, lambda: module.step == module.first_step):
         trainer.fit(module, train_dataloaders=_Turns())
     if module.step < section.num_steps:
         name = signal.Signals(module.stop.received or signal.SIGTERM).name

@@ -241,7 +241,7 @@ class TrainingModule(pl.LightningModule):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update()
+            self.ema.update(self.step)
         return norm
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002

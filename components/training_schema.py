@@ -90,7 +90,8 @@ class Training(Strict):
     activation_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Keep an exponential moving average of the weights, and validate and release that."""
+    """Keep an exponential moving average of the weights, and validate and release that. The decay rises to this one
+    by (1 + n) / (10 + n) after n steps, as Stable Diffusion's."""
     guard: Guard = Guard()
     seed: int = 0
     validate_every_steps: int = Field(default=200, ge=1)

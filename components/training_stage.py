@@ -12,16 +12,18 @@ from typing import Any
 
 from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
+from components.cost import cost_of
 from components.devices import gpu_held
 from components.grids import Strip, Tile, strips
 from components.journal import Journal
 from components.licences import hand_on
-from components.manifest import Manifest, read_manifest, tree_hash, writing
+from components.manifest import Manifest, read_manifest, writing
 from components.mixtures import demand_of, weighted_folders
 from components.modalities import MODALITIES, modality
 from components.outcomes import Refused, leave_scratch
 from components.recipes import Foreign, Library, Recipe, references
 from components.training_schema import deciding
+from components.weights import parents_of, weights_folder, weights_hash
 from models import FAMILIES, part_of, reads_ids
 from models.objective import Mismatch, Setting
 
@@ -67,22 +69,6 @@ def run(verb: str, name: str, revisions: dict[str, int], keys: tuple[str, ...]) 
         leave_scratch(checkpoints.folder)
 
 
-def weights_of(library: Library, name: str) -> tuple[str, str]:
-    """The stage that leaves a recipe's weights; of somebody else's model, its package."""
-    recipe = library.read("recipe", name)
-    if isinstance(recipe, Foreign):
-        return "package", name
-    return ("align" if recipe.align else "pretrain"), name
-
-
-def weights_folder(library: Library, name: str) -> Path:
-    """Where a recipe's weights lie, as `save_pretrained` wrote them."""
-    recipe = library.read("recipe", name)
-    return (
-        paths.layout(name, recipe.layout) if isinstance(recipe, Foreign) else paths.payload(*weights_of(library, name))
-    )
-
-
 def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int]) -> Manifest:
     """What the state will say of itself; refuses shards older than their encoder."""
     recipe = library.read("recipe", name)
@@ -97,9 +83,7 @@ def _manifest(library: Library, verb: str, name: str, revisions: dict[str, int])
                 f"Run: hiraku shard {name_of_shards}"
             )
         parents[paths.payload("shard", name_of_shards).as_posix()] = shards.payload_hash
-    for parent in parent_recipes(recipe, verb):
-        node = weights_of(library, parent)
-        parents[paths.payload(*node).as_posix()] = read_manifest(*node).payload_hash
+    parents |= parents_of(library, parent_recipes(recipe, verb))
     modules = [FAMILIES[recipe.family], MODALITIES[part_of(recipe.family, "schema").MODALITY]]
     known = {module: import_module(module).REVISION for module in modules}
     return Manifest(verb=verb, name=name, revisions=revisions | known, parents=parents)
@@ -183,12 +167,13 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
         train_samples = own.open_samples(folders, "train", section.samples)
         network_part.check(recipe.network, encoder.facts | getattr(train_samples, "facts", {}), section.samples)
         maker = network_part.sample_maker(recipe.network) if hasattr(network_part, "sample_maker") else None
-        _require_own_weights(setting, getattr(train_samples, "facts", {}), maker)
+        _require_own_weights(recipe.family, setting, getattr(train_samples, "facts", {}), maker)
         valid_samples = own.open_samples(folders, "valid", section.samples)
         network = build()
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)
     except Mismatch as error:
         raise Refused(f"{error}") from error
+    cost = cost_of(library, journal.name, on_gpu=False, is_compiled=False)
     return Job(
         training=section,
         objective=objective,
@@ -198,6 +183,7 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
         valid_samples=valid_samples,
         encoder=encoder,
         preview=lambda step: _preview(recipe.family, network, encoder, section.preview, journal, step),
+        can_be_shared=cost is None or cost.can_be_shared,
         starts_trained=recipe.starts_from is not None,
     )
 
@@ -212,17 +198,18 @@ def _preview(family: str, network: Any, encoder: Any, section: Any, journal: Jou
     return str(part.preview(network, encoder, section))
 
 
-def _require_own_weights(setting: Setting, facts: dict[str, Any], maker: str | None) -> None:
+def _require_own_weights(family: str, setting: Setting, facts: dict[str, Any], maker: str | None) -> None:
     """Refuse samples that were computed with weights of a recipe which this one does not name, or no longer has.
 
     Args:
+        family: of all of them.
         setting: says where the weights of the recipes lie that this one names.
         facts: of the samples.
         maker: the recipe among them that computes its samples, where the family knows; else any of them may.
     """
     made_with, parents = facts.get("weights_hash"), setting.parents
     makers = parents if maker is None else {maker: parents[maker]}
-    if made_with is not None and made_with not in map(tree_hash, makers.values()):
+    if made_with is not None and made_with not in (weights_hash(each, family) for each in makers.values()):
         raise Refused(
             f"The samples were computed with weights {made_with[:12]}, which are not those of "
             f"{', '.join(makers) or 'a recipe that this one names'} as they are now. Fit and shard their "

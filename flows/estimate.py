@@ -27,11 +27,19 @@ OURS = "*"
 """Marks what a recipe itself says."""
 MEMORY_NOTE = (
     f"{OURS} as the recipe stands. Activations of one micro-batch in compiled layers, after Korthikanti et al. 2022, "
-    "section 4.1. gathered, and part of the gradients, is what fsdp2 holds whole for a while."
+    "section 4.1."
+)
+SHARED_NOTE = " gathered, and part of the gradients, is what fsdp2 holds whole for a while."
+NEEDS_NOTE = (
+    "needs: the fewest GPUs that hold the training as the recipe stands, by fsdp2 if there are several; "
+    f"{NOTHING} if 64 do not. "
+)
+WHOLE_NOTE = (
+    "needs: 1 if a GPU holds the training as the recipe stands, since each holds the whole network; "
+    f"{NOTHING} if it does not. "
 )
 TIME_NOTE = (
-    "needs: the fewest GPUs that hold the training as the recipe stands, by fsdp2 if there are several; "
-    f"{NOTHING} if 64 do not. Time is all FLOP above, those that compute activations again among them, over TFLOP/s, "
+    "Time is all FLOP above, those that compute activations again among them, over TFLOP/s, "
     "GPUs and the share of the peak, which is assumed; what several lose by waiting for each other is left out. The "
     "CPU's peak is measured now."
 )
@@ -48,10 +56,11 @@ def print_estimate(library: Library, name: str, console: Console) -> None:
     console.print(_facts(name, cost, training, getattr(encoder, "vocab_size", 0)))
     console.print()
     console.print(_memory(cost, training))
-    console.print(MEMORY_NOTE, style="dim")
+    console.print(MEMORY_NOTE + (SHARED_NOTE if cost.can_be_shared else ""), style="dim")
     console.print()
     console.print(_time(cost, training))
-    console.print(TIME_NOTE if cost.utilisation_share else SMALL_NOTE, style="dim")
+    needs = NEEDS_NOTE if cost.can_be_shared else WHOLE_NOTE
+    console.print(needs + TIME_NOTE if cost.utilisation_share else SMALL_NOTE, style="dim")
 
 
 def print_trial(library: Library, name: str, num_items: int, console: Console) -> None:
@@ -90,18 +99,18 @@ def _facts(name: str, cost: Cost, training: Any, vocab_size: int) -> Table:
         f"a checkpoint {size(checkpoint)}, three while one is written; weights {size(weights)}, twice; shards of the "
         f"{item} that are read at most {size(shards)}",
     )
-    shared = planning.host_bytes(cost, training, "fsdp2")
-    table.add_row(
-        "host memory",
-        f"{size(weights)} in each process at its start; {size(shared)} in that of rank 0 while a checkpoint of fsdp2 "
-        "is written (of single and ddp, one tensor at a time)",
-    )
+    host = f"{size(weights)} in each process at its start"
+    if cost.can_be_shared:
+        shared = size(planning.host_bytes(cost, training, "fsdp2"))
+        host += f"; {shared} in that of rank 0 while a checkpoint of fsdp2 is written (of single and ddp, one tensor "
+        host += "at a time)"
+    table.add_row("host memory", host)
     return table
 
 
 def _memory(cost: Cost, training: Any) -> Table:
     """One column for each way to divide the network; the last rows with activations recomputed."""
-    ways = [("single", 1), *(("fsdp2", count) for count in (() if cost.one_device else DEVICES))]
+    ways = [("single", 1), *(("fsdp2", count) for count in (DEVICES if cost.can_be_shared else ()))]
     kept = [planning.held(cost, training, *way, recompute=False) for way in ways]
     again = [planning.held(cost, training, *way, recompute=True) for way in ways]
     unit, factor = ("GB", 1e9) if kept[0].total >= 1e9 else ("MB", 1e6)

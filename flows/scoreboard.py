@@ -17,7 +17,7 @@ from components.recipes import Library
 from components.score_charts import Bar, Point, bars, scatter
 from components.scoring import ITEMS_NAME, SCORES_NAME, parsed
 from components.standard_errors import standard_errors
-from components.training_stage import weights_folder
+from components.weights import weights_folder
 
 if TYPE_CHECKING:
     from rich.console import Console

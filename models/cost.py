@@ -43,5 +43,5 @@ class Cost:
     """Held whole in fp32 on each device beside what is trained: references and reward models."""
     item_bytes: int | None = None
     """Of an item in a shard, at most; None where it is an id, as long as the vocabulary asks for."""
-    one_device: bool = False
-    """Whether such a training runs on one device only."""
+    can_be_shared: bool = True
+    """Whether devices can each hold a share of the network, `strategy: fsdp2`; else each holds it whole."""

@@ -34,7 +34,7 @@ HASHES = {
         "df9c136c7785683881d0b75ed4ce4b40d41b70dc10c5d93256944ade79386ef5",
     ),
     ("fit", "smoke-spm"): (
-        {"components.fit": 1, TEXT: 2},
+        {"components.fit": 2, TEXT: 2},
         "ec14a1b280468c800e0945d6d59aafaf26fe949bda8b275b782d16573590cb7a",
     ),
     ("shard", "smoke-text+smoke-spm"): (

@@ -96,6 +96,7 @@ def training_cost(network: ImageTower | Dual, training: Any, encoder: Any, on_gp
         recomputing_activation_bytes=text.num_layers * rows * tokens * 4 * text.hidden_size + layer,
         loss_bytes=features * (12 if objective.kind == "cloob" else 6),
         utilisation_share=_utilisation(text),
+        can_be_shared=False,
     )
 
 
@@ -124,6 +125,7 @@ def _tower_cost(network: ImageTower, training: Any, number: int) -> Cost:
         recomputing_activation_bytes=network.num_layers * micro * tokens * 4 * network.hidden_size + layer + inputs,
         loss_bytes=micro * 4 * 3 * LABELS,
         utilisation_share=_utilisation(network),
+        can_be_shared=False,
     )
 
 

@@ -76,7 +76,7 @@ def _rounds_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: b
         activation_bytes=max(trunks * epoch.activation_bytes, cache),
         recomputing_activation_bytes=max(trunks * epoch.recomputing_activation_bytes, cache),
         frozen_parameters=reference + epoch.num_parameters,
-        one_device=True,
+        can_be_shared=False,  # it runs on one device
     )
 
 

@@ -97,6 +97,7 @@ def training_cost(network: Network, training: Any, encoder: Any, on_gpu: bool, i
         utilisation_share=next(
             (share for least, share in UTILISATION_SHARES.items() if network.hidden_size >= least), None
         ),
+        can_be_shared=False,
     )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from models.foreign import PICKLES, copy_files, take_files
 from models.objective import Mismatch
 from models.packaging import copy_encoder
-from models.stable_diffusion.schema import LAYOUTS
+from models.stable_diffusion import clip_tokenizer
+from models.stable_diffusion.schema import FOREIGN, LAYOUTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,9 @@ WEIGHTS = {
     "text_encoder": "model.safetensors",
 }
 """Part of a pipeline -> its file of weights."""
+TEXT_PREFIX = "text_model."
+"""Before the name of each tensor of a text encoder's file: the layout of diffusers, by which versions 4 and 5 of
+transformers and other tools read it."""
 PIECES = "tokenizer_sha256"
 """The key of our index that names the tokenizer of the text encoder."""
 
@@ -46,6 +50,8 @@ def save(network: Any, folder: Path) -> None:
         source, place = network.sources.get(part), folder / part
         if source is None:
             getattr(network, part).save_pretrained(place)
+            if part == "text_encoder":
+                _write_text_weights(network.text_encoder, place / weights)
             continue
         place.mkdir()
         for name in (CONFIG_NAME, weights):
@@ -53,6 +59,21 @@ def save(network: Any, folder: Path) -> None:
     (folder / "scheduler").mkdir()
     _write(network.scheduler, folder / SCHEDULER_NAME)
     _write(_index(network.scheduler) | {PIECES: network.pieces}, folder / INDEX_NAME)
+
+
+def _write_text_weights(text_encoder: Any, path: Path) -> None:
+    """Write a text encoder's tensors under the names that diffusers' layout has.
+
+    Transformers 5 leaves the prefix out of what its networks are called, and puts it back only into the file of a
+    network that came from such a file: not of one that began with random weights.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {
+        name if name.startswith(TEXT_PREFIX) else TEXT_PREFIX + name: tensor.detach().contiguous()
+        for name, tensor in text_encoder.state_dict().items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _index(scheduler: dict[str, Any]) -> dict[str, Any]:
@@ -268,6 +289,15 @@ def _require_table(network: Any, tokenizer_folder: Path, where: str) -> None:
         )
 
 
+def _take_files(where: str, source: Path, layout: str, folder: Path) -> None:
+    """Copy the files of a layout; the tokenizer of CLIP in one form, whichever version of transformers wrote it."""
+    own = LAYOUTS[layout]
+    if layout in FOREIGN and clip_tokenizer.is_of_version_5(source / "tokenizer"):
+        own = tuple(name for name in own if not name.startswith("tokenizer/"))
+        clip_tokenizer.write_as_version_4(source / "tokenizer", folder / "tokenizer")
+    take_files(where, source, layout, {**LAYOUTS, layout: own}, folder)
+
+
 def take_in(source: Path, layout: str, folder: Path) -> None:
     """Copy somebody else's model, the files of a layout alone, without its safety checker.
 
@@ -287,7 +317,7 @@ def take_in(source: Path, layout: str, folder: Path) -> None:
         part_of_folder(source, "vae")
     else:
         require_parts(source, where)
-    take_files(where, source, layout, LAYOUTS, folder)
+    _take_files(where, source, layout, folder)
     if layout != "vae":
         index = json.loads((source / INDEX_NAME).read_text(encoding="utf-8"))
         left_out = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}

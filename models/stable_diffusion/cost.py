@@ -12,7 +12,7 @@ MAX_TOKENS = 77
 """Of a caption, where its encoder is not asked."""
 CHANNELS = 3
 UTILISATION_SHARE = 0.3
-"""Of a GPU's peak, from 320 channels on; our estimate."""
+"""Of a GPU's peak, from `WIDE` channels on; our estimate."""
 WIDE = 128
 
 
@@ -109,6 +109,7 @@ def training_cost(network: Vae | LatentDiffusion, training: Any, encoder: Any, o
         loss_bytes=micro * 4 * item_bytes,
         utilisation_share=UTILISATION_SHARE if wide >= WIDE else None,
         frozen_parameters=frozen,
+        can_be_shared=False,
     )
 
 

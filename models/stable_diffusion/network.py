@@ -17,6 +17,7 @@ from models.stable_diffusion.schema import (
     Text,
     UNet,
     Vae,
+    captions_in_words,
     parameters_in_words,
 )
 from models.stable_diffusion.sizes import num_parameters
@@ -265,11 +266,7 @@ def check(section: Vae | LatentDiffusion, facts: dict[str, Any], samples: Any) -
 def _check_captions(section: LatentDiffusion, facts: dict[str, Any]) -> None:
     longest, positions = int(facts.get("max_tokens", 0)), section.text.num_positions
     if longest != positions:
-        raise Mismatch(
-            f"the encoder makes captions of {longest} tokens, but network.text.num_positions is {positions}, and a "
-            "text encoder reads them padded to all its positions. Make them equal: change it, or the encoder's "
-            "max_tokens."
-        )
+        raise Mismatch(captions_in_words(longest, positions))
 
 
 def _check_latents(section: LatentDiffusion, facts: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The sections of a recipe that the stable_diffusion family understands."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -22,6 +23,7 @@ _NETWORKS = (
     *(f"vae/{name}" for name in _VAE),
 )
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "captions.json")
+# As transformers 4 writes it; what version 5 has written is taken in as these.
 _CLIP_TOKENIZER = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
 LAYOUTS = {
     # A plain StableDiffusionPipeline without a safety checker.
@@ -281,6 +283,55 @@ def check(recipe: Any, encoder: Any, tasks: dict[str, Any]) -> list[str]:  # noq
         if layout in LAYOUTS and layout != right
     ]
     return problems + check_package(recipe.package)
+
+
+def check_encoders(recipe: Any, read: Callable[[str], Any]) -> list[str]:
+    """What in a recipe contradicts the encoders of its samples, in words.
+
+    Args:
+        recipe: one in which `check` finds nothing wrong.
+        read: the section of an encoder, by its name.
+    """
+    network, key = recipe.network, "pretrain" if recipe.pretrain is not None else "align"
+    if isinstance(network, Vae):
+        return []
+    captions, problems = read(recipe.encoder), []
+    if getattr(captions, "layout", None) != "clip":
+        problems.append(
+            f"'encoder' is {recipe.encoder}, whose captions have no start and end, but network.kind is "
+            f"'{network.kind}', whose text encoder reads both. Name one of kind 'captions' with the key layout: clip."
+        )
+    elif captions.max_tokens != network.text.num_positions:
+        problems.append(captions_in_words(captions.max_tokens, network.text.num_positions))
+    sizes: dict[int, str] = {}
+    for shards in getattr(recipe, key).samples.latents:
+        section = read(shards.partition("+")[2])
+        if getattr(section, "kind", None) != "latents":
+            problems.append(
+                f"{key}.samples.latents has {shards}, which holds no latents. Name an encoder of that kind."
+            )
+            continue
+        if section.model != network.vae:
+            problems.append(
+                f"{key}.samples.latents has {shards}, latents of '{section.model}', but the U-Net works in those of "
+                f"'{network.vae}' (network.vae). Change one of them."
+            )
+        sizes.setdefault(section.size_px, shards)
+    if len(sizes) > 1:
+        told = " and ".join(f"{shards} of {size} pixels a side" for size, shards in sizes.items())
+        problems.append(
+            f"{key}.samples.latents has {told}, expected one size: pictures of a batch lie in one array. Cut them "
+            "alike: the encoders' key 'size_px'."
+        )
+    return problems
+
+
+def captions_in_words(max_tokens: int, num_positions: int) -> str:
+    """What to do about captions that are not as long as a text encoder's table of positions."""
+    return (
+        f"the encoder makes captions of {max_tokens} tokens, but network.text.num_positions is {num_positions}, and a "
+        "text encoder reads them padded to all its positions. Make them equal: change it, or the encoder's max_tokens."
+    )
 
 
 def _check_sizes(network: Vae | LatentDiffusion, vocab_size: int) -> list[str]:

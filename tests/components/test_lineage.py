@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from components import paths
-from components.lineage import Lineage, lineage_of, merged, mermaid, nearest_parents, spellings, state_of
+from components.lineage import (
+    WEIGHTS_HASH,
+    Lineage,
+    lineage_of,
+    merged,
+    mermaid,
+    nearest_parents,
+    spellings,
+    state_of,
+)
 from components.manifest import Manifest, writing
 from components.outcomes import Refused
 
@@ -78,6 +87,22 @@ def test_licences_that_are_spelt_alike_are_shown_as_one(licences: list[str], sho
 def test_a_state_made_from_another_content_than_there_is_now_is_refused_with_the_command() -> None:
     make("ingest", "wiki", {"data/wiki": "newer"}, "other")
     with pytest.raises(Refused, match=r"artifacts/fitted/spm-8k was made from .*\n?.*Run: hiraku fit spm-8k"):
+        lineage_of("pretrain", "gpt")
+
+
+def test_of_somebody_elses_package_the_files_of_its_layout_count_or_what_was_told_of_it_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = Manifest("package", "theirs", {}, details={WEIGHTS_HASH: "files"})
+    with writing(manifest) as folder:
+        (folder / "causal-lm").mkdir()
+    place = paths.layout("theirs", "causal-lm").as_posix()
+    for told in ("files", manifest.payload_hash):
+        make("pretrain", "gpt", {place: told}, "d")
+        assert [state.verb for state in lineage_of("pretrain", "gpt").states] == ["package", "pretrain"]
+    make("pretrain", "gpt", {place: "others"}, "d")
+    with pytest.raises(Refused, match=rf"was made from {place} with the content others, which is files now"):
         lineage_of("pretrain", "gpt")
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 
-from components.cost import training_of
+from components.cost import cost_of, devices_needed, held, training_of
+from components.encoders import tokenizer_of
 from components.memory import advice, step_key
 from components.recipes import Library, Recipe
+from models import part_of
 from tests.conftest import ROOT
 
 LIBRARY = Library(ROOT / "recipes")
@@ -30,4 +32,22 @@ def test_every_shipped_recipe_has_the_key_that_makes_a_step_smaller(name: str) -
     ],
 )
 def test_each_kind_of_samples_has_its_own_key(name: str, expected: str) -> None:
-    assert advice(training_of(LIBRARY.read("recipe", name))).startswith(expected)
+    assert advice(training_of(LIBRARY.read("recipe", name)), can_be_shared=True).startswith(expected)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_nobody_is_told_to_set_a_strategy_that_the_recipe_would_be_refused_for(name: str) -> None:
+    recipe = LIBRARY.read("recipe", name)
+    training = training_of(recipe)
+    cost = cost_of(LIBRARY, name, on_gpu=True, is_compiled=False)
+    assert cost is not None
+    shared = training.model_copy(update={"strategy": "fsdp2"})
+    changed = recipe.model_copy(update={"pretrain" if recipe.pretrain else "align": shared})
+    tasks = {task: LIBRARY.read("task", task) for task in recipe.evaluate.tasks}
+    schema = part_of(recipe.family, "schema")
+    problems = schema.check(changed, tokenizer_of(LIBRARY, recipe.encoder), tasks)
+    assert cost.can_be_shared == (not any("fsdp2" in each for each in problems))
+    assert ("fsdp2" in advice(training, cost.can_be_shared)) == cost.can_be_shared
+    if not cost.can_be_shared:  # nor would more devices do, of which each needs as much
+        one = held(cost, training, "single", 1, training.activation_checkpointing).total
+        assert devices_needed(cost, training, one) is None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.training_utils import EMAModel
 
 from components import randomness, training
 from components.batches import BatchPlan, micro_batches, valid_batches
@@ -19,7 +20,7 @@ from components.checkpoints import Checkpoints
 from components.guard import Guard
 from components.job import Job, batch_plan
 from components.journal import Journal
-from components.optimizers import learning_rate, make_optimizer
+from components.optimizers import average_decay, learning_rate, make_optimizer
 from components.outcomes import Refused, Stopped
 from components.settings import settings
 from components.training import train
@@ -373,17 +374,17 @@ def test_no_spike_is_seen_before_the_window_is_full_or_where_the_recipe_wants_no
 
 
 def test_the_average_of_the_weights_is_the_one_of_the_formula_and_is_what_is_released() -> None:
-    part, decay = section(8, num_steps=3), 0.5
+    part, decay = section(8, num_steps=3), 0.2  # which the rising decay reaches at the third step
     steps = []
     for num_steps in (1, 2, 3):
         given = job(section(8, num_steps=num_steps, learning_rate=LearningRate(kind="constant")))
         run(given, f"plain-{num_steps}")
         steps.append(weights(given))
     first = weights(job(part))
-    expected = {
-        name: 0.125 * first[name] + 0.125 * steps[0][name] + 0.25 * steps[1][name] + 0.5 * steps[2][name]
-        for name in first
-    }
+    theirs = EMAModel([torch.nn.Parameter(each) for each in first.values()], decay=decay)
+    for each in steps:
+        theirs.step([torch.nn.Parameter(each[name]) for name in first])
+    expected = dict(zip(first, theirs.shadow_params, strict=True))
     averaged = job(section(8, num_steps=3, learning_rate=LearningRate(kind="constant"), ema_decay=decay))
     trained = run(averaged, "averaged")
     for name, value in trained.network.state_dict().items():
@@ -391,6 +392,14 @@ def test_the_average_of_the_weights_is_the_one_of_the_formula_and_is_what_is_rel
     # Again from the finished checkpoint, whose plain weights are others.
     again = run(job(section(8, num_steps=3, learning_rate=LearningRate(kind="constant"), ema_decay=decay)), "averaged")
     assert all(torch.equal(again.network.state_dict()[name], value) for name, value in weights(averaged).items())
+
+
+def test_an_average_remembers_as_much_as_that_of_diffusers_at_every_step() -> None:
+    theirs = EMAModel([torch.nn.Parameter(torch.zeros(1))], decay=0.9999)
+    ours = [average_decay(0.9999, step) for step in range(0, 200_000, 37)]
+    assert ours == [theirs.get_decay(step + 1) for step in range(0, 200_000, 37)]
+    assert ours[0] == 0
+    assert ours[-1] == 0.9999
 
 
 def test_activations_that_are_computed_again_change_no_bit() -> None:

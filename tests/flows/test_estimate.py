@@ -10,6 +10,7 @@ from components.cost import MEMORY_SHARE, cost_of
 from components.recipes import Library
 from flows import command_line, doctor, estimate
 from flows.command_line import REFUSED, run
+from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 
 
@@ -33,6 +34,15 @@ def test_the_tables_name_parameters_strategies_and_times_within_eighty_columns(
     assert "this CPU" in said
     assert "V100" not in said
     assert not re.search(r"\b0\.00", said)
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("japanese-stable-diffusion", False), ("japanese-gpt2-medium", True)])
+def test_the_tables_tell_of_shares_only_where_a_family_trains_in_shares(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, is_told: bool
+) -> None:
+    monkeypatch.setattr(command_line.console, "width", 80)
+    estimate.print_estimate(Library(ROOT / "recipes"), name, command_line.console)
+    assert ("fsdp2" in capsys.readouterr().out) == is_told
 
 
 WIDER = {

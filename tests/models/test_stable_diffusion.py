@@ -174,6 +174,38 @@ def test_a_folder_is_what_diffusers_and_transformers_load(network: Any, tmp_path
     assert again.scaling_factor == 0.5
 
 
+def test_a_text_encoder_has_the_names_of_diffusers_layout_wherever_its_weights_come_from(
+    network: Any, tmp_path: Any
+) -> None:
+    """What CompVis/stable-diffusion-v1-4 has, and all that transformers 4 reads."""
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import load_file, save_file
+
+    ours = network.text_encoder.state_dict()
+    for folder in ("random", "loaded"):
+        convert.save(network, tmp_path / folder)
+        file = tmp_path / folder / "text_encoder" / "model.safetensors"
+        names = set(load_file(file))
+        assert all(name.startswith(("text_model.embeddings.", "text_model.encoder.", "text_model.final_layer_norm."))
+                   for name in names)  # fmt: skip
+        assert len(names) == len(ours)
+        network = convert.load(tmp_path / folder)
+    # Transformers itself puts these names into the file of what it has read from one with them.
+    CLIPTextModel.from_pretrained(file.parent).save_pretrained(tmp_path / "theirs")
+    assert set(load_file(tmp_path / "theirs" / "model.safetensors")) == names
+
+    # Folders without the prefix, which versions before wrote, are read too.
+    bare = {name.removeprefix("text_model."): tensor for name, tensor in load_file(file).items()}
+    for tensors in (load_file(file), bare):
+        save_file(tensors, file, {"format": "pt"})
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            tmp_path / folder, tokenizer=None, safety_checker=None, feature_extractor=None
+        )
+        for found in (pipeline.text_encoder, convert.part_of_folder(file.parent, "text_encoder")):
+            own = found.state_dict()
+            assert all(torch.equal(own[key], ours[key]) for key in ours)
+
+
 def test_parts_that_do_not_learn_keep_their_bytes(network: Any, tmp_path: Any) -> None:
     convert.save(network, tmp_path / "a")
     file = tmp_path / "a" / "unet" / "config.json"

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from components.manifest import tree_hash
 from components.modalities.image.cutting import normalised, pixels_of
 from components.modalities.image.encoder_schema import Colour
 from components.modalities.image.shards import DIGEST, Parts, digest_of
 from components.outcomes import Refused
+from components.weights import weights_hash
 
 DTYPES: dict[str, np.dtype] = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4")}
 Extract = Callable[[list[bytes]], dict[str, np.ndarray]]
@@ -76,7 +76,7 @@ class WeightedEncoder:
         ]
 
     def _require_weights(self) -> None:
-        if self.weights.is_dir() and tree_hash(self.weights) == self.weights_hash:
+        if self.weights.is_dir() and weights_hash(self.weights, self.section.family) == self.weights_hash:
             return
         found = "others are there" if self.weights.is_dir() else "nothing is there"
         raise Refused(
@@ -108,6 +108,6 @@ def pixel_batches(section: Any, pictures: list[bytes], mean: Colour, std: Colour
 
 def write(encoder: Any, weights: Path, place: Path, **shape: Any) -> None:
     """Write down whose numbers an encoder gives, for `WeightedEncoder`."""
-    bound = {"weights": weights.as_posix(), "weights_hash": tree_hash(weights)}
+    bound = {"weights": weights.as_posix(), "weights_hash": weights_hash(weights, encoder.family)}
     content = {"section": encoder.model_dump(mode="json"), **bound, **shape}
     place.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

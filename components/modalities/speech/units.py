@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from components.curve import Line, draw, thin
-from components.manifest import tree_hash
 from components.modalities.speech import clustering
 from components.modalities.speech.features import Extract, num_frames, open_features
 from components.modalities.speech.recordings import decoded, num_samples
@@ -24,6 +23,7 @@ from components.modalities.speech.schema import (
     Mfcc,
 )
 from components.outcomes import Refused
+from components.weights import weights_hash
 from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 NAME = "units.json"
@@ -71,7 +71,7 @@ class UnitEncoder:
         if section["kind"] == "mfcc":
             return open_features(Mfcc.model_validate(section), None)
         weights = Path(kept["weights"])
-        if not weights.is_dir() or tree_hash(weights) != kept["weights_hash"]:
+        if not weights.is_dir() or weights_hash(weights, section["family"]) != kept["weights_hash"]:
             found = "others are there" if weights.is_dir() else "nothing is there"
             raise Refused(
                 f"The units in {self.folder} are clusters of layer {section['layer']} of the weights in {weights}, and "
@@ -117,7 +117,7 @@ def fit(
     features: dict[str, Any] = encoder.features.model_dump()
     weights = parents.get(features.get("model", ""))
     if weights is not None:
-        features |= {"weights": weights.as_posix(), "weights_hash": tree_hash(weights)}
+        features |= {"weights": weights.as_posix(), "weights_hash": weights_hash(weights, features["family"])}
     extract = open_features(encoder.features, weights)
     drawn = drawn_recordings((_sound(encoder, value) for value in values), encoder.frame_budget, encoder.seed)
     frames, lengths = _frames_of(drawn, extract, encoder.frame_budget)

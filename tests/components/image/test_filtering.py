@@ -21,6 +21,7 @@ from components.records import iterate_records
 from components.reports import validation_page
 from components.settings import settings
 from components.shard import shard
+from components.weights import weights_hash
 from models.clip import convert
 from models.clip.network import build
 from models.clip.schema import Dual, ImageTower
@@ -107,7 +108,7 @@ def test_the_nearest_pairs_stay_with_their_scores(project):
         assert json.loads(mine["captions"]) == kept
         assert mine["picture"] == record["picture"]
         judged = json.loads(mine["score"])
-        assert judged["model"] == read_manifest("package", "pair").payload_hash
+        assert judged["model"] == weights_hash(paths.layout("pair", "transformers"), "clip")
         wanted = [score for score in scores[record["id"]] if score >= threshold]
         assert scores_of(mine["score"]) == pytest.approx(wanted, abs=2e-6)
         for _, score, quantile in judged["captions"]:

@@ -294,7 +294,10 @@ def test_a_captioner_adds_what_transformers_itself_says_and_makes_nothing_twice(
     assert manifest.details["captioning"]["model"] == "blip"
     assert manifest.details["captioning"]["captions"] == 6
     assert manifest.details["engines"] == {"captions by blip": "MIT"}
-    assert manifest.parents["artifacts/packaged/blip/captioner"] == read_manifest("package", "blip").payload_hash
+    assert (
+        manifest.parents["artifacts/packaged/blip/captioner"]
+        == read_manifest("package", "blip").details["weights_hash"]
+    )
     stage = next(row for row in stages(Library()) if row.key == "ingest-captioned")
     assert "artifacts/packaged/blip/captioner/model.safetensors" in stage.deps
     assert ("models/clip/__init__.py", ("REVISION",)) in stage.params
