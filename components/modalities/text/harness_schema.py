@@ -103,12 +103,13 @@ class Harness(Strict):
 
     @property
     def MEASURES(self) -> tuple[Measure, ...]:  # noqa: N802 (other kinds have it as a constant)
-        """The metric of each task in each set, and the averages; models are compared by those of the first set."""
+        """The metrics of each task in each set, and the averages; what counts in the first set compares models."""
         found: list[Measure] = []
         for name in self.sets:
             keys = tuple(self.key(name, each) for each in self.tasks)
             found += [Measure(key, "higher", may_miss=True, told_only=name != self.sets[0]) for key in keys]
             found.append(Measure(f"{name}/average", "higher", mean_of=keys, told_only=True))
+            found += [Measure(f"{name}/{each.task}/", "higher", is_each=True, told_only=True) for each in self.tasks]
         return tuple(found)
 
     @staticmethod
