@@ -136,11 +136,17 @@ class Harness(Strict):
                 found[paths.DATA / (each.data or self.data)] = None
         return tuple(found)
 
-    def told(self, totals: dict[str, float], errors: dict[str, float], notes: list[str]) -> list[str]:
+    def told(
+        self,
+        totals: dict[str, float],
+        errors: dict[str, float],
+        notes: list[str],
+        looked: dict[str, Any] | None = None,
+    ) -> list[str]:
         """What a card says of the scores; see `harness_card`."""
         from components.modalities.text import harness_card
 
-        return harness_card.told(self, totals, errors, notes)
+        return harness_card.told(self, totals, errors, notes, looked or {})
 
 
 def roots() -> list[Path]:
@@ -189,6 +195,14 @@ def plain(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise Refused(f"{path} holds no keys and values. Start from a shipped task file.")
     return raw
+
+
+def merged(path: Path) -> dict[str, Any]:
+    """The keys of a task file and of those that it includes, its own before theirs."""
+    found: dict[str, Any] = {}
+    for each in reversed(with_includes(path)):
+        found |= plain(each)
+    return found
 
 
 class _Plain(yaml.SafeLoader):
