@@ -23,13 +23,18 @@ OTHERS = (
 def evaluation(release: "Release") -> str:
     """What the model was scored on, and how it did."""
     parts = []
+    looked = {
+        task: state.details.get("contamination", {})
+        for state in release.own.of("evaluate")
+        for task in state.details["tasks"]
+    }
     for task, section in sorted(release.tasks.items()):
         kind = schema_of(section["modality"]).TASKS[section["kind"]]
         if hasattr(kind, "told"):
             words = " ".join((kind.__doc__ or "").split())
             parts.append(f"**`{task}`** ({section['kind']}). {words}")
             values, notes = release.scores[task], release.notes.get(task, [])
-            parts += kind.model_validate(section).told(values, release.errors.get(task, {}), notes)
+            parts += kind.model_validate(section).told(values, release.errors.get(task, {}), notes, looked[task])
             continue
         settings = {
             key: value for key, value in section.items() if key not in ("kind", "modality") and value is not None

@@ -7,7 +7,7 @@ nobody knows.
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from components.foreign import registered
 from components.foreign_schema import Contamination, Foreign
 from components.kept import Kept
 from components.manifest import read_manifest
-from components.measures import told_of
+from components.markdown import number, table
+from components.measures import CLEAN, CONTAMINATED, Measure, expanded, told_of
 from components.modalities import MODALITIES, modality
 from components.progress import Progress
 from components.recipes import Library, references
@@ -31,9 +32,14 @@ SHARE = "contaminated_share"
 """The total that tells which share of a task's items stands in the training data."""
 SEEN = "seen_share"
 """The metric of an item that tells how much of it does."""
-CLEAN = "_clean"
-"""Ends the name of a total over the items that do not."""
 SPLIT = "train"
+PAGE_NAME = "contaminated.md"
+"""The list of contaminated items, beside the scores."""
+MOST_NAMED = 10
+"""Of each task in the note beside its scores."""
+MOST_LISTED = 1000
+"""Of each task in the list."""
+SHOWN_CHARS = 80
 
 
 @dataclass
@@ -100,6 +106,13 @@ class Looked:
     shares: dict[str, float]
     """Item -> the share of its n-grams that were seen; items shorter than one are not in it."""
     ngram_chars: int
+    texts: dict[str, str] = field(default_factory=dict)
+    """Item -> how it begins."""
+
+    def contaminated(self, section: Contamination) -> list[str]:
+        """The items that count as seen, the ones with the largest share first."""
+        bad = [item for item, share in self.shares.items() if share >= section.min_share]
+        return sorted(bad, key=lambda item: -self.shares[item])
 
 
 def look(library: Library, section: Contamination, tasks: dict[str, Any], corpora: list[str]) -> dict[str, Looked]:
@@ -115,16 +128,18 @@ def look(library: Library, section: Contamination, tasks: dict[str, Any], corpor
         Task -> what was found, of those whose items can stand in training data.
     """
     indices: dict[str, Any] = {}
+    begins: dict[str, dict[str, str]] = {}
     for name, task in tasks.items():
         if can_leak(task):
             own = modality(task.modality)
             texts = dict(own.task_texts(task, iterate_records))
+            begins[name] = {item: " ".join(parts)[:SHOWN_CHARS] for item, parts in texts.items()}
             indices[name] = own.overlap_index(texts, section.min_ngram_chars, section.max_ngram_chars)
     seen = {name: np.zeros(len(index.keys), dtype=bool) for name, index in indices.items()}
     for corpus in corpora if indices else ():
         for name, marks in zip(indices, _seen_in(library, corpus, list(indices.values())), strict=True):
             seen[name] |= marks
-    return {name: Looked(index.shares(seen[name]), index.num_chars) for name, index in indices.items()}
+    return {name: Looked(index.shares(seen[name]), index.num_chars, begins[name]) for name, index in indices.items()}
 
 
 def _seen_in(library: Library, corpus: str, indices: list[Any]) -> list[np.ndarray]:
@@ -162,7 +177,7 @@ def _texts(corpus: str, columns: dict[str, Any]) -> Iterator[str]:
 
 
 def add_to(folder: Path, section: Contamination, tasks: dict[str, Any], found: dict[str, Looked]) -> dict[str, Any]:
-    """Add what was found to a payload of scores: to each item, to the totals, and beside a score the clean one.
+    """Add what was found to a payload of scores: to each item, to the totals, beside a score the clean one, and a note.
 
     Returns:
         The totals, by task and metric.
@@ -176,51 +191,82 @@ def add_to(folder: Path, section: Contamination, tasks: dict[str, Any], found: d
     scores = json.loads((folder / SCORES_NAME).read_text(encoding="utf-8"))
     parts = [items]
     for name, looked in found.items():
-        shares = looked.shares
-        rows = {"task": [name] * len(shares), "item": list(shares), "metric": [SEEN] * len(shares)}
-        parts.append(pa.table({**rows, "value": list(shares.values())}, schema=items.schema))
+        shares, bad = looked.shares, looked.contaminated(section)
+        marks = {item: float(share >= section.min_share) for item, share in shares.items()}
+        for metric, values in ((SEEN, shares), (CONTAMINATED, marks)):
+            rows = {"task": [name] * len(values), "item": list(values), "metric": [metric] * len(values)}
+            parts.append(pa.table({**rows, "value": list(values.values())}, schema=items.schema))
         scores["tasks"][name] |= totals_of(items, name, told_of(tasks[name]), shares, section)
+        if bad:
+            scores.setdefault("notes", {}).setdefault(name, []).append(_note(looked, bad))
     pq.write_table(pa.concat_tables(parts), folder / ITEMS_NAME, compression="zstd")
     text = json.dumps(scores, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / SCORES_NAME).write_text(text + "\n", encoding="utf-8")
     return dict(scores["tasks"])
 
 
-def totals_of(
-    items: "pa.Table", task: str, measures: tuple[Any, ...], shares: dict[str, float], section: Contamination
-) -> dict[str, float]:
-    """The share of contaminated items, and where there are some, each measure over the others.
+def _note(looked: Looked, bad: list[str]) -> str:
+    named = ", ".join(f"`{item}` ({looked.shares[item]:.0%})" for item in bad[:MOST_NAMED])
+    more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
+    return (
+        f"{len(bad):,} of the {len(looked.shares):,} items that were looked for stand in the training data: {named}"
+        f"{more}. {PAGE_NAME} beside the scores shows them."
+    )
 
-    Where items are named `<part>/<item>`, each part has its own counts and share too.
+
+def page(section: Contamination, found: dict[str, Looked]) -> str:
+    """The contaminated items of all tasks for a person, Markdown; empty if there are none."""
+    parts = []
+    for name, looked in sorted(found.items()):
+        if bad := looked.contaminated(section):
+            rows = [(f"`{item}`", f"{looked.shares[item]:.0%}", looked.texts.get(item, "")) for item in bad]
+            more = f", the first {MOST_LISTED:,}" if len(bad) > MOST_LISTED else ""
+            parts.append(f"## {name}: {number(len(bad))} of {number(len(looked.shares))} items{more}")
+            parts.append(table(("Item", "Seen", "It begins"), rows[:MOST_LISTED]))
+    return "\n\n".join(["# Items that stand in the training data", *parts]) + "\n" if parts else ""
+
+
+def totals_of(
+    items: "pa.Table", task: str, measures: Iterable[Measure], shares: dict[str, float], section: Contamination
+) -> dict[str, float]:
+    """The share of contaminated items, and where scores over the others differ, each measure over these.
+
+    An item that was not looked for, since it is shorter than an n-gram, is not called clean. Where items are named
+    `<part>/<item>`, each part has its own counts and share too. The mean of several metrics has a clean one of those
+    that have one, and `num_tasks_clean` says of how many.
     """
-    bad = {item for item, share in shares.items() if share >= section.min_share}
-    found = _counts(shares, bad, "")
-    parts = {item.split("/", 1)[0] for item in shares if "/" in item}
+    from components.standard_errors import by_metric, clean_of, total_of
+
+    values = by_metric(items, task)
+    marks = {item: float(share >= section.min_share) for item, share in shares.items()}
+    everything = marks.keys() | {item for rows in values.values() for item in rows}
+    found = _counts(everything, marks, "")
+    parts = {item.split("/", 1)[0] for item in everything if "/" in item}
     for part in sorted(parts if len(parts) > 1 else ()):
-        found |= _counts({item for item in shares if item.startswith(f"{part}/")}, bad, f"{part}/")
-    if bad:
-        for measure in measures:
-            clean = _mean_over(items, task, measure, bad)
-            if clean is not None:
-                found[(measure.total or measure.metric) + CLEAN] = clean
+        found |= _counts({item for item in everything if item.startswith(f"{part}/")}, marks, f"{part}/")
+    if (clean := clean_of(values | {CONTAMINATED: marks})) is None:
+        return found
+    for measure in expanded(measures, values):
+        total = measure.total or measure.metric
+        if measure.mean_of:
+            known = [found[metric + CLEAN] for metric in measure.mean_of if metric + CLEAN in found]
+            value = sum(known) / len(known) if known else None
+            found[f"{total.rpartition('/')[0]}/num_tasks{CLEAN}"] = len(known)
+        else:
+            value = total_of(measure, clean)
+        if value is not None:
+            found[total + CLEAN] = value
     return found
 
 
-def _counts(items: Collection[str], bad: set[str], prefix: str) -> dict[str, float]:
-    num_bad = len(bad.intersection(items))
-    found: dict[str, float] = {f"{prefix}num_looked_for": len(items), f"{prefix}num_contaminated": num_bad}
-    return found | ({f"{prefix}{SHARE}": num_bad / len(items)} if items else {})
-
-
-def _mean_over(items: "pa.Table", task: str, measure: Any, without: set[str]) -> float | None:
-    """A measure over the items that are not in a set; None if none is left."""
-    from components.standard_errors import values_by_item
-
-    values = values_by_item(items, task, measure.metric)
-    weights = values_by_item(items, task, measure.per) if measure.per else dict.fromkeys(values, 1.0)
-    left = [item for item in values if item not in without and item in weights]
-    total = sum(weights[item] for item in left)
-    return sum(values[item] for item in left) / total if total else None
+def _counts(items: Collection[str], marks: dict[str, float], prefix: str) -> dict[str, float]:
+    looked = [marks[item] for item in items if item in marks]
+    found: dict[str, float] = {
+        f"{prefix}num_looked_for": len(looked),
+        f"{prefix}num_not_looked_for": len(items) - len(looked),
+        f"{prefix}num_contaminated": int(sum(looked)),
+    }
+    return found | ({f"{prefix}{SHARE}": sum(looked) / len(looked)} if looked else {})
 
 
 def facts_of(
@@ -244,7 +290,7 @@ def in_words(facts: dict[str, Any]) -> str:
             f"Items were looked for in the train split of {', '.join(f'`{each}`' for each in facts['corpora'])}, all "
             f"that the model and those it was made from were trained on. An item is contaminated if "
             f"{facts['min_share']:.0%} of its stretches of {shown} letters and digits stand there; a score that ends "
-            "in `clean` leaves those out."
+            "in `clean` leaves those out, and items too short to be looked for, which are counted as not looked for."
         )
     if facts.get("unknown"):
         named = ", ".join(f"`{each}`" for each in facts["unknown"])

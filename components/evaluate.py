@@ -18,7 +18,7 @@ from components.weights import parents_of, weights_of
 from models import FAMILIES
 from models.objective import Mismatch
 
-REVISION = 4
+REVISION = 5
 
 
 def evaluate(name: str) -> None:
@@ -26,7 +26,7 @@ def evaluate(name: str) -> None:
 
     `scores.json` holds the totals of each task and notes on what could not be scored, `items.parquet` one row per item
     (task, item, metric, value), `outputs.parquet` what a model wrote. Items are looked for in all that the model was
-    trained on.
+    trained on; `contaminated.md` beside the payload lists those that stand there.
 
     Raises:
         Refused: the recipe has nothing to score, weights, encoder or records are missing, or a score is not finite.
@@ -69,15 +69,17 @@ def evaluate(name: str) -> None:
         except Mismatch as error:
             raise Refused(f"{error} Run: hiraku {scored[0]} {scored[1]}") from error
         place = folder / paths.PAYLOAD["evaluate"]
-        pictures: dict[str, str] = {}
-        scores = write_scores(tasks, model, place, pictures)
+        pages: dict[str, str] = {}
+        scores = write_scores(tasks, model, place, pages)
         if section := recipe.evaluate.contamination:
             found = contamination.look(library, section, tasks, trained_on) if trained_on else {}
             scores = contamination.add_to(place, section, tasks, found)
+            if listed := contamination.page(section, found):
+                pages[contamination.PAGE_NAME] = listed
             manifest.details["contamination"] = contamination.facts_of(library, name, section, found, trained_on)
-        for file_name, picture in pictures.items():
-            (folder / file_name).write_text(picture, encoding="utf-8")
-            journal.note(file_name, picture)
+        for file_name, page in pages.items():
+            (folder / file_name).write_text(page, encoding="utf-8")
+            journal.note(file_name, page)
         manifest.counts = {"num_tasks": len(tasks)}
         for task, totals in scores.items():
             journal.metrics(0, **{f"{task}/{metric}": value for metric, value in totals.items()})

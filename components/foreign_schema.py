@@ -17,7 +17,8 @@ class Contamination(Strict):
     the lengths of a task's items, at least 8 and at most 13 words. A word of Japanese (a short unit of UniDic) has
     about 1.8 letters (counted by fugashi: 1.6 in novels, 1.7 in meetings, 2.2 in manuals), so that is 15 to 24 here.
     GPT-4 (arXiv 2303.08774, appendix C) takes 50, of English, which needs about twice as many as Japanese. The share
-    follows PaLM (arXiv 2204.02311, section 8).
+    follows PaLM (arXiv 2204.02311, section 8). An item shorter than an n-gram is not looked for, and no clean score has
+    it; a short question that an item begins with is looked for together with its choices.
     """
 
     min_ngram_chars: int = Field(default=15, ge=4)

@@ -1,10 +1,15 @@
 """By what models are compared: each kind of task declares it beside its keys, so no verb knows a metric by its name."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from components.outcomes import Refused
+
+CLEAN = "_clean"
+"""Ends the name of a total over the items that were looked for in training data and do not stand there."""
+CONTAMINATED = "contaminated"
+"""The metric of an item that was looked for: 1 if it stands in the training data."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,15 @@ class Measure:
     """A total that is the mean of the means of these metrics, as far as they are there; no item tells of it."""
     told_only: bool = False
     """Whether it has a standard error, and models are not compared by it."""
+    less: float = 0.0
+    """Taken off each item's value first: of tokens 1, the one that ends a document and stands for no character."""
+    base: float | None = None
+    """The total is this to the power of the mean or ratio: 2 for the perplexity of bits per token."""
+    is_of_others: bool = False
+    """Whether an item's value is the total of all other items, as where different stretches are counted in all items
+    together; such a total has no share that one item adds, and its standard error is the jackknife's."""
+    is_each: bool = False
+    """Whether `metric` only begins a name, and each metric of the items that begins so is told of by itself."""
 
     @property
     def name(self) -> str:
@@ -34,6 +48,17 @@ class Measure:
 def told_of(task: Any) -> tuple[Measure, ...]:
     """What has a standard error in a task, which its section says: some kinds know it only with their keys."""
     found: tuple[Measure, ...] = getattr(task, "MEASURES", ())
+    return found
+
+
+def expanded(measures: Iterable[Measure], metrics: Iterable[str]) -> list[Measure]:
+    """Measures, in place of those that are `is_each` one for each metric that they begin and no other names."""
+    own, known = list(measures), sorted(metrics)
+    named = {each.metric for each in own}
+    found: list[Measure] = []
+    for each in own:
+        begun = [metric for metric in known if metric.startswith(each.metric) and metric not in named]
+        found += [replace(each, metric=metric, is_each=False) for metric in begun] if each.is_each else [each]
     return found
 
 

@@ -36,7 +36,7 @@ from components.modalities import modality
 from components.outcomes import Refused
 from components.records import SPLITS, Parts
 
-REVISION = 1
+REVISION = 2
 """Of what is found, here and in `components.decontaminating`."""
 MODALITY = "text"
 BLOCK = 4096

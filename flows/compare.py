@@ -154,7 +154,8 @@ def is_lower_better(library: Library, metric: str) -> bool | None:
     if key.startswith("num_") or task not in library.files["task"]:
         return None
     measures = told_of(library.read("task", task))
-    ways = {each.better for each in measures if each.metric == key} or {each.better for each in measures}
+    named = {each.better for each in measures if key in (each.metric, each.total)}
+    ways = named or {each.better for each in measures}
     return ways == {"lower"} if len(ways) == 1 else None
 
 

@@ -13,7 +13,7 @@ from components.outcomes import Refused
 from tests.conftest import ROOT
 
 RIGHT = Measure("is_right", "higher")
-(BITS,) = HeldOutBits.MEASURES
+BITS = HeldOutBits.MEASURES[0]
 
 
 def table(**metrics: list[float]) -> pa.Table:

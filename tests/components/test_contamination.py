@@ -16,6 +16,7 @@ from components.foreign_schema import Contamination
 from components.manifest import read_manifest
 from components.measures import Measure
 from components.modalities.text import overlap
+from components.modalities.text.schema import Harness, PreferenceAccuracy
 from components.outcomes import Refused
 from components.recipes import Library
 from components.records import iterate_records
@@ -89,12 +90,92 @@ def test_the_clean_score_leaves_contaminated_items_out() -> None:
     found = totals_of(pa.Table.from_pylist(rows), "t", (measure,), {"a": 0.2, "b": 0.7, "c": 0.69}, Contamination())
     assert found == {
         "num_looked_for": 3,
+        "num_not_looked_for": 0,
         "num_contaminated": 1,
         "contaminated_share": pytest.approx(1 / 3),
         "bits_per_character_clean": pytest.approx(100 / 35),
     }
-    nothing = totals_of(pa.Table.from_pylist(rows), "t", (measure,), {"a": 0.0}, Contamination())
-    assert nothing == {"num_looked_for": 1, "num_contaminated": 0, "contaminated_share": 0.0}
+    whole = dict.fromkeys(("a", "b", "c"), 0.0)
+    nothing = totals_of(pa.Table.from_pylist(rows), "t", (measure,), whole, Contamination())
+    assert nothing == {
+        "num_looked_for": 3,
+        "num_not_looked_for": 0,
+        "num_contaminated": 0,
+        "contaminated_share": 0.0,
+    }
+
+
+def test_an_item_that_was_not_looked_for_is_not_called_clean() -> None:
+    rows = [
+        {"task": "t", "item": item, "metric": "is_right", "value": value}
+        for item, value in {"a": 1, "b": 0, "c": 1, "d": 1}.items()
+    ]
+    items, measure = pa.Table.from_pylist(rows), Measure("is_right", "higher")
+    found = totals_of(items, "t", (measure,), {"a": 0.0, "b": 0.0, "c": 1.0}, Contamination())
+    assert (found["num_looked_for"], found["num_not_looked_for"], found["num_contaminated"]) == (3, 1, 1)
+    assert found["is_right_clean"] == 0.5
+    assert totals_of(items, "t", (measure,), {"a": 0.0, "b": 0.0}, Contamination())["is_right_clean"] == 0.5
+    found = totals_of(items, "t", (measure,), {}, Contamination())
+    assert found == {"num_looked_for": 0, "num_not_looked_for": 4, "num_contaminated": 0}
+
+
+def test_a_clean_average_is_over_the_tasks_that_have_a_clean_item() -> None:
+    values = {"quiz/1": 1.0, "quiz/2": 0.0, "sums/1": 1.0, "sums/2": 1.0, "sums/3": 0.0, "long/1": 1.0}
+    rows = [
+        {"task": "t", "item": item, "metric": f"fixed/{item.split('/')[0]}/{metric}", "value": value}
+        for item, value in values.items()
+        for metric in ("acc", "acc_norm")
+    ]
+    section = Harness.model_validate(
+        {
+            "kind": "harness",
+            "sets": ["fixed"],
+            "tasks": [{"task": task, "version": "1.0", "shots": 0} for task in ("quiz", "sums", "long", "none")],
+        }
+    )
+    shares = {"quiz/1": 0.9, "quiz/2": 0.1, "sums/1": 0.0, "sums/2": 0.0, "sums/3": 0.0, "long/1": 1.0}
+    found = totals_of(pa.Table.from_pylist(rows), "t", section.MEASURES, shares, Contamination())
+    assert (found["fixed/quiz/acc_clean"], found["fixed/quiz/acc_norm_clean"]) == (0.0, 0.0)
+    assert found["fixed/sums/acc_clean"] == pytest.approx(2 / 3)
+    assert "fixed/long/acc_clean" not in found
+    assert found["fixed/average_clean"] == pytest.approx(1 / 3)
+    assert found["fixed/num_tasks_clean"] == 2
+
+
+def test_a_short_question_is_looked_for_with_its_choices_and_a_long_one_without_them() -> None:
+    items = {
+        "short": ["駅はどこ", "北の町の市場", "南の町の港", "西の山"],
+        "long": ["この町でいちばん古い建物はどれでしょうか", "駅", "港", "山"],
+        "long choice": ["それは何", "あいうえおかきくけこさしすせそたちつて", "駅", "港"],
+        "too short": ["駅は", "北"],
+    }
+    index = overlap.Index(items, 12, 12)
+    seen_in = lambda text: index.shares(overlap.look([index], [text])[0])  # noqa: E731
+    assert seen_in("").keys() == {"short", "long", "long choice"}
+    assert seen_in("Q. 駅はどこ？ 北の町の市場、南の町の港、西の山")["short"] == 1.0
+    assert seen_in("この町でいちばん古い建物はどれでしょうか。答えは山です。")["long"] == 1.0
+    assert seen_in("あいうえおかきくけこさしすせそたちつて")["long choice"] == 1.0
+
+
+def test_contaminated_items_are_named_in_a_note_and_listed_for_a_person(tmp_path: Path) -> None:
+    shares = {f"doc-{number}": number / 20 for number in range(21)}
+    rows = [{"task": "t", "item": item, "metric": "accuracy", "value": 1.0} for item in shares]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "items.parquet")
+    (tmp_path / "scores.json").write_text('{"tasks": {"t": {}}, "notes": {"t": ["before"]}}')
+    looked = Looked(shares, 24, {"doc-20": "駅の前に | 店がある"})
+    task = PreferenceAccuracy(kind="preference-accuracy", corpus="town")
+    contamination.add_to(tmp_path, Contamination(min_share=0.5), {"t": task}, {"t": looked})
+    before, note = json.loads((tmp_path / "scores.json").read_text())["notes"]["t"]
+    assert before == "before"
+    assert note.startswith("11 of the 21 items that were looked for stand in the training data: `doc-20` (100%), ")
+    assert "`doc-11` (55%) and 1 more. contaminated.md beside the scores shows them." in note
+    marked = {row["item"] for row in pq.read_table(tmp_path / "items.parquet").to_pylist() if row["value"] == 1.0}
+    assert marked >= set(shares)
+    page = contamination.page(Contamination(min_share=0.5), {"t": looked})
+    assert "## t: 11 of 21 items" in page
+    assert page.count("| `doc-") == 11
+    assert "| `doc-20` | 100% | 駅の前に \\| 店がある |" in page
+    assert contamination.page(Contamination(), {"t": Looked({"a": 0.0}, 24)}) == ""
 
 
 def test_each_part_of_a_task_has_its_own_share() -> None:
@@ -140,9 +221,12 @@ def test_evaluate_lists_what_each_item_shares_with_the_train_split() -> None:
     train = set().union(*(brute(row["text"], length) for row in iterate_records("town", ["text"], splits={"train"})))
     texts = {row["id"]: brute(row["text"], length) for row in iterate_records("town", ["text"], splits={"test"})}
     assert shares == pytest.approx({item: len(own & train) / len(own) for item, own in texts.items() if own})
-    bad = sum(share >= 0.7 for share in shares.values())
-    assert totals["num_contaminated"] == bad
-    assert totals["contaminated_share"] == bad / len(shares)
+    bad = [item for item, share in shares.items() if share >= 0.7]
+    assert totals["num_contaminated"] == len(bad)
+    assert totals["contaminated_share"] == len(bad) / len(shares)
+    listed = paths.state("evaluate", "tiny") / contamination.PAGE_NAME
+    assert listed.is_file() == bool(bad)
+    assert all(f"`{item}`" in listed.read_text(encoding="utf-8") for item in bad)
     assert "in the train split of `town`" in contamination.in_words(
         read_manifest("evaluate", "tiny").details["contamination"]
     )

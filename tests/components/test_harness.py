@@ -258,6 +258,73 @@ def test_a_card_shows_both_sets_why_they_differ_and_what_is_missing(project: Pat
     assert "the texts of the choices were scored" in text
 
 
+@pytest.mark.parametrize(
+    ("task", "version", "shots", "expected"),
+    [
+        ("xwinograd-ja", "0.0", 0, {"tokens", "start"}),
+        ("town", "1.0", 0, {"tokens", "start"}),
+        ("jnli", "0.2", 3, {"tokens", "start", "examples"}),
+        ("jcommonsenseqa", "0.2", 3, {"tokens", "start", "examples", "choices"}),
+        ("jcommonsenseqa", "0.3", 3, {"tokens", "start", "examples"}),
+        ("jsquad", "0.4", 2, {"ends", "start", "examples", "length"}),
+        ("jaqket-v2", "0.2", 1, {"ends", "start", "examples", "length", "passages"}),
+        ("xlsum-ja", "0.0", 1, {"ends", "start", "examples", "length", "ROUGE-2"}),
+        ("mgsm-ja", "0.0", 5, {"start", "examples"}),
+        ("mgsm-ja", "0.5", 5, {"start", "examples", "turns"}),
+    ],
+)
+def test_a_card_says_why_the_sets_differ_on_the_tasks_that_ran_alone(
+    project: Path, task: str, version: str, shots: int, expected: set[str]
+) -> None:
+    rows = [{"task": task, "version": version, "shots": shots}, {"task": "marc-ja", "version": "0.2", "shots": 3}]
+    asked = Harness.model_validate({"kind": "harness", "tasks": rows})
+    scores = {f"{name}/{rest}": 1.0 for name in asked.sets for rest in (f"{task}/acc", "average", "num_tasks")}
+    text = "\n".join(asked.told(scores, {}, []))
+    assert {name for name in Harness.QUIRKS if f"- {name}: " in text} == expected
+
+
+def row_of(text: str, begin: str) -> list[str]:
+    [line] = [line for line in text.splitlines() if line.startswith(f"| {begin}")]
+    return [each.strip() for each in line.strip("|").split("|")]
+
+
+def test_a_card_shows_which_share_stands_in_the_training_data_and_clean_scores(project: Path) -> None:
+    asked = section("jnli", "jsquad", "marc-ja", sets=["fixed"])
+    scores = {
+        "fixed/jnli/acc": 0.5, "fixed/jsquad/exact_match": 0.25, "fixed/average": 0.375, "fixed/num_tasks": 2.0,
+    }  # fmt: skip
+    looked = {
+        "contaminated_share": 0.2, "jnli/num_looked_for": 8.0, "jnli/num_not_looked_for": 2.0,
+        "jnli/num_contaminated": 2.0, "jnli/contaminated_share": 0.25, "fixed/jnli/acc_clean": 0.375,
+        "jsquad/num_looked_for": 0.0, "jsquad/num_not_looked_for": 5.0, "jsquad/num_contaminated": 0.0,
+        "fixed/average_clean": 0.375, "fixed/num_tasks_clean": 1.0,
+    }  # fmt: skip
+    text = asked.told(scores | looked, {"fixed/jnli/acc_clean": 0.12}, [], {"unknown": []})[0]
+    assert row_of(text, "Task")[-2:] == ["Contaminated", "fixed, clean"]
+    assert row_of(text, "`jnli`")[-2:] == ["25.0% of 8, 2 not looked for", "0.38 ± 0.12"]
+    assert row_of(text, "`jsquad`")[-2:] == ["not looked for", "not looked for"]
+    assert row_of(text, "`marc-ja`")[-3:] == ["missing", "", ""]
+    assert row_of(text, "mean of 2 of 3 tasks")[-2:] == ["", "0.375 (1 of 2 tasks)"]
+
+
+def test_where_nothing_stands_in_the_training_data_the_clean_score_is_the_score(project: Path) -> None:
+    asked = section("jnli", sets=["fixed"])
+    scores = {"fixed/jnli/acc": 0.5, "fixed/average": 0.5, "fixed/num_tasks": 1.0}
+    looked = {"contaminated_share": 0.0, "num_looked_for": 8.0, "num_not_looked_for": 0.0, "num_contaminated": 0.0}
+    text = asked.told(scores | looked, {}, [], {})[0]
+    assert row_of(text, "`jnli`")[-2:] == ["0.0% of 8", "0.5"]
+    assert row_of(text, "mean of 1 of 1 tasks")[-2:] == ["", "0.5"]
+
+
+def test_of_somebody_elses_model_contamination_is_unknown(project: Path) -> None:
+    asked = section("jnli")
+    scores = {f"{name}/{rest}": 0.5 for name in asked.sets for rest in ("jnli/acc", "average", "num_tasks")}
+    text = asked.told(scores, {}, [], {"unknown": ["theirs"]})[0]
+    assert row_of(text, "`jnli`")[-3:] == ["unknown"] * 3
+    assert row_of(text, "mean of")[-3:] == ["", "unknown", "unknown"]
+    assert "clean" not in asked.told(scores, {}, [])[0]
+
+
 # ---- kept answers ----------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -32,6 +33,7 @@ doc_to_target: 0
 target_delimiter: ""
 metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
+  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
 metadata: {fields: [text], gold: text}
 """
 SECTION = {
@@ -118,8 +120,13 @@ def test_two_models_are_compared_on_the_tasks_that_have_data() -> None:
 def test_every_score_has_its_standard_error_and_the_average_that_of_its_parts() -> None:
     section = Library().read("task", "town-order")
     errors = standard_errors(items_of("tiny"), "town-order", section.MEASURES)
-    assert errors.keys() == {f"{name}/{rest}" for name in ("fixed", "paper") for rest in ("order/acc", "average")}
+    scores = {key for key in told("tiny")["tasks"]["town-order"] if key.startswith(("fixed/", "paper/"))}
+    assert {"fixed/order/acc", "fixed/order/acc_norm", "paper/order/acc_norm"} < scores
+    assert errors.keys() == {key for key in scores if not key.rpartition("/")[2].startswith("num_")}
     assert errors["fixed/average"] == errors["fixed/order/acc"]
+    for metric in ("fixed/order/acc", "paper/order/acc_norm"):
+        values = [row["value"] for row in items_of("tiny").to_pylist() if row["metric"] == metric]
+        assert errors[metric] == pytest.approx(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def test_the_table_of_scores_has_these_errors_too() -> None:

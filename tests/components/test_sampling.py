@@ -6,9 +6,10 @@ import yaml
 
 from components import paths
 from components.evaluate import evaluate
-from components.modalities.text.sampling import distinct, repeated_share
+from components.modalities.text.sampling import distinct, distinct_of_others, repeated_share
 from components.outcomes import Refused
 from components.scoring import open_model
+from flows import scoreboard
 from tests.components.small_release import make_project
 
 
@@ -23,6 +24,16 @@ def test_diversity_is_the_different_ones_by_all() -> None:
     assert found["distinct_1"] == pytest.approx(2 / 5)
     assert found["distinct_2"] == pytest.approx(2 / 3)
     assert "distinct_4" not in found
+
+
+def test_diversity_of_the_others_is_that_of_all_texts_but_one() -> None:
+    texts = ["ああい", "あいうえお", "", "ういあああ"]
+    found = distinct_of_others(texts)
+    for place in range(len(texts)):
+        others = distinct([*texts[:place], *texts[place + 1 :]])
+        for length in (1, 2, 4):
+            assert found[f"distinct_{length}_of_others"][place] == pytest.approx(others[f"distinct_{length}"])
+    assert distinct_of_others(["ああい"]) == {}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +75,9 @@ def test_what_was_written_stands_beside_its_scores(project, monkeypatch: pytest.
     assert 0 <= totals["writes"]["reference_repeated_share"] <= 1
     assert "reference_distinct_1" not in totals["begins"]
     assert "contaminated_share" not in totals["writes"]
+    errors = {row.metric: row.error for row in scoreboard.rows_of("tiny") if row.task == "writes"}
+    without = {metric for metric, error in errors.items() if error is None}
+    assert without == {"num_samples", "characters_per_sample"}
 
 
 def test_the_same_seed_writes_the_same(project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from components import remembered, run_page, tracking
 from components.outcomes import Refused
 from flows import compare, exhibits, gauges, mirror
 from flows.launch import StageStopped
+from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 from tests.flows.test_launch import ancestors
 from tests.flows.test_release import runs_of
@@ -170,6 +171,9 @@ def test_the_best_of_a_row_is_the_lowest_loss_and_the_highest_speed_and_nobody_w
     assert compare.is_lower_better(library, "pretrain/mean_tokens_per_second") is False
     assert compare.is_lower_better(library, "pretrain/gradient_norm") is None
     assert compare.is_lower_better(library, "evaluate/smoke-held-out/perplexity") is True
+    shipped = Library(ROOT / "recipes")
+    assert compare.is_lower_better(shipped, "evaluate/demo-samples/repeated_share") is True
+    assert compare.is_lower_better(shipped, "evaluate/demo-samples/distinct_2") is False
     assert compare.is_lower_better(library, "evaluate/smoke-held-out/num_documents") is None
 
 

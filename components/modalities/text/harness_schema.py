@@ -103,12 +103,13 @@ class Harness(Strict):
 
     @property
     def MEASURES(self) -> tuple[Measure, ...]:  # noqa: N802 (other kinds have it as a constant)
-        """The metric of each task in each set, and the averages; models are compared by those of the first set."""
+        """The metrics of each task in each set, and the averages; what counts in the first set compares models."""
         found: list[Measure] = []
         for name in self.sets:
             keys = tuple(self.key(name, each) for each in self.tasks)
             found += [Measure(key, "higher", may_miss=True, told_only=name != self.sets[0]) for key in keys]
             found.append(Measure(f"{name}/average", "higher", mean_of=keys, told_only=True))
+            found += [Measure(f"{name}/{each.task}/", "higher", is_each=True, told_only=True) for each in self.tasks]
         return tuple(found)
 
     @staticmethod
@@ -135,11 +136,17 @@ class Harness(Strict):
                 found[paths.DATA / (each.data or self.data)] = None
         return tuple(found)
 
-    def told(self, totals: dict[str, float], errors: dict[str, float], notes: list[str]) -> list[str]:
+    def told(
+        self,
+        totals: dict[str, float],
+        errors: dict[str, float],
+        notes: list[str],
+        looked: dict[str, Any] | None = None,
+    ) -> list[str]:
         """What a card says of the scores; see `harness_card`."""
         from components.modalities.text import harness_card
 
-        return harness_card.told(self, totals, errors, notes)
+        return harness_card.told(self, totals, errors, notes, looked or {})
 
 
 def roots() -> list[Path]:
@@ -188,6 +195,14 @@ def plain(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise Refused(f"{path} holds no keys and values. Start from a shipped task file.")
     return raw
+
+
+def merged(path: Path) -> dict[str, Any]:
+    """The keys of a task file and of those that it includes, its own before theirs."""
+    found: dict[str, Any] = {}
+    for each in reversed(with_includes(path)):
+        found |= plain(each)
+    return found
 
 
 class _Plain(yaml.SafeLoader):

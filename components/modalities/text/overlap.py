@@ -65,19 +65,30 @@ def shingles(text: str, length: int) -> Iterator[np.ndarray]:
         yield from (hashes_of(part, length) for part in _pieces(points, length))
 
 
+def _looked_for(parts: list[np.ndarray], length: int) -> list[np.ndarray]:
+    """The texts of an item; as one if so many characters are more than most of it has in one."""
+    sizes = [len(each) for each in parts]
+    is_short = bool(parts) and sizes[0] < length and 2 * sum(size for size in sizes if size >= length) < sum(sizes)
+    return [np.concatenate(parts)] if is_short else parts
+
+
 class Index:
     """The stretches of a task's items.
 
+    A stretch lies within one text of an item, so a question that stands somewhere without its choices is known again.
+    Only an item that begins with a text shorter than a stretch and has most of its letters in such texts, like a short
+    question and its choices, is looked for as one text, in their order.
+
     Args:
-        texts: item -> its texts; a stretch lies within one of them.
+        texts: item -> its texts.
         min_chars: bounds of how long a stretch is.
         max_chars: the upper one.
     """
 
     def __init__(self, texts: Mapping[str, list[str]], min_chars: int, max_chars: int) -> None:
         points = {item: [normal(text) for text in parts] for item, parts in texts.items()}
-        longest = sorted(max(map(len, parts), default=0) for parts in points.values())
-        short = longest[len(longest) * LENGTH_PERCENTILE // 100] if longest else 0
+        lengths = sorted(max(map(len, _looked_for(parts, min_chars)), default=0) for parts in points.values())
+        short = lengths[len(lengths) * LENGTH_PERCENTILE // 100] if lengths else 0
         self.num_chars = min(max_chars, max(min_chars, short))
         """How long a stretch is."""
         self._own = {item: self._stretches(parts) for item, parts in points.items()}
@@ -89,7 +100,8 @@ class Index:
         self._may_be[self.keys >> self._shift] = True
 
     def _stretches(self, parts: list[np.ndarray]) -> np.ndarray:
-        return np.unique(np.concatenate([hashes_of(each, self.num_chars) for each in parts] + [np.empty(0, np.uint64)]))
+        hashes = [hashes_of(each, self.num_chars) for each in _looked_for(parts, self.num_chars)]
+        return np.unique(np.concatenate([*hashes, np.empty(0, np.uint64)]))
 
     @property
     def digest(self) -> str:

@@ -1,19 +1,18 @@
 """Scores of what a model writes by itself: repetition and diversity, and the samples for a person to read."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from components.modalities.text.generating import answers
-from components.modalities.text.schema import Samples
+from components.modalities.text.schema import DISTINCT_CHARS, Samples
 from components.modalities.text.scoring import first_by_hash
 from components.outcomes import Refused
 
 REPEATED_CHARS = 8
 """Stretches of so many characters are counted by `repeated_share`."""
-DISTINCT_CHARS = (1, 2, 4)
-"""Stretches of so many by `distinct_n`."""
 
 Read = Callable[..., Iterable[dict[str, Any]]]
 Tell = Callable[[int, int], None]
@@ -30,8 +29,9 @@ def score(task: Samples, model: Any, read: Read, tell: Tell) -> Iterator[dict[st
 
     Yields:
         For each sample a row of what was written (item, prompt, output), and rows of item, metric and value:
-        `repeated_share`, `num_characters`, `ended` (1 if it ended by itself). Totals are their means, `distinct_n`, and
-        `reference_...` of what people wrote.
+        `repeated_share`, `num_characters`, `ended` (1 if it ended by itself), and `distinct_n_of_others`, by which
+        `distinct_n` has a standard error. Totals are their means, `distinct_n`, and `reference_...` of what people
+        wrote.
 
     Raises:
         Refused: no document is long enough, the network has no room, or answers nothing or NaN.
@@ -51,29 +51,29 @@ def score(task: Samples, model: Any, read: Read, tell: Tell) -> Iterator[dict[st
         )
     found = answers(model, prompts, task.max_new_tokens, task.temperature, task.seed, tell)
     written = [model.encoder.decode(answer.ids) for answer in found]
-    rows = []
-    for (item, prompt, _), text, answer in zip(begun, written, found, strict=True):
-        yield {"item": item, "prompt": prompt, "output": text}
-        values = {
-            "repeated_share": repeated_share(text),
-            "num_characters": float(len(text)),
-            "ended": float(answer.has_ended),
-        }
-        rows.append(values)
-        for metric, value in values.items():
-            yield {"item": item, "metric": metric, "value": value}
-    totals = {metric: float(np.mean([row[metric] for row in rows])) for metric in ("repeated_share", "ended")}
-    totals |= {
-        "num_samples": len(rows),
-        "characters_per_sample": float(np.mean([row["num_characters"] for row in rows])),
-    }
-    totals |= distinct(written)
+    theirs = [rest[: len(text)] for (_, _, rest), text in zip(begun, written, strict=True)]
+    values, totals = _measured(written)
+    values["num_characters"] = [float(len(text)) for text in written]
+    values["ended"] = [float(answer.has_ended) for answer in found]
+    totals |= {"ended": float(np.mean(values["ended"])), "num_samples": len(written)}
+    totals["characters_per_sample"] = float(np.mean(values["num_characters"]))
     if task.corpus is not None:
-        theirs = [rest[: len(text)] for (_, _, rest), text in zip(begun, written, strict=True)]
-        own = {"repeated_share": float(np.mean([repeated_share(text) for text in theirs]))} | distinct(theirs)
-        totals |= {f"reference_{metric}": value for metric, value in own.items()}
+        own, means = _measured(theirs)
+        values |= {f"reference_{metric}": each for metric, each in own.items()}
+        totals |= {f"reference_{metric}": value for metric, value in means.items()}
+    for place, ((item, prompt, _), text) in enumerate(zip(begun, written, strict=True)):
+        yield {"item": item, "prompt": prompt, "output": text}
+        for metric, each in values.items():
+            yield {"item": item, "metric": metric, "value": each[place]}
     for metric, value in totals.items():
         yield {"item": None, "metric": metric, "value": float(value)}
+
+
+def _measured(texts: list[str]) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Metric -> a value of each text, and total -> its value."""
+    repeated = [repeated_share(text) for text in texts]
+    values = {"repeated_share": repeated, **distinct_of_others(texts)}
+    return values, {"repeated_share": float(np.mean(repeated)), **distinct(texts)}
 
 
 def _begun(task: Samples, read: Read) -> list[tuple[str, str, str]]:
@@ -105,6 +105,21 @@ def distinct(texts: list[str]) -> dict[str, float]:
         stretches = [each for text in texts for each in _stretches(text, length)]
         if stretches:
             found[f"distinct_{length}"] = len(set(stretches)) / len(stretches)
+    return found
+
+
+def distinct_of_others(texts: list[str]) -> dict[str, list[float]]:
+    """`distinct_n_of_others`: for each text `distinct_n` of all others; none where the others have no stretch."""
+    found = {}
+    for length in DISTINCT_CHARS:
+        own = [_stretches(text, length) for text in texts]
+        holders = Counter(each for stretches in own for each in set(stretches))
+        lefts = [sum(map(len, own)) - len(stretches) for stretches in own]
+        if texts and all(lefts):
+            alone = [sum(holders[each] == 1 for each in set(stretches)) for stretches in own]
+            found[f"distinct_{length}_of_others"] = [
+                (len(holders) - gone) / left for gone, left in zip(alone, lefts, strict=True)
+            ]
     return found
 
 

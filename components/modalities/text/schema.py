@@ -12,6 +12,8 @@ from components.modalities.text.released_tokenizers import RELEASED
 from models.schema import CorpusRef, CorpusShare, EncoderRef, Strict, require_whole
 
 Share = Annotated[float, Field(ge=0, le=1)]
+DISTINCT_CHARS = (1, 2, 4)
+"""Of `samples`: stretches of so many characters are counted by `distinct_n`."""
 
 
 PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -188,7 +190,12 @@ class HeldOutBits(Strict):
     Tokens per character do not count the token that ends a document.
     """
 
-    MEASURES: ClassVar = (Measure("bits", "lower", per="num_characters", total="bits_per_character"),)
+    MEASURES: ClassVar = (
+        Measure("bits", "lower", per="num_characters", total="bits_per_character"),
+        Measure("bits", "lower", per="num_bytes", total="bits_per_byte", told_only=True),
+        Measure("bits", "lower", per="num_tokens", total="perplexity", base=2.0, told_only=True),
+        Measure("num_tokens", "lower", per="num_characters", total="tokens_per_character", less=1.0, told_only=True),
+    )
     CAN_LEAK: ClassVar = True
     kind: Literal["held-out-bits"]
     modality: Literal["text"] = "text"
@@ -275,7 +282,11 @@ class ExactMatch(Answering):
 class GeneratedQuality(Answering):
     """How good answers are by rules that nobody learnt; one row per question."""
 
-    MEASURES: ClassVar = (Measure("quality", "higher"),)
+    MEASURES: ClassVar = (
+        Measure("quality", "higher"),
+        Measure("repetition", "lower", told_only=True),
+        Measure("ended", "higher", told_only=True),
+    )
     kind: Literal["generated-quality"]
     judge: str
     """Of `components.generators.JUDGES`: the world whose rules they are."""
@@ -303,7 +314,16 @@ class Samples(Strict):
     1510.03055).
     """
 
-    MEASURES: ClassVar = (Measure("repeated_share", "lower"),)
+    MEASURES: ClassVar = (
+        Measure("repeated_share", "lower"),
+        Measure("ended", "higher", told_only=True),
+        Measure("reference_repeated_share", "lower", told_only=True),
+        *(
+            Measure(f"{total}_of_others", "higher", total=total, is_of_others=True, told_only=True)
+            for whose in ("", "reference_")
+            for total in (f"{whose}distinct_{length}" for length in DISTINCT_CHARS)
+        ),
+    )
     kind: Literal["samples"]
     modality: Literal["text"] = "text"
     corpus: CorpusRef | None = None
