@@ -46,7 +46,7 @@ TRAINED = {
     "smoke-gpt2": ({"components.pretrain": 1, GPT: 1, TEXT: 2}, {1: 7.08382, 20: 5.88656}),
     "smoke-gpt-neox": ({"components.pretrain": 1, GPT: 1, TEXT: 2}, {1: 7.09537, 20: 5.64096}),
 }
-SCORED = ({"components.evaluate": 4, GPT: 1, TEXT: 2}, 5.35633)
+SCORED = ({"components.evaluate": 5, GPT: 1, TEXT: 2}, 5.35633)
 PACKAGED = (
     {"components.package": 5, GPT: 1},
     {

@@ -97,6 +97,21 @@ def write_llama(folder: Path, tokenizer: Path) -> None:
     built.save_pretrained(folder)
 
 
+def write_mistral(folder: Path, tokenizer: Path) -> None:
+    """The same with layers that see sixteen tokens: fewer than any question has."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    plain = untrained_llama(tokenizer, folder, hidden_size=32, max_positions=512, seed=0).config
+    shape = {key: getattr(plain, key) for key in ("vocab_size", "hidden_size", "intermediate_size")}
+    tokens = {key: getattr(plain, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = MistralConfig(**shape, **tokens, **layers, max_position_embeddings=512, sliding_window=16)
+    torch.manual_seed(0)
+    built = MistralForCausalLM(config)
+    _make_sure(built, tokenizer)
+    built.save_pretrained(folder)
+
+
 def _make_sure(built: Any, tokenizer: Path) -> None:
     """Add to weights, so that the most likely token is so by more than rounding."""
     with torch.no_grad():

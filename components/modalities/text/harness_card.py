@@ -12,7 +12,7 @@ def told(section: Harness, totals: dict[str, float], errors: dict[str, float], n
         section: the task's.
         totals: metric -> value, as `harness.score` gives them.
         errors: metric -> standard error.
-        notes: what could not be scored.
+        notes: what could not be scored, or not whole.
     """
     rows: list[tuple[str, ...]] = []
     for each in section.tasks:
@@ -29,14 +29,6 @@ def told(section: Harness, totals: dict[str, float], errors: dict[str, float], n
     parts = [table(("Task", "Prompt", "Examples", "Items", "Metric", *section.sets), rows)]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
-    cut = {
-        f"{name} {each.task}": totals.get(f"{name}/{each.task}/num_cut", 0)
-        for each in section.tasks
-        for name in section.sets
-    }
-    if any(cut.values()):
-        shown = ", ".join(f"{name} {number:,.0f}" for name, number in cut.items() if number)
-        parts.append(f"Items that did not fit into the network's context whole: {shown}.")
     if len(section.sets) > 1:
         meaning = "; ".join(f"`{name}`: {SETS[name]}" for name in section.sets)
         parts += [
