@@ -71,6 +71,21 @@ def write_items(root: Path, tasks: list[str]) -> None:
             (place / f"{split}.jsonl").write_text("".join(rows), encoding="utf-8")
 
 
+def write_jaqket(folder: Path) -> None:
+    """Questions with ten passages."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "question": f"{number}番の町は。",
+            "answers": {"text": ["町"], "answer_start": [0]},
+            "ctxs": {"text": [f"{number}月に{each}番の図書館で祭りがあった。" for each in range(10)]},
+        }
+        for number in range(4)
+    ]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def fit_tokenizer(folder: Path) -> None:
     """A tokenizer of the items' own text."""
     known = ("jcommonsenseqa", "jnli", "jsquad", "xwinograd-ja", "xlsum-ja", "mgsm-ja")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from components.modalities.text import harness, harness_model
@@ -16,7 +15,14 @@ from components.modalities.text.shortening import cut_sentences
 from components.outcomes import Refused
 from components.scoring import Model
 from components.settings import settings
-from tests.components.small_harness import NUM_ITEMS, fit_tokenizer, open_small, write_items, write_model
+from tests.components.small_harness import (
+    NUM_ITEMS,
+    fit_tokenizer,
+    open_small,
+    write_items,
+    write_jaqket,
+    write_model,
+)
 from tests.conftest import ROOT
 
 TASKS = ("jcommonsenseqa", "jnli", "xwinograd-ja", "jsquad", "xlsum-ja", "mgsm-ja")
@@ -274,28 +280,12 @@ def test_examples_are_left_out_until_a_context_fits(project: Path, monkeypatch: 
 
 
 def test_the_beginning_of_a_context_is_cut_off(project: Path) -> None:
-    write_jaqket(project)
+    write_jaqket(project / "data" / "eval_ja" / "jaqket_v2")
     model = open_small(project / "short")
     given, whole, _ = prompts_of(section("jaqket-v2", shots=1, sets=["paper"]), model)
     for number, ids in given.items():
         answer = encoded(model, "町")
         assert ids == encoded(model, whole[number])[len(answer) - 150 :]
-
-
-def write_jaqket(project: Path) -> None:
-    """Questions with ten passages."""
-    place = project / "data" / "eval_ja" / "jaqket_v2"
-    place.mkdir(parents=True)
-    rows = [
-        {
-            "question": f"{number}番の町は。",
-            "answers": {"text": ["町"], "answer_start": [0]},
-            "ctxs": {"text": [f"{number}月に{each}番の図書館で祭りがあった。" for each in range(10)]},
-        }
-        for number in range(4)
-    ]
-    for split in ("train", "validation"):
-        (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def test_articles_are_cut_by_sentences_and_their_summaries_are_not(project: Path) -> None:
@@ -408,4 +398,3 @@ def test_a_run_killed_while_it_generates_asks_only_what_is_missing(project: Path
     assert rows_of(asked, model) == expected
     assert made[3].num_made == 0
     assert len(passed) == num_passes > 0
-    assert torch.is_inference_mode_enabled() is False
