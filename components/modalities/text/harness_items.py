@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components import hub
 from components.modalities.text.harness_gold import has_gold, problem_of
 from components.modalities.text.harness_schema import Harness, HarnessTask
-from components.wording import one_line
+from components.outcomes import Refused
+from components.wording import one_line, shown
 
 SPLIT_KEYS = ("training_split", "validation_split", "test_split", "fewshot_split")
 SPLITS_OF_A_CORPUS = {"train": "train", "validation": "valid", "test": "test"}
@@ -61,6 +63,7 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
 
     Raises:
         Unavailable: they are not there, or an item lacks a field.
+        components.hub.Unfinished: a Hub does not answer.
     """
     splits = list(dict.fromkeys(config[key] for key in SPLIT_KEYS if config.get(key)))
     scored = config.get("test_split") or config.get("validation_split")
@@ -169,11 +172,55 @@ def _of_hub(revision: str, config: dict[str, Any], split: str) -> tuple[str, lis
         )
         rows = [dict(row) for row in found]
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:  # of scripts, it raises a RuntimeError
+        _require_answer(error, place)
         raise Unavailable(
-            f"{place} cannot be read: {one_line(error, 200)}. Check the key 'revision', HF_TOKEN "
+            f"{place} cannot be read: {one_line(shown(error), 200)}. Check the key 'revision', HF_TOKEN "
             "and HF_ENDPOINT; of a data set that is a script, name a commit of its branch refs/convert/parquet."
         ) from error
     return place, [(str(number), row) for number, row in enumerate(rows, start=1)]
+
+
+def _require_answer(error: Exception, place: str) -> None:
+    """Tell a data set that is not there, or is broken, from a Hub that did not tell: scores are kept, outages pass.
+
+    Raises:
+        Refused: HF_HUB_OFFLINE is set, so no Hub was asked.
+        components.hub.Unfinished: the Hub did not answer.
+    """
+    import httpx2
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error, DataFilesNotFoundError | DatasetNotFoundError):
+        return
+    behind = _behind(error)
+    lost = (httpx2.TransportError, ConnectionError, TimeoutError, LocalEntryNotFoundError)
+    answers: list[Any] = [getattr(each, "response", None) for each in behind]
+    is_passing = any(hub.is_passing(int(each.status_code)) for each in answers if each is not None)
+    if not is_passing and not any(isinstance(each, lost) for each in behind):
+        return
+    if is_offline_mode():
+        raise Refused(
+            f"{place} is not on this machine, and HF_HUB_OFFLINE says that no Hub may be asked. Unset it, or take the "
+            "task out of 'tasks'."
+        ) from error
+    raise hub.Unfinished(
+        f"The Hub did not answer as it should for {place}: {one_line(shown(error), 200)}. Check the network and "
+        "HF_ENDPOINT, then run the same command again."
+    ) from None  # the library's own words may hold the password of an address
+
+
+def _behind(error: BaseException) -> list[BaseException]:
+    """An error and all that it came from."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is not None and all(each is not other for other in found):
+            found.append(each)
+            todo += [each.__cause__, each.__context__]
+    return found
 
 
 def _of_corpus(task: HarnessTask, split: str, read: Read) -> tuple[str, Iterator[Named]]:
