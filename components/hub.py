@@ -289,7 +289,7 @@ def opened(name: str, is_reading: bool = False, kind: str = "model") -> Iterator
         hub = f"The Hub at {shown(there.api.endpoint)}"
         status = _status(cause)
         is_final = isinstance(cause, wrong_settings) or "LFS batch API returned errors" in words
-        if is_final or (400 <= status < 500 and status not in TRANSIENT):
+        if is_final or (400 <= status < 500 and not is_passing(status)):
             if is_reading:
                 raise Refused(f"{hub} did not give {name}: {words}. {_advice_to_reader(status, name)}") from None
             raise Refused(f"{hub} did not take {name}: {words}. {there.truth}. {_advice(status)}") from None
@@ -300,6 +300,11 @@ def opened(name: str, is_reading: bool = False, kind: str = "model") -> Iterator
             f"{hub} did not answer as it should for {name}: {words}. {truth}Check the network and HF_ENDPOINT; "
             "the same command goes on from what has arrived."
         ) from None  # the library's own words may hold the password of an address
+
+
+def is_passing(status: int) -> bool:
+    """Whether an HTTP status asks to come again: the Hub fails, or limits how often it is asked."""
+    return status >= 500 or status in TRANSIENT
 
 
 def _cause(error: BaseException) -> BaseException:

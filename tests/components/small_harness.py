@@ -71,6 +71,21 @@ def write_items(root: Path, tasks: list[str]) -> None:
             (place / f"{split}.jsonl").write_text("".join(rows), encoding="utf-8")
 
 
+def write_jaqket(folder: Path) -> None:
+    """Questions with ten passages."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "question": f"{number}番の町は。",
+            "answers": {"text": ["町"], "answer_start": [0]},
+            "ctxs": {"text": [f"{number}月に{each}番の図書館で祭りがあった。" for each in range(10)]},
+        }
+        for number in range(4)
+    ]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def fit_tokenizer(folder: Path) -> None:
     """A tokenizer of the items' own text."""
     known = ("jcommonsenseqa", "jnli", "jsquad", "xwinograd-ja", "xlsum-ja", "mgsm-ja")
@@ -93,6 +108,21 @@ def write_model(folder: Path, architecture: str, tokenizer: Path, **shape) -> No
 def write_llama(folder: Path, tokenizer: Path) -> None:
     """Somebody else's model, whose tokenizer puts `<s>` before a text."""
     built = untrained_llama(tokenizer, folder, hidden_size=32, max_positions=512, seed=0)
+    _make_sure(built, tokenizer)
+    built.save_pretrained(folder)
+
+
+def write_mistral(folder: Path, tokenizer: Path) -> None:
+    """The same with layers that see sixteen tokens: fewer than any question has."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    plain = untrained_llama(tokenizer, folder, hidden_size=32, max_positions=512, seed=0).config
+    shape = {key: getattr(plain, key) for key in ("vocab_size", "hidden_size", "intermediate_size")}
+    tokens = {key: getattr(plain, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = MistralConfig(**shape, **tokens, **layers, max_position_embeddings=512, sliding_window=16)
+    torch.manual_seed(0)
+    built = MistralForCausalLM(config)
     _make_sure(built, tokenizer)
     built.save_pretrained(folder)
 

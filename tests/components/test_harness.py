@@ -1,7 +1,7 @@
 """Tasks of lm-eval over our networks: beside plain lm-eval, in both sets, resumed, and on bad input."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.components.small_harness import (
     open_small,
     write_items,
     write_llama,
+    write_mistral,
     write_model,
 )
 from tests.conftest import ROOT
@@ -151,13 +152,14 @@ def test_likelihoods_answers_and_metrics_are_those_of_plain_lm_eval(project: Pat
     require_same(ours, theirs)
 
 
+@pytest.mark.parametrize("write", [write_llama, write_mistral])
 def test_somebody_elses_model_is_asked_as_plain_lm_eval_asks_it_with_its_own_token_before_the_text(
-    project: Path,
+    project: Path, write: Callable[[Path, Path], None]
 ) -> None:
-    write_llama(project / "llama", project / "tokenizer")
+    write(project / "theirs", project / "tokenizer")
     asked = section(*CHOICES, "jsquad", sets=["fixed"])
-    theirs = plain(project, asked, project / "llama", prefix=1)
-    model = open_foreign("gpt", project / "llama")
+    theirs = plain(project, asked, project / "theirs", prefix=1)
+    model = open_foreign("gpt", project / "theirs")
     assert model.encoder.puts_start
     require_same(samples(asked, model), theirs)
 
@@ -430,7 +432,7 @@ def test_a_metric_that_a_task_has_not_is_refused(project: Path) -> None:
         rows_of(Harness.model_validate({"kind": "harness", "tasks": [keys]}), open_small(project / "gpt2"))
 
 
-def test_contexts_that_are_too_long_lose_what_the_task_file_says_and_are_counted(project: Path) -> None:
+def test_contexts_before_choices_that_are_too_long_are_counted(project: Path) -> None:
     write_model(project / "short", "gpt2", project / "tokenizer", max_positions=130)
     model = open_small(project / "short")
     asked = Harness.model_validate(
@@ -442,7 +444,8 @@ def test_contexts_that_are_too_long_lose_what_the_task_file_says_and_are_counted
 def test_a_choice_longer_than_the_network_is_named_and_the_other_tasks_go_on(project: Path) -> None:
     write_model(project / "tiny", "gpt2", project / "tokenizer", max_positions=4)
     rows = rows_of(section("xwinograd-ja", "jcommonsenseqa", sets=["fixed"]), open_small(project / "tiny"))
-    [note] = [row["note"] for row in rows if "note" in row]
+    note, cut = [row["note"] for row in rows if "note" in row]
+    assert cut.startswith("jcommonsenseqa in 'fixed': 7 of 7 items did not fit into 4 tokens whole; the first: 1, 2, 3")
     assert note.startswith("xwinograd-ja is missing in 'fixed': item 0 (counted from 0) has a choice of")
     assert totals(rows)["fixed/average"] == totals(rows)["fixed/jcommonsenseqa/acc"]
     assert totals(rows)["fixed/num_tasks"] == 1

@@ -80,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Who am I, repositories, trees, commits, names, files."""
         words = self._words()
+        if self.hub.read_status:
+            return self._refuse(self.hub.read_status, "", "told to")
         if words == ["api", "whoami-v2"]:
             return self._whoami()
         is_api = words[0] == "api"

@@ -69,6 +69,8 @@ class Hub:
     """A path whose bytes are others when they are read, though the tree says nothing."""
     status: int = 0
     """What every request to write something is answered with, if not 0."""
+    read_status: int = 0
+    """The same of every request to read."""
     cuts_after: int | None = None
     """After so many large files the connection breaks in the middle of each next one; None for never."""
     num_cut: int = 0

@@ -4,7 +4,7 @@ The continuations of one question become one row: their common beginning, the tr
 side, which see the trunk and themselves only (a mask) and count their positions from its end. What all rows begin with,
 such as the description of a task and examples that never change, is computed once and stands before them as keys and
 values. Rows of about the same length pass together. Each number is the one that a pass of its own would give, but for
-the order of additions.
+the order of additions. Networks that go by what stands before in a row, whatever a mask says, pass by `plain_passes`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from components.modalities.text.plain_passes import Ids, of_targets, plain_likelihoods, sees_all
 from components.outcomes import Refused
 
 MAX_LOGITS = 2**26
@@ -22,8 +23,6 @@ MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
 MIN_SHARED = 8
 MIN_SHARING = 4
 """A beginning of fewer tokens, or of fewer rows, is not worth keys and values of its own."""
-
-Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,15 @@ def likelihoods(network: Any, asked: Sequence[Continuation], done: Callable[[dic
     Raises:
         Refused: a likelihood is no number.
     """
+    if not sees_all(network):
+        pairs = [(each.context, each.tokens) for each in asked]
+        for passed in plain_likelihoods(network, pairs, _max_tokens(network), MAX_LOGITS):
+            done(_finite(passed))
+        return
     for group, prefix in _groups(rows_of(asked)):
         before = Before(network, prefix)
         for batch in _batches(network, group, len(prefix)):
-            found = _pass(network, batch, before)
-            _require_finite(found)
-            done(found)
+            done(_finite(_pass(network, batch, before)))
 
 
 def _groups(rows: list[Row]) -> Iterator[tuple[list[Row], Ids]]:
@@ -165,10 +167,13 @@ class Before:
         return copy
 
 
+def _max_tokens(network: Any) -> int:
+    return MAX_TOKENS.get(next(network.parameters()).device.type, MAX_TOKENS["cuda"])
+
+
 def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Row]]:
     """Rows of about the same length, longest first."""
-    device = next(network.parameters()).device.type
-    vocabulary, most = int(network.config.vocab_size), MAX_TOKENS.get(device, MAX_TOKENS["cuda"])
+    vocabulary, most = int(network.config.vocab_size), _max_tokens(network)
     batch: list[Row] = []
     width = kept = 0
     for row in sorted(rows, key=lambda each: (-len(each.trunk) - each.branch_tokens, each.trunk)):
@@ -226,7 +231,7 @@ def _laid_out(batch: list[Row], num_before: int) -> _Layout:
     return _Layout(ids, positions, parts, targets, columns - first)
 
 
-def _pass(network: Any, batch: list[Row], before: Before) -> dict[int, Likelihood]:
+def _pass(network: Any, batch: list[Row], before: Before) -> dict[int, tuple[float, bool]]:
     """One forward pass: place -> likelihood."""
     import torch
 
@@ -244,19 +249,8 @@ def _pass(network: Any, batch: list[Row], before: Before) -> dict[int, Likelihoo
             use_cache=bool(before.tokens),
             logits_to_keep=layout.num_kept,
         ).logits.float()  # [rows, num_kept, vocabulary]
-        places, rows, columns, tokens = (
-            torch.tensor(each, device=ids.device) for each in zip(*layout.targets, strict=True)
-        )
-        columns = columns - (ids.shape[1] - layout.num_kept)
-        nats = logits[rows, columns, tokens] - torch.logsumexp(logits, dim=-1)[rows, columns]
-        hits = logits.argmax(dim=-1)[rows, columns] == tokens
-    nats_of: dict[int, float] = {}
-    misses: set[int] = set()
-    for place, value, hit in zip(places.tolist(), nats.double().tolist(), hits.tolist(), strict=True):
-        nats_of[place] = nats_of.get(place, 0.0) + value
-        if not hit:
-            misses.add(place)
-    return {place: Likelihood(value, place not in misses) for place, value in nats_of.items()}
+        first = ids.shape[1] - layout.num_kept
+        return of_targets(logits, [(place, row, column - first, token) for place, row, column, token in layout.targets])
 
 
 def _mask(parts: Any, num_before: int, dtype: Any) -> Any:
@@ -272,9 +266,10 @@ def _mask(parts: Any, num_before: int, dtype: Any) -> Any:
     return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
-def _require_finite(found: dict[int, Likelihood]) -> None:
-    if any(not np.isfinite(each.nats) for each in found.values()):
+def _finite(found: dict[int, tuple[float, bool]]) -> dict[int, Likelihood]:
+    if not all(np.isfinite(nats) for nats, _ in found.values()):
         raise Refused(
             "The network gives a likelihood that is no finite number: its weights are damaged or training diverged. "
             "Look at the curve, then train again with a lower 'optimizer.learning_rate'."
         )
+    return {place: Likelihood(*each) for place, each in found.items()}

@@ -1,16 +1,17 @@
 """Greedy continuations of many prompts, each until it is done by a rule of its own.
 
 Unlike `generating`, which has transformers answer whole batches, rows that are done leave their batch, what many
-prompts begin with is computed once, and a continuation that was begun before goes on where it was.
+prompts begin with is computed once, and a continuation that was begun before goes on where it was. Networks that go by
+what stands before in a row, padding too, continue one prompt at a time (`plain_passes`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.modalities.text.branches import MAX_LOGITS, Before, Ids, shared_starts
+from components.modalities.text.branches import MAX_LOGITS, Before, shared_starts
+from components.modalities.text.plain_passes import Ids, plain_continuation, require_numbers, sees_all
 from components.modalities.text.roomy_cache import roomy_cache
-from components.outcomes import Refused
 
 MAX_CELLS = 2**15
 """Tokens of all rows of a batch together, prompts and answers: what the cache of keys and values holds."""
@@ -51,6 +52,9 @@ def go_on(network: Any, streams: Sequence[Stream], vocab_size: int, done: Callab
         Refused: logits are no numbers.
     """
     waiting = [each for each in streams if not each.is_over]
+    if not sees_all(network):
+        _go_on_alone(network, waiting, vocab_size, done)
+        return
     wholes = [(*each.prompt, *each.tokens)[:-1] for each in waiting]
     starts = {id(waiting[place]): start for start, places in shared_starts(wholes).items() for place in places}
     befores: dict[Ids, Before] = {}
@@ -59,6 +63,18 @@ def go_on(network: Any, streams: Sequence[Stream], vocab_size: int, done: Callab
         befores = {start: befores.get(start) or Before(network, start) for start in {starts[id(row)] for row in batch}}
         _run(network, batch, [befores[starts[id(row)]] for row in batch], vocab_size)
         done(batch)
+
+
+def _go_on_alone(network: Any, streams: list[Stream], vocab_size: int, done: Callable[[list[Stream]], None]) -> None:
+    for each in streams:
+        known = each.tokens
+
+        def is_done(more: list[int], each: Stream = each, known: list[int] = known) -> bool:
+            return each.is_done([*known, *more])
+
+        whole = (*each.prompt, *known)
+        each.tokens = known + plain_continuation(network, whole, each.most - len(known), vocab_size, is_done)
+        done([each])
 
 
 def _batches(streams: list[Stream], vocabulary: int) -> list[list[Stream]]:
@@ -86,7 +102,7 @@ def _run(network: Any, batch: list[Stream], befores: list[Before], vocab_size: i
         positions = lengths[:, None]
         while True:
             logits = logits[:, :vocab_size]
-            _require_numbers(logits)
+            require_numbers(logits)
             chosen = logits.argmax(dim=-1)
             for stream, token in zip(rows, chosen.tolist(), strict=True):
                 if not stream.is_over:
@@ -143,12 +159,3 @@ def _begun(network: Any, rows: list[Stream], befores: list[Before]) -> tuple[Any
         joined.update(keys, values, number)
     ordered = torch.stack([logits[place] for place in range(len(rows))])
     return ordered, joined, torch.tensor([len(whole) for whole in wholes], device=device)
-
-
-def _require_numbers(logits: Any) -> None:
-    """NaN would be answered with the first id of the vocabulary, and look like a bad model."""
-    if bool(logits.isnan().any()):
-        raise Refused(
-            "The network gives logits that are no numbers: its weights are damaged or training diverged. Look at the "
-            "curve, then train again with a lower 'optimizer.learning_rate'."
-        )

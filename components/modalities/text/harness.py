@@ -1,7 +1,7 @@
 """Tasks of EleutherAI's lm-eval, run as a library on task files of ours: prompts and metrics are theirs, passes ours.
 
 A task file is lm-eval's own YAML, so `lm_eval --include_path recipes/tasks/harness` reads it too. Under `metadata` it
-says besides what lm-eval has no word for: `fields` that an item needs, `gold` (the path to the right answer),
+says besides what lm-eval has no word for: `fields` that an item needs, `gold` and what it has to be (`harness_gold`),
 `too_long` (what becomes of a context that is), and what the published scores did.
 """
 
@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from components.modalities.text.harness_items import Items, Unavailable, items_of
+from components.modalities.text.harness_gold import problem_of_choice
+from components.modalities.text.harness_items import Items, Unavailable, items_of, require_gold
 from components.modalities.text.harness_schema import PAPER, Harness, HarnessTask, prompt_file, with_includes
 from components.modalities.text.japanese_answers import rouge2
 from components.outcomes import Refused
@@ -20,6 +22,7 @@ from components.wording import one_line
 
 SHOT_SEED = 1234
 """lm-eval's own, by which examples are drawn."""
+NUM_NAMED = 3
 
 Read = Callable[..., Iterable[dict[str, Any]]]
 Tell = Callable[[int, int], None]
@@ -36,12 +39,17 @@ class Loaded:
     """lm-eval's."""
     items: Items
 
+    @property
+    def file(self) -> Path:
+        """Its prompt's."""
+        return prompt_file(self.section, self.set_name)
+
 
 def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]:
     """Score a model on tasks of lm-eval.
 
-    A task whose data are not there or not as they should be is told of in a note, and the others go on. Answers are
-    kept, so a run after a kill asks only what is missing.
+    A task whose data are not there or not as they should be, or whose file fails on them, is told of in a note, and the
+    others go on. Answers are kept, so a run after a kill asks only what is missing.
 
     Args:
         section: the task's.
@@ -54,10 +62,11 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
         (`<set>/<task>/<number or id>`), prompt and output: what was asked and answered. Totals are the same metrics'
         means, `<set>/average` over the tasks that could be scored, of which there are `<set>/num_tasks`, and for each
         task `<task>/num_items` and `<set>/<task>/num_cut`: items that lost a part of their context. Notes say what is
-        missing and why.
+        missing and why, and name the first items that lost something.
 
     Raises:
         Refused: a prompt does not exist, no task can be scored, or the network answers NaN.
+        components.hub.Unfinished: a data set's Hub does not answer.
     """
     loaded, notes = load_all(section, read)
     yield from ({"note": note} for note in notes)
@@ -74,26 +83,45 @@ def score(section: Harness, model: Any, read: Read, tell: Tell) -> Iterator[Row]
         def told(share: float, before: int = num_done, size: int = size) -> None:
             tell(before + int(share * size), num_all)
 
-        metrics: dict[str, list[float]] = {}
         asked.begin(each.task, is_published=each.set_name == PAPER, told=told)
         try:
-            for row in _answered(each, asked):
-                if "metric" in row:
-                    metrics.setdefault(row["metric"], []).append(row["value"])
-                yield row
+            with _blaming(each.file, each.items.source, "fails on answers to"):
+                rows = list(_answered(each, asked))
         except Unavailable as unfit:
             yield {"note": (note := f"{each.section.task} is missing in '{each.set_name}': {unfit}")}
             notes.append(note)
-            metrics = {}
+            rows = []
         num_done += size
         tell(num_done, num_all)
-        if not metrics:
+        if not rows:
             continue
+        yield from rows
+        metrics = _values(rows)
         means[each.set_name] |= {key: sum(values) / len(values) for key, values in metrics.items()}
         yield _total(f"{each.set_name}/{each.section.task}/num_cut", len(asked.cut))
+        if asked.cut:
+            yield {"note": _told_of_cut(each, sorted(asked.cut), asked.longest)}
     if not all(means.values()):
         raise Refused("No task can be scored. " + " ".join(notes))
     yield from _totals(section, loaded, means)
+
+
+def _values(rows: list[Row]) -> dict[str, list[float]]:
+    """Those of each metric."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if "metric" in row:
+            found.setdefault(row["metric"], []).append(row["value"])
+    return found
+
+
+def _told_of_cut(loaded: Loaded, numbers: list[int], longest: int) -> str:
+    names = [loaded.items.names[number] for number in numbers]
+    more = ", …" if len(names) > NUM_NAMED else ""
+    return (
+        f"{loaded.section.task} in '{loaded.set_name}': {len(names):,} of {len(loaded.items.names):,} items did not "
+        f"fit into {longest:,} tokens whole; the first: {', '.join(names[:NUM_NAMED])}{more}"
+    )
 
 
 def _totals(section: Harness, loaded: list[Loaded], means: dict[str, dict[str, float]]) -> Iterator[Row]:
@@ -154,29 +182,60 @@ def _load(manager: Any, section: Harness, each: HarnessTask, name: str, read: Re
     """One task as lm-eval's, over items that are complete.
 
     Raises:
-        Unavailable: its data are not there, not readable, or its prompt cannot be made of them.
+        Unavailable: its data are not there, not readable, have an answer that cannot be right, or its prompt cannot be
+            made of them.
     """
-    from jinja2 import TemplateError
     from lm_eval.tasks._yaml_loader import load_yaml
 
     file = prompt_file(each, name)
     with_includes(file)  # refuses what is no YAML
     config = load_yaml(file)
     items = items_of(section, each, config, read)
-    try:
+    require_gold(items, config.get("metadata") or {})
+    with _blaming(file, items.source, "makes no question of"):
         [task] = manager.load([{**config, "num_fewshot": each.shots, **items.overrides}])["tasks"].values()
         documents = list(task.eval_docs)
         for document in documents[: len(items.names)]:
             task.doc_to_text(document)
             task.doc_to_target(document)
-    except (TemplateError, LookupError, TypeError, ValueError, OSError, AssertionError) as error:
-        raise Unavailable(f"{file} makes no question of {items.source}: {one_line(error, 200)}") from error
+        _require_choices(task, config, items)
     if each.metric not in task.aggregation():
         raise Refused(
             f"Task '{each.task}' has the metrics {', '.join(task.aggregation())} ({file}), and '{each.metric}' is to "
             "count. Change the key 'metric'."
         )
     return Loaded(each, name, task, items)
+
+
+def _require_choices(task: Any, config: dict[str, Any], items: Items) -> None:
+    """Of a task file that does not say what its right answers are, see that lm-eval finds each among the choices."""
+    metadata = config.get("metadata") or {}
+    is_other = task.multiple_input or config.get("process_docs")  # what is right stands elsewhere, or in other rows
+    if config.get("output_type") != "multiple_choice" or "gold_is" in metadata or is_other:
+        return
+    for split in items.splits.values():
+        for name, row in split.rows:
+            gold, choices = task.doc_to_target(row), task.doc_to_choice(row)
+            if problem := problem_of_choice(gold, choices, metadata.get("gold", "")):
+                raise Unavailable(f"item {name} of {split.source} {problem}. Mend the data, or the task's file.")
+
+
+@contextmanager
+def _blaming(file: Path, source: str, does: str) -> Iterator[None]:
+    """What an unfit task file or unfit data raise makes the task unavailable.
+
+    Errors of the machine (OSError) or of the network (`NetworkFailed`) do not: a run that made a task missing by them
+    would count as done.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except Refused:
+        raise
+    except (TemplateError, LookupError, TypeError, ValueError, AssertionError) as error:
+        words = one_line(f"{type(error).__name__}: {error}", 200)
+        raise Unavailable(f"{file} {does} {source}: {words}. Mend the data or the task's file.") from error
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------

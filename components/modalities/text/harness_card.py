@@ -22,20 +22,12 @@ def told(
         section: the task's.
         totals: metric -> value, as `harness.score` and `contamination.totals_of` give them.
         errors: metric -> standard error.
-        notes: what could not be scored, and which items stand in the training data.
+        notes: what could not be scored, or not whole, and which items stand in the training data.
         looked: what the manifest says of contamination; empty if items were not looked for.
     """
     parts = [_scores(section, totals, errors, looked)]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
-    cut = {
-        f"{name} {each.task}": totals.get(f"{name}/{each.task}/num_cut", 0)
-        for each in section.tasks
-        for name in section.sets
-    }
-    if any(cut.values()):
-        shown = ", ".join(f"{name} {number:,.0f}" for name, number in cut.items() if number)
-        parts.append(f"Items that did not fit into the network's context whole: {shown}.")
     if len(section.sets) > 1:
         meaning = "; ".join(f"`{name}`: {SETS[name]}" for name in section.sets)
         scored = [each for each in section.tasks if any(section.key(name, each) in totals for name in section.sets)]

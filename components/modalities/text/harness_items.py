@@ -6,18 +6,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components import hub
+from components.modalities.text.harness_gold import has_gold, problem_of
 from components.modalities.text.harness_schema import Harness, HarnessTask
-from components.wording import one_line
+from components.outcomes import Refused
+from components.wording import one_line, shown
 
 SPLIT_KEYS = ("training_split", "validation_split", "test_split", "fewshot_split")
 SPLITS_OF_A_CORPUS = {"train": "train", "validation": "valid", "test": "test"}
 """lm-eval's names -> ours."""
 
 Read = Callable[..., Iterable[dict[str, Any]]]
+Named = tuple[str, dict[str, Any]]
+"""An item with its name."""
 
 
 class Unavailable(Exception):
     """A task cannot be scored, and the others can; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The items of a split that have a right answer."""
+
+    source: str
+    """Where they come from, for a person."""
+    rows: list[Named]
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,8 @@ class Items:
     """Of the items that are scored, in lm-eval's order."""
     overrides: dict[str, Any]
     """Keys of the task file that lm-eval is given others of."""
+    splits: dict[str, Split]
+    """lm-eval's name -> those that are asked or drawn as examples."""
     notes: list[str] = field(default_factory=list)
     """What was left out, in words."""
     texts: list[list[str]] = field(default_factory=list)
@@ -47,48 +63,61 @@ def items_of(section: Harness, task: HarnessTask, config: dict[str, Any], read: 
 
     Raises:
         Unavailable: they are not there, or an item lacks a field.
+        components.hub.Unfinished: a Hub does not answer.
     """
     splits = list(dict.fromkeys(config[key] for key in SPLIT_KEYS if config.get(key)))
     scored = config.get("test_split") or config.get("validation_split")
     metadata = config.get("metadata") or {}
-    rows: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    found: dict[str, Split] = {}
     notes: list[str] = []
     for split in splits:
         if not task.shots and split != scored:
             continue
-        source, found = _rows_of(section, task, config, split, read)
-        complete = list(_complete(source, found, metadata.get("fields", [])))
-        rows[split] = [row for row in complete if _has_gold(row[1], metadata.get("gold"))]
-        if split == scored and (
-            without := [name for name, row in complete if not _has_gold(row, metadata.get("gold"))]
-        ):
+        source, rows = _rows_of(section, task, config, split, read)
+        complete = list(_complete(source, rows, metadata.get("fields", [])))
+        found[split] = Split(source, [row for row in complete if has_gold(row[1], metadata)])
+        if split == scored and (without := [name for name, row in complete if not has_gold(row, metadata)]):
             notes.append(
                 f"{task.task}: {len(without)} of {len(complete)} items have no right answer and are left out, the "
                 f"first is {without[0]} of {source}."
             )
-    _require_enough(task, rows, str(scored))
-    rows[str(scored)] = rows[str(scored)][: section.max_items]
-    absent = {key: None for key in SPLIT_KEYS if config.get(key) and config[key] not in rows}
-    overrides = {"custom_dataset": _dataset_of({split: [row for _, row in found] for split, found in rows.items()})}
+    _require_enough(task, found, str(scored))
+    found[str(scored)] = Split(found[str(scored)].source, found[str(scored)].rows[: section.max_items])
+    absent = {key: None for key in SPLIT_KEYS if config.get(key) and config[key] not in found}
+    made = _dataset_of({split: [row for _, row in each.rows] for split, each in found.items()})
     place = _hub(config) if task.revision else f"corpus '{task.corpus}'" if task.corpus else str(section.place(task))
-    asked = rows[str(scored)]
+    asked = found[str(scored)].rows
     texts = [[str(row[key]) for key in metadata.get("known_by", []) if row.get(key)] for _, row in asked]
-    return Items(place, [name for name, _ in asked], {**overrides, **absent}, notes, texts)
+    overrides = {"custom_dataset": made, **absent}
+    return Items(place, [name for name, _ in asked], overrides, found, notes, texts)
+
+
+def require_gold(items: Items, metadata: dict[str, Any]) -> None:
+    """Stop before an answer that cannot be right, in any split, counts as a wrong one.
+
+    Raises:
+        Unavailable: an item has one; it is named.
+    """
+    for split in items.splits.values():
+        for name, row in split.rows:
+            if problem := problem_of(row, metadata):
+                raise Unavailable(f"item {name} of {split.source} {problem}. Mend the data.")
 
 
 def _rows_of(
     section: Harness, task: HarnessTask, config: dict[str, Any], split: str, read: Read
-) -> tuple[str, Iterable[tuple[str, dict[str, Any]]]]:
+) -> tuple[str, Iterable[Named]]:
     """Where the items of a split come from, and the items with their names."""
     if task.revision:
         return _of_hub(task.revision, config, split)
     return _of_corpus(task, split, read) if task.corpus else _of_file(section, task, split)
 
 
-def _require_enough(task: HarnessTask, rows: dict[str, list[tuple[str, dict[str, Any]]]], scored: str) -> None:
-    if not rows[scored]:
+def _require_enough(task: HarnessTask, splits: dict[str, Split], scored: str) -> None:
+    if not splits[scored].rows:
         raise Unavailable(f"its {scored} split has no item with a right answer. Add some, or take it out of 'tasks'.")
-    fewest = min(len(found) for split, found in rows.items() if split != scored) if len(rows) > 1 else task.shots
+    others = [len(each.rows) for split, each in splits.items() if split != scored]
+    fewest = min(others, default=task.shots)
     if fewest < task.shots:
         raise Unavailable(f"its train split has {fewest} items, and {task.shots} examples are drawn. Lower 'shots'.")
 
@@ -104,7 +133,7 @@ def _dataset_of(rows: dict[str, list[dict[str, Any]]]) -> Callable[..., Any]:
     return make
 
 
-def _of_file(section: Harness, task: HarnessTask, split: str) -> tuple[str, Iterator[tuple[str, dict[str, Any]]]]:
+def _of_file(section: Harness, task: HarnessTask, split: str) -> tuple[str, Iterator[Named]]:
     """Items by the number of their line."""
     path = section.place(task) / f"{split}.jsonl"
     if not path.is_file():
@@ -112,7 +141,7 @@ def _of_file(section: Harness, task: HarnessTask, split: str) -> tuple[str, Iter
     return str(path), _lines(path)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(path: Path) -> Iterator[Named]:
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -130,7 +159,7 @@ def _hub(config: dict[str, Any]) -> str:
     return f"the Hub's {config.get('dataset_path')}"
 
 
-def _of_hub(revision: str, config: dict[str, Any], split: str) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+def _of_hub(revision: str, config: dict[str, Any], split: str) -> tuple[str, list[Named]]:
     """Items by their number, as `datasets` reads them."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
@@ -143,14 +172,58 @@ def _of_hub(revision: str, config: dict[str, Any], split: str) -> tuple[str, lis
         )
         rows = [dict(row) for row in found]
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:  # of scripts, it raises a RuntimeError
+        _require_answer(error, place)
         raise Unavailable(
-            f"{place} cannot be read: {one_line(error, 200)}. Check the key 'revision', HF_TOKEN, HF_ENDPOINT and "
-            "HF_HUB_OFFLINE; of a data set that is a script, name a commit of its branch refs/convert/parquet."
+            f"{place} cannot be read: {one_line(shown(error), 200)}. Check the key 'revision', HF_TOKEN "
+            "and HF_ENDPOINT; of a data set that is a script, name a commit of its branch refs/convert/parquet."
         ) from error
     return place, [(str(number), row) for number, row in enumerate(rows, start=1)]
 
 
-def _of_corpus(task: HarnessTask, split: str, read: Read) -> tuple[str, Iterator[tuple[str, dict[str, Any]]]]:
+def _require_answer(error: Exception, place: str) -> None:
+    """Tell a data set that is not there, or is broken, from a Hub that did not tell: scores are kept, outages pass.
+
+    Raises:
+        Refused: HF_HUB_OFFLINE is set, so no Hub was asked.
+        components.hub.Unfinished: the Hub did not answer.
+    """
+    import httpx2
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error, DataFilesNotFoundError | DatasetNotFoundError):
+        return
+    behind = _behind(error)
+    lost = (httpx2.TransportError, ConnectionError, TimeoutError, LocalEntryNotFoundError)
+    answers: list[Any] = [getattr(each, "response", None) for each in behind]
+    is_passing = any(hub.is_passing(int(each.status_code)) for each in answers if each is not None)
+    if not is_passing and not any(isinstance(each, lost) for each in behind):
+        return
+    if is_offline_mode():
+        raise Refused(
+            f"{place} is not on this machine, and HF_HUB_OFFLINE says that no Hub may be asked. Unset it, or take the "
+            "task out of 'tasks'."
+        ) from error
+    raise hub.Unfinished(
+        f"The Hub did not answer as it should for {place}: {one_line(shown(error), 200)}. Check the network and "
+        "HF_ENDPOINT, then run the same command again."
+    ) from None  # the library's own words may hold the password of an address
+
+
+def _behind(error: BaseException) -> list[BaseException]:
+    """An error and all that it came from."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is not None and all(each is not other for other in found):
+            found.append(each)
+            todo += [each.__cause__, each.__context__]
+    return found
+
+
+def _of_corpus(task: HarnessTask, split: str, read: Read) -> tuple[str, Iterator[Named]]:
     """Items by the ids of their records."""
     ours = SPLITS_OF_A_CORPUS.get(split)
     if ours is None:
@@ -167,9 +240,7 @@ def _fields(value: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"text": value}
 
 
-def _complete(
-    source: str, rows: Iterable[tuple[str, dict[str, Any]]], fields: list[str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _complete(source: str, rows: Iterable[Named], fields: list[str]) -> Iterator[Named]:
     for name, row in rows:
         if lacking := [each for each in fields if each not in row]:
             raise Unavailable(
@@ -177,17 +248,3 @@ def _complete(
                 f"{', '.join(row)}. Mend the data."
             )
         yield name, row
-
-
-def _has_gold(row: dict[str, Any], path: str | None) -> bool:
-    """Whether an item has a right answer, where the task's file says which field holds it."""
-    if path is None:
-        return True
-    value: Any = row
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    if isinstance(value, bool) or value is None:
-        return False
-    if isinstance(value, int | float):
-        return not (path == "label" and value < 0)  # JGLUE hides labels as -1
-    return any(str(each).strip() for each in value) if isinstance(value, list) else bool(str(value).strip())

@@ -5,16 +5,19 @@ Two ways to ask: lm-eval's own (its `models/huggingface.py`), and that of the pu
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from components.kept import Kept
-from components.modalities.text.branches import Continuation, Ids, Likelihood, likelihoods
+from components.modalities.text.branches import Continuation, Likelihood, likelihoods
 from components.modalities.text.continuing import Stream, go_on
+from components.modalities.text.harness_gold import gold_of
 from components.modalities.text.harness_items import Unavailable
+from components.modalities.text.plain_passes import Ids, sees_all
 from components.modalities.text.shortening import cut_sentences
 from components.outcomes import Refused
 
@@ -25,6 +28,10 @@ UNKNOWN = "\ufffd"
 
 Told = Callable[[float], None]
 Stop = Callable[[list[int]], bool]
+
+
+class NetworkFailed(RuntimeError):
+    """The network itself cannot compute: no task's data are to blame."""
 
 
 class Answers:
@@ -42,6 +49,8 @@ class Answers:
             "device": parameter.device.type,
             "precision": str(parameter.dtype),
         }
+        if not sees_all(model.network):
+            facts["passes"] = "plain"  # kept answers without it are of a time when such networks were asked wrongly
         self._kept: Kept[str] | None = Kept("answers", facts) if facts["model"] else None
         self._here: dict[str, str] = {}
         self.num_made = 0
@@ -95,6 +104,24 @@ class HarnessModel(LM):
         self.cut: set[int] = set()
         """Numbers of the items that lost a part of their context."""
 
+    @contextmanager
+    def _passing(self) -> Iterator[None]:
+        """Tell errors of the network from those that data or prompts cause.
+
+        Raises:
+            NetworkFailed: instead of what passes raise, but for what is refused.
+        """
+        try:
+            yield
+        except Refused:
+            raise
+        except (LookupError, TypeError, ValueError, AssertionError) as error:
+            raise NetworkFailed(
+                f"The network cannot answer: {type(error).__name__}: {error}. Look whether its weights "
+                f"({self.network.config.get_text_config().vocab_size:,} tokens) and its tokenizer "
+                f"({self.vocab_size:,}) belong together."
+            ) from error
+
     # ---- log-likelihoods ----
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:  # noqa: ARG002
@@ -125,7 +152,8 @@ class HarnessModel(LM):
             known.update(made)
             self.told(len(known) / len(set(keys)))
 
-        likelihoods(self.network, [asked[place] for place in open_places], done)
+        with self._passing():
+            likelihoods(self.network, [asked[place] for place in open_places], done)
         return [(known[key][0], known[key][1]) for key in keys]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:  # noqa: ARG002
@@ -188,7 +216,8 @@ class HarnessModel(LM):
             known.update(longer)
             self.told(sum(stream.is_over for stream in streams) / len(streams))
 
-        go_on(self.network, streams, self.vocab_size, done)
+        with self._passing():
+            go_on(self.network, streams, self.vocab_size, done)
         return [self._text(stream, until) for stream, until in zip(streams, stops, strict=True)]
 
     def _most(self, document: dict[str, Any], settings: dict[str, Any]) -> int:
@@ -281,14 +310,6 @@ class HarnessModel(LM):
         for each in until:
             text = text.split(each)[0] if each else text
         return text
-
-
-def gold_of(document: dict[str, Any], metadata: dict[str, Any]) -> Any:
-    """The right answer of an item: what the path `gold` of a task's file leads to."""
-    value: Any = document
-    for part in str(metadata["gold"]).split("."):
-        value = value[part]
-    return value
 
 
 def _own(tokens: list[int], stream: Stream) -> list[int]:
