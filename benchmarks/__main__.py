@@ -20,6 +20,7 @@ from benchmarks import (
     lit_step,
     masking,
     near_duplicates,
+    new_word,
     ngram,
     speech_loss,
     speech_step,
@@ -62,6 +63,7 @@ app.command(saved(contrast_memory.measure), name=contrast_memory.NAME)
 app.command(saved(contrast_step.measure), name=contrast_step.NAME)
 app.command(saved(lit_step.measure), name=lit_step.NAME)
 app.command(saved(diffusion_step.measure), name=diffusion_step.NAME)
+app.command(saved(new_word.measure), name=new_word.NAME)
 app.command(saved(harness.measure), name=harness.NAME)
 app.command(saved(alignment.measure), name=alignment.NAME)
 app.command(saved(speech_loss.measure), name=speech_loss.NAME)

@@ -29,6 +29,8 @@ class Result:
     """`benchmarks.machine.describe()`; None where nobody wrote it down."""
     measured: Any = None
     """Everything that was measured, in plain types."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """Name of a file -> SVG; notes show it. What was read back holds none."""
 
 
 def require_repeats(repeats: int) -> None:
@@ -42,9 +44,12 @@ def require_repeats(repeats: int) -> None:
 
 
 def save(result: Result, folder: Path = RESULTS) -> Path:
-    """Write a result, and the page over all results anew; the path of the page."""
+    """Write a result, its pictures beside it, and the page over all results anew; the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(result), ensure_ascii=False, indent=1)
+    kept = asdict(result)
+    for name, svg in kept.pop("pictures").items():
+        (folder / name).write_text(svg, encoding="utf-8")
+    text = json.dumps(kept, ensure_ascii=False, indent=1)
     (folder / f"{result.name}.json").write_text(text + "\n", encoding="utf-8")
     page = folder / PAGE_NAME
     page.write_text(render(load_all(folder)), encoding="utf-8")

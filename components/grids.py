@@ -1,9 +1,14 @@
-"""Pictures in rows and matrices of numbers as plain SVG: one file, the same bytes for the same data."""
+"""Pictures in rows and matrices of numbers as plain SVG: one file, the same bytes for the same data.
+
+Pictures stand within, as thumbnails: a dozen of 512 pixels would be a file of eight megabytes.
+"""
 
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from components.thumbnails import thumbnail
 
 STYLE = 'font-family="sans-serif" font-size="12" fill="#444"'
 CELL = 72
@@ -122,6 +127,7 @@ def _head(width: int, height: int) -> list[str]:
 
 
 def _inline(picture: bytes) -> str:
+    picture = thumbnail(picture)
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 

@@ -62,7 +62,10 @@ class Journal:
     def note(self, file_name: str, text: str) -> None:
         """Leave a text (Markdown, HTML) that the tracking server shows beside the curves."""
         if ranks.is_main():
-            (self.folder / file_name).write_text(text, encoding="utf-8")
+            # Whole or not at all: the flow reads it while the stage goes on.
+            partial = self.folder / f"{file_name}.partial"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self.folder / file_name)
 
 
 class Follower:

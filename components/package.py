@@ -31,7 +31,7 @@ from components.standard_errors import standard_errors
 from models import FAMILIES, part_of
 from models.objective import Mismatch
 
-REVISION = 5
+REVISION = 6
 
 
 def package(name: str) -> None:

@@ -320,6 +320,12 @@ def attach_files(run_id: str, files: dict[Path, str | None]) -> None:
         client().log_artifact(run_id, str(path), folder)
 
 
+def attached_bytes(run_id: str, folder: str) -> dict[str, int]:
+    """Name -> size of the files that a run has in a folder among its artifacts."""
+    found = client().list_artifacts(run_id, folder)
+    return {Path(file.path).name: file.file_size or 0 for file in found if not file.is_dir}
+
+
 def log_corpora(run_id: str, corpora: list[UsedCorpus], tags: dict[str, str]) -> None:
     """Name the data sets that a run reads; those it has already are left as they are.
 

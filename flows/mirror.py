@@ -2,12 +2,14 @@
 
 The run is opened when the process of this launch shows its first sign of life, so a stage restored from the run cache,
 or made by another flow meanwhile, leaves none. Its id is kept beside the journal together with the key of the inputs: a
-stage that was stopped goes on in its old run, one with other inputs starts a new one.
+stage that was stopped goes on in its old run, one with other inputs starts a new one. When the run began stands there
+too: what lies in the journal since then is its own, an earlier try's that did not come to send it included.
 """
 
 import json
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,19 @@ REPORTS = {
     "package": ("*/README.md",),
 }
 """Small files of a state that are worth reading beside the curves; every state's manifest is kept too."""
+JOURNAL = "journal"
+"""Where the files of a journal stand among the artifacts of a run."""
+GROWING = ("samples-*.svg", "previews.md")
+"""Files of a journal that a person looks at while a training goes on."""
 
 
-def known_run(verb: str, name: str) -> dict[str, str]:
-    """The run that a stage's process worked in last: its `run_id`, and the `key` of its inputs; empty if none did."""
+def known_run(verb: str, name: str) -> dict[str, Any]:
+    """The run that a stage's process worked in last; empty if none did.
+
+    Its `run_id`, the `key` of its inputs, and `began`, in seconds since 1970, when its first launch did.
+    """
     path = paths.journal(verb, name) / RUN_NAME
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
@@ -70,13 +79,17 @@ class Mirror:
         """Readings of the gauges that are still to be sent."""
         self._follower = Follower(self._folder / POINTS_NAME)
         self._has_parameters = False
-        self._started = time.time()
+        self._started = self._began = time.time()
+        self._kept: dict[str, int] = {}
+        """File of the journal that the run had when it was opened again -> its bytes."""
+        self._sent: dict[str, int] = {}
+        """File of the journal that this launch has sent -> when it was written."""
         self._is_closed = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"mirror {verb} {name}")
 
     def __enter__(self) -> "Mirror":
-        self._started = time.time()
+        self._started = self._began = time.time()
         self._thread.start()
         return self
 
@@ -133,16 +146,25 @@ class Mirror:
     def _is_new(self, path: Path) -> bool:
         return path.is_file() and path.stat().st_mtime >= self._started - 1
 
+    def _is_own(self, path: Path) -> bool:
+        """Whether this run's process left a file, in this launch or in an earlier one."""
+        return path.is_file() and path.stat().st_mtime >= self._began - 1
+
     def _open(self) -> None:
         if self.run_id:
             return
         known = known_run(self.verb, self.name)
         resume = known.get("run_id", "") if known.get("key") == self.key else ""
         run_id = tracking.open_stage_run(self.release, self.verb, self.name, self.tags, resume)
-        self._logged = tracking.logged_points(run_id) if run_id == resume else set()
+        if run_id == resume:
+            self._logged = tracking.logged_points(run_id)
+            self._kept = tracking.attached_bytes(run_id, JOURNAL)
+            self._began = known.get("began", self._started)
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = (self._folder / RUN_NAME).with_suffix(".partial")
-        partial.write_text(json.dumps({"run_id": run_id, "key": self.key}) + "\n", encoding="utf-8")
+        partial.write_text(
+            json.dumps({"run_id": run_id, "key": self.key, "began": self._began}) + "\n", encoding="utf-8"
+        )
         partial.replace(self._folder / RUN_NAME)
         self.run_id = run_id
         self._name_corpora()
@@ -166,6 +188,18 @@ class Mirror:
         first = 1 + max((step for key, step in self._logged if key.startswith("system/")), default=-1)
         load, self._load = self._load, []
         tracking.log_points(self.run_id, [row | {"step": first + n} for n, row in enumerate(load)], self._logged)
+        self._send_files(path for pattern in GROWING for path in sorted(self._folder.glob(pattern)))
+
+    def _send_files(self, found: Iterable[Path]) -> None:
+        """Send files of the journal, each once until it is written again."""
+        for path in found:
+            if not self._is_own(path) or not self._is_report(path):
+                continue
+            stat = path.stat()
+            is_kept = not self._is_new(path) and self._kept.get(path.name) == stat.st_size
+            if not is_kept and self._sent.get(path.name) != stat.st_mtime_ns:
+                tracking.attach_files(self.run_id, {path: JOURNAL})
+                self._sent[path.name] = stat.st_mtime_ns
 
     # ---- the end ----
 
@@ -220,29 +254,25 @@ class Mirror:
             run_page.log_table(self.run_id, path, columns)
         for path, drawing in scoreboard.pictures(self.name).items() if is_done and self.verb == "evaluate" else ():
             run_page.attach_text(self.run_id, drawing, path)
+        self._send_files(path for path in sorted(self._folder.glob("*")) if path.name != RUN_NAME)
         tracking.attach_files(self.run_id, self._files(is_done))
 
     def _files(self, is_done: bool) -> dict[Path, str | None]:
-        folders = (
-            {self._folder: "journal"}
-            if is_done
-            else {
-                self._folder: "journal",
-                paths.outcome_folder(self.verb, self.name): "refused",
-            }
-        )
-        found: dict[Path, str | None] = {
-            path: label
-            for folder, label in folders.items()
-            for path in sorted(folder.glob("*"))
-            if path.name != RUN_NAME and self._is_new(path) and _is_report(path)
-        }
-        if is_done:
-            state = paths.state(self.verb, self.name)
-            for pattern in ("manifest.json", *REPORTS.get(self.verb, ())):
-                found.update({path: None for path in sorted(state.glob(pattern)) if _is_report(path)})
-        return found
+        """Reports of the state, or why it was refused: path -> folder among the artifacts."""
+        if not is_done:
+            refused = sorted(paths.outcome_folder(self.verb, self.name).glob("*"))
+            return {path: "refused" for path in refused if self._is_new(path) and self._is_report(path)}
+        state = paths.state(self.verb, self.name)
+        found = (path for name in (MANIFEST_NAME, *REPORTS.get(self.verb, ())) for path in sorted(state.glob(name)))
+        return {path: None for path in found if self._is_report(path)}
 
-
-def _is_report(path: Path) -> bool:
-    return path.is_file() and path.suffix in REPORT_SUFFIXES and path.stat().st_size <= MAX_REPORT_BYTES
+    def _is_report(self, path: Path) -> bool:
+        """Whether a file is worth keeping with a run; of one that is too large a person is told."""
+        if not path.is_file() or path.suffix not in REPORT_SUFFIXES:
+            return False
+        size = path.stat().st_size
+        if size > MAX_REPORT_BYTES:
+            self.trouble = (
+                f"{path} has {size / 1e6:,.1f} MB, expected at most {MAX_REPORT_BYTES / 1e6:g}; it stays on this disk."
+            )
+        return size <= MAX_REPORT_BYTES

@@ -48,7 +48,7 @@ TRAINED = {
 }
 SCORED = ({"components.evaluate": 5, GPT: 1, TEXT: 2}, 5.35633)
 PACKAGED = (
-    {"components.package": 5, GPT: 1},
+    {"components.package": 6, GPT: 1},
     {
         "config.json": "a7ec1b1472cd497091cf4009e3fb5638f100bb92aac890801b5e886a2fc146cc",
         "generation_config.json": "c4a0ad59d9f07c39f24c3901694793f49aaa942fce611e111933c1e2dc4c63ef",

@@ -1,8 +1,9 @@
 """The stages of the throw-away project: real processes that keep every rule of a stage in milliseconds.
 
-`python toy.py VERB NAME SECONDS [die|refuse|hold|data]`: works in steps of 0.1 s, keeps the last step in a checkpoint,
-and leaves a state whose bytes depend on its input alone. With `hold` it ends when somebody has made the file `go`, with
-`die` it dies once, and with `data` its bytes are those of the raw data, and `validate` leaves their profile.
+`python toy.py VERB NAME SECONDS [die|refuse|hold|data|draws]`: works in steps of 0.1 s, keeps the last step in a
+checkpoint, and leaves a state whose bytes depend on its input alone. With `hold` it ends when somebody has made the
+file `go`, with `die` it dies once, with `draws` it leaves a picture at every step, and with `data` its bytes are those
+of the raw data, and `validate` leaves their profile.
 """
 
 import json
@@ -45,10 +46,13 @@ def work(verb: str, name: str, seconds: float, how: list[str]) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     first = int(checkpoint.read_text()) if checkpoint.is_file() else 0
     journal.rewrite([{"step": k, "time": 1.0, "metrics": {f"{verb}/loss": 1 / (k + 1)}} for k in range(first)])
+    step = first - 1
     for step in range(first, round(seconds * 10)):
         print(f"step {step}", flush=True)
         time.sleep(0.1)
         journal.metrics(step, loss=1 / (step + 1), **speed_of(verb, step))
+        if "draws" in how:
+            journal.note(f"samples-{step:07d}.svg", f"<svg>{step}</svg>")
         checkpoint.write_text(str(step + 1))
     while "hold" in how and not Path("go").exists():
         time.sleep(0.1)

@@ -62,10 +62,10 @@ def prompt_of(value: Any, column: schema.Column) -> str | None:
 
 def shown(value: Any, column: schema.Column) -> list[bytes | str]:
     """What a person sees of a clean value on a page: a small picture, or texts."""
-    from components.modalities.image import pictures
+    from components.thumbnails import thumbnail
 
     if column.form == "picture":
-        return [pictures.thumbnail(value)]
+        return [thumbnail(value)]
     return [value] if column.form == "label" else list(texts_of(value, column)) if column.form == "captions" else []
 
 

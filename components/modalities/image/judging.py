@@ -20,7 +20,7 @@ from components.modalities.image.generation_schema import (
 )
 from components.modalities.image.labels import group_of
 from components.modalities.image.naming import logits_of, parts_of
-from components.modalities.image.pictures import decoded, thumbnail
+from components.modalities.image.pictures import decoded
 from components.modalities.image.reading import Read, Row, Tell
 from components.modalities.image.similarity import Pair, open_pair, ranks
 from components.outcomes import Refused
@@ -266,7 +266,7 @@ def _nearest_exhibit(asked: Asked, far: np.ndarray, nearest: list[bytes]) -> Row
     rows = [
         Strip(
             asked.prompts[place],
-            [Tile(thumbnail(asked.pictures[place]), "drawn"), Tile(thumbnail(nearest[place]), f"{far[place]:.4f}")],
+            [Tile(asked.pictures[place], "drawn"), Tile(nearest[place], f"{far[place]:.4f}")],
         )
         for place in np.argsort(far, kind="stable")[:NUM_NEAREST].tolist()
     ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from components.modalities import Rejected
 from components.modalities.image.column_schema import CLEAN, Column
+from components.thumbnails import shrunk
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 """What is tried; Pillow knows more, some of which start programs or read other files."""
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")
 JPEG_QUALITY = 95
-THUMBNAIL_PX = 200
 UNREADABLE = "not readable as a picture"
 TRUNCATED = "the picture ends early: the file is truncated or damaged"
 
@@ -45,7 +45,7 @@ def reader(column: Column) -> Callable[[dict[str, Any]], bytes]:
                 return raw
             kind = opened.format
             image = _upright(_loaded(opened, column.max_side_px))
-            return encoded(_shrunk(_on_white(image), column.max_side_px), is_lossless=kind in LOSSLESS)
+            return encoded(shrunk(_on_white(image), column.max_side_px), is_lossless=kind in LOSSLESS)
 
     return read
 
@@ -112,16 +112,6 @@ def _on_white(image: "Image") -> "Image":
     return image.convert("RGB")
 
 
-def _shrunk(image: "Image", max_side_px: int) -> "Image":
-    from PIL import Image
-
-    scale = max_side_px / max(image.size)
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
 # ---- clean pictures --------------------------------------------------------------------------------------------------
 
 
@@ -146,14 +136,6 @@ def decoded(value: bytes) -> "Image":
     image = Image.open(io.BytesIO(value), formats=("PNG", "JPEG"))
     image.load()
     return image
-
-
-def thumbnail(value: bytes) -> bytes:
-    """A clean picture for a page: at most THUMBNAIL_PX wide and high, small ones as they are."""
-    image = decoded(value)
-    if max(image.size) <= THUMBNAIL_PX:
-        return value
-    return encoded(_shrunk(image, THUMBNAIL_PX), is_lossless=False)
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from components.modalities.image.pictures import thumbnail
 from components.modalities.image.task_schema import Pictures
 from components.outcomes import Refused
+from components.thumbnails import thumbnail
 
 Read = Callable[..., Iterable[dict[str, Any]]]
 Tell = Callable[[int, int], None]
