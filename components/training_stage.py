@@ -12,7 +12,6 @@ from typing import Any
 
 from components import paths, ranks
 from components.checkpoints import Checkpoints, fingerprint_of
-from components.cost import cost_of
 from components.devices import gpu_held
 from components.grids import Strip, Tile, strips
 from components.journal import Journal
@@ -24,7 +23,7 @@ from components.outcomes import Refused, leave_scratch
 from components.recipes import Foreign, Library, Recipe, references
 from components.training_schema import deciding
 from components.weights import parents_of, weights_folder, weights_hash
-from models import FAMILIES, part_of, reads_ids
+from models import FAMILIES, has_part, part_of, reads_ids
 from models.objective import Mismatch, Setting
 
 CURVE_NAME = "curve.json"
@@ -173,7 +172,6 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
         objective = part_of(recipe.family, "objectives").objective(section.objective, network, setting)
     except Mismatch as error:
         raise Refused(f"{error}") from error
-    cost = cost_of(library, journal.name, on_gpu=False, is_compiled=False)
     return Job(
         training=section,
         objective=objective,
@@ -183,7 +181,7 @@ def _job(library: Library, recipe: Recipe, verb: str, journal: Journal) -> Any:
         valid_samples=valid_samples,
         encoder=encoder,
         preview=lambda step: _preview(recipe.family, network, encoder, section.preview, journal, step),
-        can_be_shared=cost is None or cost.can_be_shared,
+        can_be_shared=not has_part(recipe.family, "cost") or part_of(recipe.family, "cost").can_be_shared(section),
         starts_trained=recipe.starts_from is not None,
     )
 

@@ -3,6 +3,7 @@
 A family gives these functions there, which need neither torch nor data:
 
     training_cost   network, training, encoder, on a GPU or not, layers compiled or not -> Cost
+    can_be_shared   training -> whether devices can each hold a share of the network
     facts           encoder -> what such an encoder tells a network, before it is fitted
     shortened       training, number of items -> a training with one micro-batch of about so many
     batch_shapes    network, training, encoder -> the integer tensors of a micro-batch, for a trial with random numbers

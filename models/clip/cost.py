@@ -60,6 +60,11 @@ def facts(encoder: Any) -> dict[str, Any]:
     return {"num_labels": LABELS}
 
 
+def can_be_shared(training: Any) -> bool:  # noqa: ARG001 - as every family has it
+    """Whether devices can each hold a share of the network: never, since a contrast is gathered from whole towers."""
+    return False
+
+
 def training_cost(network: ImageTower | Dual, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:  # noqa: ARG001
     """What a recipe's training section asks for, with captions as long as they may be.
 
@@ -96,7 +101,7 @@ def training_cost(network: ImageTower | Dual, training: Any, encoder: Any, on_gp
         recomputing_activation_bytes=text.num_layers * rows * tokens * 4 * text.hidden_size + layer,
         loss_bytes=features * (12 if objective.kind == "cloob" else 6),
         utilisation_share=_utilisation(text),
-        can_be_shared=False,
+        can_be_shared=can_be_shared(training),
     )
 
 
@@ -125,7 +130,7 @@ def _tower_cost(network: ImageTower, training: Any, number: int) -> Cost:
         recomputing_activation_bytes=network.num_layers * micro * tokens * 4 * network.hidden_size + layer + inputs,
         loss_bytes=micro * 4 * 3 * LABELS,
         utilisation_share=_utilisation(network),
-        can_be_shared=False,
+        can_be_shared=can_be_shared(training),
     )
 
 

@@ -28,6 +28,15 @@ llm-foundry published 43 to 63 % on A100 and 35 to 46 % on H100 for 125M to 2.7B
 bound by memory and launches, and a smaller one by launches alone."""
 
 
+def can_be_shared(training: Any) -> bool:
+    """Whether devices can each hold a share of the network; PPO runs on one."""
+    return _kind(training) != "ppo"
+
+
+def _kind(training: Any) -> str:
+    return getattr(getattr(training, "objective", None), "kind", "")
+
+
 def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:
     """What a recipe's training section asks for, with the networks that its objective reads beside.
 
@@ -38,7 +47,7 @@ def training_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: 
         on_gpu: whether attention keeps no scores under dropout, and masks are truth values, as on a GPU.
         is_compiled: whether layers are compiled, as by default on a GPU.
     """
-    kind = getattr(getattr(training, "objective", None), "kind", "")
+    kind = _kind(training)
     if kind == "ppo":
         return _rounds_cost(network, training, encoder, on_gpu, is_compiled)
     cost = _network_cost(network, training, encoder, on_gpu, is_compiled)
@@ -76,7 +85,7 @@ def _rounds_cost(network: GPT2 | GPTNeoX, training: Any, encoder: Any, on_gpu: b
         activation_bytes=max(trunks * epoch.activation_bytes, cache),
         recomputing_activation_bytes=max(trunks * epoch.recomputing_activation_bytes, cache),
         frozen_parameters=reference + epoch.num_parameters,
-        can_be_shared=False,  # it runs on one device
+        can_be_shared=can_be_shared(training),
     )
 
 

@@ -55,6 +55,11 @@ def forward_flops(network: Network, num_samples: int) -> tuple[float, float]:
     return front, 2.0 * frames * (inputs * width + positions + network.num_layers * layer)
 
 
+def can_be_shared(training: Any) -> bool:  # noqa: ARG001 - as every family has it
+    """Whether devices can each hold a share of the network: never, since each may leave out other layers."""
+    return False
+
+
 def training_cost(network: Network, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:  # noqa: ARG001
     """What a recipe's training section asks for, with groups of recordings as long as they may be.
 
@@ -97,7 +102,7 @@ def training_cost(network: Network, training: Any, encoder: Any, on_gpu: bool, i
         utilisation_share=next(
             (share for least, share in UTILISATION_SHARES.items() if network.hidden_size >= least), None
         ),
-        can_be_shared=False,
+        can_be_shared=can_be_shared(training),
     )
 
 

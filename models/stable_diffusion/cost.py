@@ -68,6 +68,11 @@ def text_part(config: Any) -> Size:
 # ---- of a training ---------------------------------------------------------------------------------------------------
 
 
+def can_be_shared(training: Any) -> bool:  # noqa: ARG001 - as every family has it
+    """Whether devices can each hold a share of the network: never, since this family trains whole networks."""
+    return False
+
+
 def training_cost(network: Vae | LatentDiffusion, training: Any, encoder: Any, on_gpu: bool, is_compiled: bool) -> Cost:  # noqa: ARG001
     """What a recipe's training section asks for.
 
@@ -109,7 +114,7 @@ def training_cost(network: Vae | LatentDiffusion, training: Any, encoder: Any, o
         loss_bytes=micro * 4 * item_bytes,
         utilisation_share=UTILISATION_SHARE if wide >= WIDE else None,
         frozen_parameters=frozen,
-        can_be_shared=False,
+        can_be_shared=can_be_shared(training),
     )
 
 
