@@ -33,12 +33,7 @@ def evaluate(name: str) -> None:
     """
     library = Library()
     recipe = library.read("recipe", name)
-    if recipe.evaluate is None:
-        raise Refused(
-            f"Recipe '{name}' is somebody else's model (it has a 'source') and names no task, so there is nothing to "
-            "evaluate. Add evaluate: {tasks: [TASK, ...]} to it. Without scores it is taken in by: "
-            f"hiraku package {name}"
-        )
+    _require_tasks(name, recipe)
     scored = weights_of(library, name)
     tasks = {task: library.read("task", task) for task in recipe.evaluate.tasks}
     judges.require_independent(tasks, *scored)
@@ -83,6 +78,15 @@ def evaluate(name: str) -> None:
         manifest.counts = {"num_tasks": len(tasks)}
         for task, totals in scores.items():
             journal.metrics(0, **{f"{task}/{metric}": value for metric, value in totals.items()})
+
+
+def _require_tasks(name: str, recipe: Any) -> None:
+    if recipe.evaluate is None:
+        raise Refused(
+            f"Recipe '{name}' is somebody else's model (it has a 'source') and names no task, so there is nothing to "
+            "evaluate. Add evaluate: {tasks: [TASK, ...]} to it. Without scores it is taken in by: "
+            f"hiraku package {name}"
+        )
 
 
 def _behind(library: Library, recipe: Any) -> list[str]:
