@@ -26,7 +26,7 @@ from tests.components.sharded import run_chain
 from tests.components.speech.small_speech import write_yaml
 
 IMAGE = {"components.modalities.image": 1}
-DIFFUSION = {"models.stable_diffusion": 2}
+DIFFUSION = {"models.stable_diffusion": 3}
 
 HASHES: dict[tuple[str, str], tuple[dict[str, int], str]] = {
     ("ingest", "drawings"): (
