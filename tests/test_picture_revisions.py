@@ -30,19 +30,19 @@ DIFFUSION = {"models.stable_diffusion": 3}
 
 HASHES: dict[tuple[str, str], tuple[dict[str, int], str]] = {
     ("ingest", "drawings"): (
-        {"components.ingest": 2, **IMAGE},
-        "abcd5ee454016d032e95f1611013ff9702998fc1b2f595cd5cdc5288768d3820",
+        {"components.ingest": 2, "components.attached": 1, **IMAGE},
+        "9305c575df1c3d374f5e3aa8590e9bf4da3491417fe613eed1f8d899c2a63000",
     ),
     ("validate", "drawings"): (
         {"components.validate": 2, **IMAGE},
         "237cdfc2df4d641ae2b61eab4a774480031b67100565e0b745b94a745b241e88",
     ),
     ("fit", "words"): (
-        {"components.fit": 1, **IMAGE},
+        {"components.fit": 2, **IMAGE},
         "d010fc844cbfc116af98fb0b65c73f43b1e16ca23f454898ae211a8f48666706",
     ),
     ("fit", "small-pixels"): (
-        {"components.fit": 1, **IMAGE},
+        {"components.fit": 2, **IMAGE},
         "b40baf9757398b08b36ef62cdce7f01b634828110556c4a7b78d110241d9c2d3",
     ),
     ("shard", "squares+words"): (
@@ -62,7 +62,7 @@ TRAINED: dict[tuple[str, str], tuple[dict[str, int], dict[int, float]]] = {
 }
 LATENTS = ({"components.shard": 1, **IMAGE, **DIFFUSION}, {"latent": 0.25068, "deviation": 0.99202})
 """Means of what is kept of the pictures, of absolute values."""
-SCORED = ({"components.evaluate": 4, **IMAGE, **DIFFUSION}, 13.02562)
+SCORED = ({"components.evaluate": 5, **IMAGE, **DIFFUSION}, 13.02562)
 TOLERANCE = 2e-3
 
 
