@@ -75,28 +75,29 @@ def _scores(name: str) -> Columns:
 
 
 def _items(name: str) -> Columns:
-    return _first_of_each(name, ITEMS_NAME, lambda row: (row["task"], row["metric"]), MOST_ITEMS)
+    return _first_of_each(name, ITEMS_NAME, "metric", str, MOST_ITEMS)
 
 
 def _outputs(name: str) -> Columns:
     # An item of lm-eval is named `<set>/<task>/<item>`.
-    return _first_of_each(name, OUTPUTS_NAME, lambda row: (row["task"], *row["item"].split("/")[:-1][:2]), MOST_OUTPUTS)
+    return _first_of_each(name, OUTPUTS_NAME, "item", lambda item: tuple(item.split("/")[:-1][:2]), MOST_OUTPUTS)
 
 
-def _first_of_each(name: str, file: str, group_of: Callable[[dict[str, Any]], Any], most: int) -> Columns:
-    """The first rows of each group of a table of scores."""
+def _first_of_each(name: str, file: str, column: str, group_of: Callable[[str], Any], most: int) -> Columns:
+    """The first rows of each group of a task in a table of scores; `group_of` tells it from a column."""
     path = paths.payload("evaluate", name) / file
     if not path.is_file():
         return {}
     import pyarrow.parquet as pq
 
     whole, seen, kept = pq.read_table(path), Counter[Any](), []
-    for row in whole.to_pylist():
-        group = group_of(row)
+    for place, (task, told) in enumerate(zip(*(whole[key].to_pylist() for key in ("task", column)), strict=True)):
+        group = (task, group_of(told))
         seen[group] += 1
         if seen[group] <= most:
-            kept.append(row)
-    return {key: [row[key] for row in kept] for key in whole.column_names}
+            kept.append(place)
+    found: Columns = whole.take(kept).to_pydict()
+    return found
 
 
 def _previews(path: Path) -> Columns:

@@ -1,5 +1,6 @@
 """The scores of a model for a person: as a table, beside what others have published, and as pictures."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from components.card_scores import with_error
 from components.contamination import in_words
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.markdown import label, table
-from components.measures import told_of
+from components.measures import Measure, told_of
 from components.outcomes import Refused
 from components.published import PublishedTable, our_value, read_tables, shortfall
 from components.recipes import Library
@@ -84,17 +85,21 @@ def _judging(name: str) -> list[Score]:
 def _errors(name: str) -> dict[str, dict[str, float]]:
     import pyarrow.parquet as pq
 
-    state = paths.state("evaluate", name) / MANIFEST_NAME
     path = paths.payload("evaluate", name) / ITEMS_NAME
-    if not state.is_file() or not path.is_file():
+    if not path.is_file():
         return {}
-    items, found = pq.read_table(path), {}
+    items = pq.read_table(path)
+    return {task: standard_errors(items, task, measures) for task, measures in _measures(name).items()}
+
+
+def _measures(name: str) -> dict[str, tuple[Measure, ...]]:
+    """What has a standard error in each task of a recipe that was evaluated; nothing if it was not."""
+    found: dict[str, tuple[Measure, ...]] = {}
+    if not (paths.state("evaluate", name) / MANIFEST_NAME).is_file():
+        return found
     for task, section in read_manifest("evaluate", name).details.get("tasks", {}).items():
-        try:
-            measures = told_of(parsed(section))
-        except Refused:  # made by a version that had other kinds of tasks
-            continue
-        found[task] = standard_errors(items, task, measures)
+        with contextlib.suppress(Refused):  # made by a version that had other kinds of tasks
+            found[task] = told_of(parsed(section))
     return found
 
 
@@ -183,11 +188,17 @@ def _evaluated() -> list[str]:
 
 
 def _groups(names: list[str]) -> dict[str, list[Bar]]:
-    """The measures of the first model's tasks -> a bar for each model that was scored on the same task."""
+    """What the first model is compared by, and means of it -> a bar for each model scored on the same task."""
     board = {name: {(row.task, row.metric): row for row in rows_of(name)} for name in names}
+    compared = {
+        (task, measure.total or measure.metric)
+        for task, measures in _measures(names[0]).items()
+        for measure in measures
+        if measure.mean_of or not measure.told_only
+    }
     found: dict[str, list[Bar]] = {}
     for key, row in board[names[0]].items():
-        if row.error is None:
+        if row.error is None or key not in compared:
             continue
         having = [(name, rows[key]) for name, rows in board.items() if key in rows]
         found[f"{key[0]}: {label(key[1])}"] = [Bar(name, each.value, each.error) for name, each in having]

@@ -17,12 +17,11 @@ from components.ingest import ingest
 from components.manifest import read_manifest
 from components.modalities.image.shards import Arrays
 from components.pretrain import pretrain
-from components.settings import settings
 from components.shard import shard
 from components.validate import validate
 from tests.components.image import small_diffusion as small
 from tests.components.image.small_pictures import file_of, noise
-from tests.components.sharded import run_chain
+from tests.components.sharded import run_chain, stages_in
 from tests.components.speech.small_speech import write_yaml
 
 IMAGE = {"components.modalities.image": 1}
@@ -95,11 +94,7 @@ def write_drawings() -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the verbs leave of a few pictures, without an orchestrator."""
     root = tmp_path_factory.mktemp("revisions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
-        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
-        settings.cache_clear()
+    with stages_in(root):
         small.write_diffusion_project()
         write_drawings()
         both = small.training("words", {"kind": "noise", "min_snr_gamma": 5})
@@ -109,7 +104,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         validate("drawings")
         run_chain(["small-stage1", "small-both"], {"fit": fit, "shard": shard, "pretrain": pretrain, "align": align})
         evaluate("small-vae")
-    settings.cache_clear()
     return root
 
 

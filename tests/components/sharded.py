@@ -1,6 +1,7 @@
 """A small corpus under several encoders, made by the verbs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,20 @@ import pytest
 from components.fit import fit
 from components.graph import plan
 from components.recipes import Library
+from components.settings import settings
 from components.shard import shard
+
+
+@contextmanager
+def stages_in(root: Path) -> Iterator[None]:
+    """Have this process in a folder, on the CPU, with its checkpoints there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
+        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
 
 
 def run_chain(names: Iterable[str], verbs: dict[str, Callable[[str], None]]) -> list[str]:

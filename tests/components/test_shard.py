@@ -9,6 +9,7 @@ import sentencepiece
 import yaml
 
 from components import paths, shard
+from components.growing import PLACE_NAME
 from components.manifest import Manifest, read_manifest, tree_hash, writing
 from components.modalities.text import shards, tokenizers
 from components.modalities.text.schema import SentencePiece
@@ -234,7 +235,7 @@ def test_a_killed_run_leaves_no_shards_that_count_and_the_next_one_goes_on(recor
     assert len(encoded) < len(records)
     found = read_manifest("shard", NAME)
     assert (found.payload_hash, found.counts) == (whole.payload_hash, whole.counts)
-    assert not (paths.payload("shard", NAME) / shards.PLACE_NAME).exists()
+    assert not (paths.payload("shard", NAME) / PLACE_NAME).exists()
 
 
 def test_a_second_run_does_not_touch_the_shards_of_the_first(records):

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from components.growing import WRITE_BYTES
 from components.manifest import file_hash
 from components.modalities.image.tars import Pictures, TarWriter
 from components.outcomes import Refused
 
 INDEX_NAME = "index.json"
-WRITE_BYTES = 1 << 20
 PICTURE = "picture"
 """The array that goes into tars: uint8, the bytes of a file."""
 ID = "id"

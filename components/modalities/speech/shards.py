@@ -7,41 +7,31 @@ the order in which they were accepted, so the shards of one corpus under two enc
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from components.growing import WRITE_BYTES, flush, forget_place, note_place, opened, place_of
 from components.manifest import file_hash
 from components.outcomes import Refused
 from models.frames import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 INDEX_NAME = "index.json"
 VALUES_NAME, OFFSETS_NAME = "values.bin", "offsets.npy"
-PLACE_NAME = "place.json"
-"""How far `write_shards` has come; gone when all is written, as is `ENDS_NAME`, where each record ends."""
 ENDS_NAME, ENDS_TYPE = "ends.bin", np.dtype("<i8")
+"""Where each record ends; gone when all is written."""
 PART_RECORDS = 256
 """What a kill costs at most, besides what is encoded at once: about twenty minutes of speech."""
-WRITE_BYTES = 1 << 20
+NOTHING: dict[str, Any] = {"splits": {}}
+"""The place of a run that begins."""
 SECONDS = {"waveform": 1 / SAMPLE_RATE_HZ, "units": FRAME_SAMPLES / SAMPLE_RATE_HZ}
 """Of one value of a kind that has a length in time."""
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _opened(path: Path, num_bytes: int) -> IO[bytes]:
-    """A file to write on after so many bytes, of which it has at least as many."""
-    if not num_bytes:
-        return path.open("wb", buffering=WRITE_BYTES)
-    stream = path.open("r+b", buffering=WRITE_BYTES)
-    stream.truncate(num_bytes)
-    stream.seek(num_bytes)
-    return stream
 
 
 class _SplitWriter:
@@ -60,8 +50,8 @@ class _SplitWriter:
         self.num_records, self.num_values = (kept or {}).get("num_records", 0), (kept or {}).get("num_values", 0)
         self.digest = hashlib.sha256()
         self.counts = np.zeros(num_units, np.int64)
-        self.stream = _opened(folder / VALUES_NAME, self.num_values * dtype.itemsize)
-        self.ends = _opened(folder / ENDS_NAME, self.num_records * ENDS_TYPE.itemsize)
+        self.stream = opened(folder / VALUES_NAME, self.num_values * dtype.itemsize)
+        self.ends = opened(folder / ENDS_NAME, self.num_records * ENDS_TYPE.itemsize)
         if self.num_values:  # reading again costs far less than what the values were computed by
             kept_values = np.memmap(folder / VALUES_NAME, dtype, mode="r", shape=(self.num_values,))
             for start in range(0, self.num_values, WRITE_BYTES):
@@ -83,7 +73,7 @@ class _SplitWriter:
     def kept(self) -> dict[str, int]:
         """What a later run needs to go on from here; all of it is on the disk then."""
         for stream in (self.stream, self.ends):
-            _flush(stream)
+            flush(stream)
         return {"num_records": self.num_records, "num_values": self.num_values}
 
     def release(self) -> None:
@@ -104,35 +94,21 @@ class _SplitWriter:
         }
 
 
-def _flush(stream: IO[bytes]) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
 def num_written(folder: Path) -> int:
     """The records that a run which was stopped has noted in a folder, if they are there; nothing else is trusted."""
-    place = _place(folder)
+    place = place_of(folder) or NOTHING
     for split, kept in place["splits"].items():
-        for name, size in ((VALUES_NAME, kept["num_values"] * place["bytes"]), (ENDS_NAME, kept["num_records"] * 8)):
+        sizes = {VALUES_NAME: kept["num_values"] * place["bytes"], ENDS_NAME: kept["num_records"] * ENDS_TYPE.itemsize}
+        for name, size in sizes.items():
             path = folder / split / name
             if not path.is_file() or path.stat().st_size < size:
                 return 0
     return sum(kept["num_records"] for kept in place["splits"].values())
 
 
-def _place(folder: Path) -> dict[str, Any]:
-    path = folder / PLACE_NAME
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"splits": {}}
-    return found
-
-
 def _keep(folder: Path, dtype: np.dtype, writers: dict[str, _SplitWriter]) -> None:
-    place = {"bytes": dtype.itemsize, "splits": {split: writer.kept() for split, writer in writers.items()}}
-    partial = folder / f"{PLACE_NAME}.partial"
-    with partial.open("wb") as stream:
-        stream.write(json.dumps(place).encode())
-        _flush(stream)
-    partial.replace(folder / PLACE_NAME)
+    splits = {split: writer.kept() for split, writer in writers.items()}
+    note_place(folder, {"bytes": dtype.itemsize, "splits": splits})
 
 
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
@@ -159,7 +135,7 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
             stack.callback(writers[split].release)
 
         num_done = num_written(folder)
-        for split, kept in _place(folder)["splits"].items() if num_done else ():
+        for split, kept in (place_of(folder) or NOTHING)["splits"].items() if num_done else ():
             begin(split, kept)
         for number, (split, values) in enumerate(encoded, num_done + 1):
             if split not in writers:
@@ -171,7 +147,8 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
         counts = sum((writer.counts for writer in writers.values()), np.zeros(num_units, np.int64))
     index = {"kind": encoder.kind, "dtype": encoder.dtype.str, "facts": encoder.facts, "splits": splits}
     (folder / INDEX_NAME).write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    for left_over in (*folder.glob(f"{PLACE_NAME}*"), *folder.glob(f"*/{ENDS_NAME}")):
+    forget_place(folder)
+    for left_over in folder.glob(f"*/{ENDS_NAME}"):
         left_over.unlink()
     return _counts_of(splits, encoder.kind, counts)
 

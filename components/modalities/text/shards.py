@@ -11,13 +11,13 @@ end-of-text token already.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from components.growing import WRITE_BYTES, flush, forget_place, note_place, opened, place_of
 from components.manifest import file_hash
 from components.modalities.text.windows import INDEX_NAME, PARTS_ENDING, Source, TokenSamples, TokenStream
 from components.outcomes import Refused
@@ -25,9 +25,8 @@ from models.conversation import PROMPT
 
 FILE_TOKENS = 1 << 27
 """A file ends with the document that reaches this many tokens: 256 MiB of two bytes each."""
-WRITE_BYTES = 1 << 20
-PLACE_NAME = "place.json"
-"""How far `write_shards` has come when a file ended; gone when all is written."""
+NOTHING: dict[str, Any] = {"num_documents": 0, "num_chars": 0, "splits": {}}
+"""The place of a run that begins."""
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -37,26 +36,11 @@ HEADER_BYTES = 128
 """Of a `.npy` with so short a description."""
 
 
-def _opened(path: Path, num_bytes: int) -> IO[bytes]:
-    """A file to write on after so many bytes, of which it has at least as many."""
-    if not num_bytes:
-        return path.open("wb", buffering=WRITE_BYTES)
-    stream = path.open("r+b", buffering=WRITE_BYTES)
-    stream.truncate(num_bytes)
-    stream.seek(num_bytes)
-    return stream
-
-
-def _flush(stream: IO[bytes]) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
 class _Offsets:
     """A `.npy` of int64 written as a stream; numpy pads the header so that the final length fits."""
 
     def __init__(self, path: Path, count: int = 0) -> None:
-        self.stream: IO[bytes] = _opened(path, count and (HEADER_BYTES + 8 * count))
+        self.stream: IO[bytes] = opened(path, count and (HEADER_BYTES + 8 * count))
         self.count = count
         if not count:
             self._write_header()
@@ -89,14 +73,14 @@ class _SplitWriter:
         self.num_tokens = sum(file["num_tokens"] for file in self.files)
         if self.files and "sha256" not in self.files[-1]:
             path = folder / self.files[-1]["name"]
-            self.stream = _opened(path, self.files[-1]["num_tokens"] * dtype.itemsize)
+            self.stream = opened(path, self.files[-1]["num_tokens"] * dtype.itemsize)
             self.digest = hashlib.sha256(path.read_bytes())
 
     def kept(self) -> dict[str, Any]:
         """What a later run needs to go on from here; all of it is on the disk then."""
         for stream in (self.offsets.stream, self.stream):
             if stream is not None:
-                _flush(stream)
+                flush(stream)
         return {"files": self.files, "num_documents": self.offsets.count}
 
     def add(self, ids: np.ndarray) -> bool:
@@ -129,7 +113,7 @@ class _SplitWriter:
 
     def _end_file(self) -> None:
         if self.stream is not None:
-            _flush(self.stream)
+            flush(self.stream)
             self.stream.close()
             self.files[-1]["sha256"] = self.digest.hexdigest()
         if self.parts is not None:
@@ -151,22 +135,12 @@ class _SplitWriter:
 
 def num_written(folder: Path) -> int:
     """The documents that an earlier run has written into a folder; nothing else of it is trusted."""
-    return int(_place(folder)["num_documents"]) if (folder / PLACE_NAME).is_file() else 0
-
-
-def _place(folder: Path) -> dict[str, Any]:
-    place: dict[str, Any] = json.loads((folder / PLACE_NAME).read_text(encoding="utf-8"))
-    return place
+    return int((place_of(folder) or NOTHING)["num_documents"])
 
 
 def _keep(folder: Path, num_documents: int, num_chars: int, writers: dict[str, _SplitWriter]) -> None:
     splits = {split: writer.kept() for split, writer in writers.items()}
-    place = {"num_documents": num_documents, "num_chars": num_chars, "splits": splits}
-    partial = folder / f"{PLACE_NAME}.partial"
-    with partial.open("wb") as stream:
-        stream.write(json.dumps(place).encode())
-        _flush(stream)
-    partial.replace(folder / PLACE_NAME)
+    note_place(folder, {"num_documents": num_documents, "num_chars": num_chars, "splits": splits})
 
 
 def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder: Path) -> dict[str, int | float]:
@@ -187,8 +161,7 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size, eos = encoder.facts["vocab_size"], encoder.facts["eos"]
     dtype = np.dtype("<u2" if vocab_size < 1 << 16 else "<u4")
-    none: dict[str, Any] = {"num_documents": 0, "num_chars": 0, "splits": {}}
-    place = _place(folder) if num_written(folder) else none
+    place = place_of(folder) or NOTHING
     before = encoder.num_chars - place["num_chars"]
     writers = {split: _SplitWriter(folder, split, dtype, eos, kept) for split, kept in place["splits"].items()}
     has_ended, num_chars = False, encoder.num_chars
@@ -208,8 +181,7 @@ def write_shards(encoded: Iterator[tuple[str, np.ndarray]], encoder: Any, folder
     counts: dict[str, int | float] = {
         f"{split}/{key}": each[f"num_{key}"] for split, each in splits.items() for key in ("documents", "tokens")
     }
-    for left_over in folder.glob(f"{PLACE_NAME}*"):
-        left_over.unlink()
+    forget_place(folder)
     num_chars = encoder.num_chars - before
     num_tokens = sum(each["num_tokens"] - each["num_documents"] for each in splits.values())
     return counts | {"characters": num_chars, "characters_per_token": round(num_chars / max(1, num_tokens), 5)}

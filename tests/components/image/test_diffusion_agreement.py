@@ -28,8 +28,9 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recipes_that_agree_are_planned() -> None:
-    require_agreement(Library(), "small-stage2")
-    require_agreement(Library(ROOT / "recipes"), "japanese-stable-diffusion")
+    for library, name in ((Library(), "small-stage2"), (Library(ROOT / "recipes"), "japanese-stable-diffusion")):
+        require_agreement(library, name)
+        assert [each.key for each in plan(library, name) if each.verb == "align"][-1] == f"align-{name}"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from components.shard import shard
 from models.stable_diffusion import convert
 from tests.components.image import small_diffusion as small
 from tests.components.image.small_squares import small_records
-from tests.components.sharded import run_chain
+from tests.components.sharded import run_chain, stages_in
 from tests.components.speech.small_speech import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -44,15 +44,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("diffusion")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
-        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
-        settings.cache_clear()
+    with stages_in(root):
         small.write_diffusion_project()
         stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "align": align}
         done = run_chain(["small-stage2"], stages)
-    settings.cache_clear()
     return SimpleNamespace(root=root, done=done)
 
 

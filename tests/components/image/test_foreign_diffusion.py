@@ -21,12 +21,11 @@ from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.package import package
 from components.pretrain import pretrain
-from components.settings import settings
 from components.shard import shard
 from models.stable_diffusion import network as networks
 from models.stable_diffusion.schema import LatentDiffusion, Vae
 from tests.components.image import small_diffusion as small
-from tests.components.sharded import run_chain
+from tests.components.sharded import run_chain, stages_in
 from tests.components.speech.small_speech import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -36,17 +35,12 @@ UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("foreign")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
-        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
-        settings.cache_clear()
+    with stages_in(root):
         small.write_diffusion_project()
         run_chain(["small-base"], {"fit": fit, "shard": shard, "pretrain": pretrain})
         for name in ("other-spm", "other-words"):
             fit(name)
         shard("squares+other-words")
-    settings.cache_clear()
     return SimpleNamespace(root=root)
 
 

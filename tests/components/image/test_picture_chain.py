@@ -18,11 +18,10 @@ from components.outcomes import Refused
 from components.package import package
 from components.pretrain import pretrain
 from components.recipes import Library
-from components.settings import settings
 from components.shard import shard
 from models.clip.convert import load
 from tests.components.image.small_squares import ENCODERS, small_records, write_project, write_tower
-from tests.components.sharded import run_chain
+from tests.components.sharded import run_chain, stages_in
 from tests.components.speech.small_speech import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -57,11 +56,7 @@ def recipe(
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("chain")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
-        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
-        settings.cache_clear()
+    with stages_in(root):
         write_project(small_records())
         for name, keys in TASKS.items():
             write_yaml(paths.RECIPES / "tasks" / f"{name}.yaml", {"corpus": "squares"} | keys)
@@ -73,7 +68,6 @@ def chain(tmp_path_factory):
         write_yaml(paths.RECIPES / "read.yaml", recipe({"kind": "clip"}, cached, features=["squares+half"]))
         stages = {"fit": fit, "shard": shard, "pretrain": pretrain, "evaluate": evaluate}
         done = run_chain(TRAINED, stages)
-    settings.cache_clear()
     return SimpleNamespace(root=root, done=done)
 
 

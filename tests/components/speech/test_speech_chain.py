@@ -21,11 +21,10 @@ from components.pretrain import pretrain
 from components.recipes import Library
 from components.registry import Version
 from components.scoring import Scores, tasks_of, tasks_today
-from components.settings import settings
 from components.shard import shard
 from flows import pairing
 from models.hubert.convert import load
-from tests.components.sharded import run_chain
+from tests.components.sharded import run_chain, stages_in
 from tests.components.speech.small_speech import KMEANS, small_records, write_project, write_yaml
 
 pytestmark = pytest.mark.slow
@@ -88,11 +87,7 @@ def write_recipes() -> None:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("chain")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("HIRAKU_ACCELERATOR", "cpu")
-        patch.setenv("HIRAKU_CHECKPOINT_ROOT", str(root / "checkpoints"))
-        settings.cache_clear()
+    with stages_in(root):
         records = small_records()
         write_project(records)
         write_recipes()
@@ -100,7 +95,6 @@ def chain(tmp_path_factory):
         done = run_chain(["three"], stages)
         for name in ("one", "two"):
             evaluate(name)
-    settings.cache_clear()
     return SimpleNamespace(root=root, records=records, done=done)
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components import manifest, paths, shard
+from components import growing, manifest, paths, shard
 from components.fit import fit
 from components.manifest import read_manifest, tree_hash
 from components.modalities.speech import shards, units
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_after_its_last_part_and_ends_with_the_same_bytes(p
 
 
 def test_a_full_disk_is_told_leaves_no_state_and_the_next_run_goes_on(project, monkeypatch):
-    original, flushed = shards._flush, []
+    original, flushed = growing.flush, []
 
     def full(stream):
         flushed.append(1)
@@ -125,7 +125,8 @@ def test_a_full_disk_is_told_leaves_no_state_and_the_next_run_goes_on(project, m
         original(stream)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_flush", full)
+        for module in (growing, shards):
+            patch.setattr(module, "flush", full)
         with pytest.raises(Refused, match=r"The disk is full: artifacts/sharded/tones\+units"):
             shard.shard(NAME)
     assert not paths.state("shard", NAME).exists()
