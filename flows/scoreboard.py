@@ -74,8 +74,8 @@ def rows_of(name: str) -> list[Score]:
 
 def _over(metric: str, totals: dict[str, float]) -> str:
     group, _, last = metric.rpartition("/")
-    count = totals.get(f"{group}/num_tasks") if last == "average" else None
-    return "" if count is None else f" over {count:.0f} tasks"
+    count = totals.get(f"{group}/{last.replace('average', 'num_tasks')}") if last.startswith("average") else None
+    return "" if count is None else f" over {count:.0f} task{'s' if count != 1 else ''}"
 
 
 def _judging(name: str) -> list[Score]:

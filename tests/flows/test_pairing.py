@@ -267,10 +267,12 @@ def test_an_average_says_over_how_many_tasks_and_what_is_missing_is_named(made: 
     place = paths.payload("evaluate", "short")
     place.mkdir(parents=True)
     totals = {"paper/average": 0.25, "paper/num_tasks": 6.0, "paper/jnli/acc": 0.25}
+    totals |= {"paper/average_clean": 0.5, "paper/num_tasks_clean": 1.0}
     told = {"tasks": {"japanese-eight-0.2": totals}, "notes": {"japanese-eight-0.2": ["marc-ja is missing: no file"]}}
     (place / "scores.json").write_text(json.dumps(told))
     shown, markdown = printed(lambda console: scoreboard.show("short", console)), scoreboard.as_markdown("short")
     assert re.search(r"paper/average\s+0\.25 over 6 tasks\n", shown)
+    assert re.search(r"paper/average_clean\s+0\.5 over 1 task\n", shown)
     assert "| 0.25 over 6 tasks |" in markdown
     for text in (shown, markdown):
         assert "japanese-eight-0.2: marc-ja is missing: no file" in text

@@ -1,6 +1,7 @@
 """What encoders share whose numbers a network computes: pictures in, arrays out, bound to the network's weights."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ Extract = Callable[[list[bytes]], dict[str, np.ndarray]]
 """Clean pictures -> name of an array -> float32 [pictures, numbers]."""
 
 
-class WeightedEncoder:
+class WeightedEncoder(ABC):
     """Clean pictures to what a network makes of them, which is opened when the first picture comes.
 
     Args:
@@ -47,9 +48,9 @@ class WeightedEncoder:
         self.counts: dict[str, int | float] = {}
         self.extract: Extract | None = None
 
+    @abstractmethod
     def opened(self) -> Extract:
         """The function that computes the arrays of pictures."""
-        raise NotImplementedError
 
     def encode(self, values: list[bytes]) -> list[Parts]:
         """The arrays of each picture, fp16 or fp32 [numbers], and its digest.
