@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks import clustering_frames
 from benchmarks.clustering_frames import layer_like_frames, spoken_frames
 from benchmarks.figures import Row
 from benchmarks.machine import describe, one_core
@@ -78,15 +77,14 @@ def inertia_of(frames: np.ndarray, centroids: np.ndarray) -> float:
 def compare(features: Features, num_frames: int, seeds: int) -> dict[str, list[dict[str, float]]]:
     """Inertia and CPU seconds of both, for each seed; what this code has measured before is not measured anew."""
     _, make, num_clusters, _ = WORK[features]
-    folder = KEPT / f"{features}-{num_frames}-{_code()}"
+    frames = make(num_frames)
+    folder = KEPT / f"{features}-{num_frames}-{_key(frames)}"
     folder.mkdir(parents=True, exist_ok=True)
-    frames: np.ndarray | None = None
     found: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
     for seed in range(seeds):
         for side, cluster in (("ours", _ours), ("theirs", _theirs)):
             file = folder / f"{side}-{seed}.json"
             if not file.is_file():
-                frames = make(num_frames) if frames is None else frames
                 began = time.process_time()
                 centroids = cluster(frames, num_clusters, seed)
                 seconds = time.process_time() - began
@@ -99,14 +97,13 @@ def compare(features: Features, num_frames: int, seeds: int) -> dict[str, list[d
     return found
 
 
-def _code() -> str:
-    """What the figures hang on: how both sides are set up, their code, and how frames are made."""
+def _key(frames: np.ndarray) -> str:
+    """What the figures hang on: the frames, how both sides are set up, and their code."""
     from components.modalities.speech import clustering
 
-    files = (__file__, clustering.__file__, clustering_frames.__file__)
-    parts = [Path(str(each)).read_bytes() for each in files]
-    parts += [version(each).encode() for each in ("scikit-learn", "torch")]
-    return hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()[:8]
+    parts = [Path(str(each)).read_bytes() for each in (__file__, clustering.__file__)]
+    parts += [version(each).encode() for each in ("faiss-cpu", "numpy", "scikit-learn", "torch")]
+    return hashlib.md5(b"".join([*parts, memoryview(frames).cast("B")]), usedforsecurity=False).hexdigest()[:8]
 
 
 def measure(

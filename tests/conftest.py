@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from components.settings import quiet_environment
+from components.settings import quiet_environment, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that no worker is left alone with one of them at the end."""
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -num_slow[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_its_own() -> Iterator[None]:
+    """Settings are read once in a process: no test gets those of the test before."""
+    settings.cache_clear()
+    yield
+    settings.cache_clear()

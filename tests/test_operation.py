@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,14 @@ class Week:
         import httpx
 
         for attempt in range(6):
-            answer = httpx.request(method, f"{self.prefect}/api{path}", json=body, timeout=60)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(2**attempt)  # its SQLite is busy: Prefect's own client waits and asks again too
-        answer.raise_for_status()
-        return answer.json()
+            # Its SQLite may be busy: Prefect's own client waits and asks again too.
+            with suppress(httpx.ReadTimeout):
+                answer = httpx.request(method, f"{self.prefect}/api{path}", json=body, timeout=60)
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    answer.raise_for_status()
+                    return answer.json()
+            time.sleep(2**attempt)
+        raise AssertionError(f"Prefect does not answer {path}")
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """Flow runs that began, oldest first."""

@@ -107,15 +107,10 @@ def test_networks_of_the_gpu_shapes_have_the_sizes_of_their_names():
 @pytest.fixture
 def settings_of_a_run(monkeypatch, tmp_path):
     """`our_trainer.run` changes the folder and the settings of its process."""
-    from components.settings import settings
-
     monkeypatch.chdir(tmp_path)
     for name in ("ACCELERATOR", "CHECKPOINT_ROOT", "CHECKPOINT_EVERY_SECONDS", "NUM_THREADS", "PROGRESS"):
         monkeypatch.setenv(f"HIRAKU_{name}", "")
         monkeypatch.delenv(f"HIRAKU_{name}")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def test_our_side_reports_two_steps_and_a_peer_is_given_what_it_reads(settings_of_a_run, tmp_path):

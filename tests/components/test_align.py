@@ -112,7 +112,6 @@ def run_align(root: str, name: str, arm: Callable[[int], None] | None, at: int) 
         "HIRAKU_PROGRESS": "lines",
     }
     from components.align import align
-    from components.settings import settings
 
     settings.cache_clear()
     if arm is not None:
@@ -241,7 +240,6 @@ def test_a_policy_that_collapses_is_refused_and_keeps_its_last_checkpoint(
     other.write_text(wild, encoding="utf-8")
     monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", "wild-checkpoints")
-    settings.cache_clear()
     try:
         with pytest.raises(Refused, match=r"has collapsed: .*align\.objective\.kl_coefficient") as refused:
             make("smoke-wild")
@@ -250,5 +248,4 @@ def test_a_policy_that_collapses_is_refused_and_keeps_its_last_checkpoint(
         assert any(name.startswith(f"step-{int(found):010d}-") for name in kept)
         assert not paths.state("align", "smoke-wild").exists()
     finally:
-        settings.cache_clear()
         other.unlink()

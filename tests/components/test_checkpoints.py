@@ -22,9 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path / "root"))
-    settings.cache_clear()
-    yield Checkpoints("pretrain", "tiny", fingerprint_of({"seed": 1}))
-    settings.cache_clear()
+    return Checkpoints("pretrain", "tiny", fingerprint_of({"seed": 1}))
 
 
 def state(value: int) -> dict[str, Any]:

@@ -95,16 +95,10 @@ def test_somebody_elses_model_has_nothing_to_evaluate(project: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from components.settings import settings
-
     monkeypatch.setenv("HIRAKU_ACCELERATOR", "gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    settings.cache_clear()
-    try:
-        with pytest.raises(Refused, match="HIRAKU_ACCELERATOR"):
-            evaluate("tiny")
-    finally:
-        settings.cache_clear()
+    with pytest.raises(Refused, match="HIRAKU_ACCELERATOR"):
+        evaluate("tiny")
 
 
 def test_weights_that_compute_no_number_get_no_scores() -> None:

@@ -1,7 +1,7 @@
 """Tasks of lm-eval over our networks: beside plain lm-eval, in both sets, resumed, and on bad input."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from components.modalities.text.harness_schema import Harness
 from components.modalities.text.leaking import task_texts
 from components.outcomes import Refused
 from components.scoring import Model, open_foreign
-from components.settings import settings
 from tests.components.small_harness import (
     NUM_ITEMS,
     fit_tokenizer,
@@ -43,15 +42,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own with the same models and items, and an empty memory."""
     for name in ("gpt2", "gpt_neox", "tokenizer"):
         (tmp_path / name).symlink_to(root / name)
     write_items(tmp_path, [*CHOICES, *TEXTS])
     monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 def section(*tasks: str, **keys: Any) -> Harness:

@@ -1,7 +1,7 @@
 """Tasks of lm-eval on data that cannot be right, on contexts that do not fit, and on networks that cannot answer."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from components.modalities.text.harness_schema import Harness
 from components.modalities.text.shortening import cut_sentences
 from components.outcomes import Refused
 from components.scoring import Model
-from components.settings import settings
 from tests.components.small_harness import (
     NUM_ITEMS,
     fit_tokenizer,
@@ -42,15 +41,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own with the same models, fresh items and an empty memory."""
     for name in ("gpt2", "short", "tokenizer"):
         (tmp_path / name).symlink_to(root / name)
     write_items(tmp_path, list(TASKS))
     monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 def section(*tasks: str, shots: int = 2, **keys: Any) -> Harness:

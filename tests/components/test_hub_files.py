@@ -33,9 +33,7 @@ FILES = {
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes" / "corpora").mkdir(parents=True)
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 @pytest.fixture
@@ -116,7 +114,6 @@ def test_a_mirror_that_lacks_a_file_is_refused(tmp_path, monkeypatch):
     corpus("1" * 40)
     mirror(tmp_path / "mirror" / REPOSITORY / ("1" * 40), dict(list(FILES.items())[:2]))
     monkeypatch.setenv("HIRAKU_HUB_MIRROR", str(tmp_path / "mirror"))
-    settings.cache_clear()
     with pytest.raises(Refused, match=r"holds 2 files like multilingual/c4-ja\.\*\.json\.gz, expected 3"):
         ingest("pages")
 

@@ -3,13 +3,11 @@
 import pytest
 
 from components.progress import Progress, duration
-from components.settings import settings
 
 
 @pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIRAKU_PROGRESS", "lines")
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +48,6 @@ def test_a_terminal_gets_a_bar_with_the_same_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HIRAKU_PROGRESS", "bar")
-    settings.cache_clear()
     with Progress("pretrain tiny", total=10) as progress:
         progress.update(10, "loss 1.5")
         progress.say("[not markup]")

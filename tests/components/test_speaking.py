@@ -20,7 +20,6 @@ from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Library
 from components.records import iterate_records
-from components.settings import settings
 from components.validate import validate
 from components.voices import openjtalk
 from components.voices.openjtalk import OpenJTalk, warped
@@ -35,9 +34,6 @@ SPEAKERS = {"a": {}, "b": {"half_tone": -5, "speed": 1.2}, "c": {"warp": 0.62}}
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path / "checkpoints"))
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def write(name, section):

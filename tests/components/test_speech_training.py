@@ -18,7 +18,6 @@ from components.job import Job, batch_plan
 from components.journal import Journal
 from components.optimizers import learning_rate, make_optimizer
 from components.outcomes import Stopped
-from components.settings import settings
 from components.training_schema import LearningRate, Optimizer, Training
 from models.hubert.network import begin, blocks
 from models.hubert.objectives import objective
@@ -52,9 +51,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIRAKU_NUM_THREADS", "1")
     monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 SIZES = {"waveforms": ["a+w"], "batch_seconds": 5, "batches_per_step": 3, "min_seconds": 0.3, "max_seconds": 4}
@@ -159,7 +156,6 @@ def test_a_compilation_that_fails_after_drawing_numbers_changes_no_bit(monkeypat
 
     monkeypatch.setattr(torch, "compile", lambda _forward: failing)
     monkeypatch.setenv("HIRAKU_COMPILE", "on")
-    settings.cache_clear()
     found = run(job(section(is_ctc=False)), "failing")
     for name, value in expected.network.state_dict().items():
         assert torch.equal(found.network.state_dict()[name], value), name

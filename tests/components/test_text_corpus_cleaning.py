@@ -15,7 +15,6 @@ from components.near_duplicates import Signatures, minima
 from components.outcomes import Refused
 from components.records import iterate_records
 from components.reports import _change_table, _cleaning_table
-from components.settings import settings
 from tests.components.speech.small_speech import write_records, write_yaml
 
 COLUMNS = {"text": {"modality": "text"}}
@@ -68,13 +67,11 @@ def write_cleaned(**source) -> None:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
     for name, rows in {"raw": RAW, "other": OTHER, "items": ITEMS}.items():
         write_yaml(paths.RECIPES / "corpora" / f"{name}.yaml", CORPUS)
         write_records(rows, name)
     write_yaml(paths.RECIPES / "tasks" / "held-out.yaml", {"kind": "held-out-bits", "corpus": "items"})
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 def left() -> list[str]:

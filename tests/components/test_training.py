@@ -49,9 +49,7 @@ class Spelled:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIRAKU_NUM_THREADS", "1")
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 def section(micro_samples: int = 4, **changes: Any) -> Training:
@@ -266,7 +264,6 @@ def test_a_batch_that_breaks_the_loss_is_left_out_and_the_rest_is_trained_as_if_
     value: float, every_seconds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", every_seconds)
-    settings.cache_clear()
     part = section(8, num_steps=9, log_every_steps=2)
     given = breaking(job(part, dropout=0.2), {4: value})
     trained = run(given, f"broken-{value}-{every_seconds}")
@@ -351,7 +348,6 @@ def counted(action: Callable[[], str], number: int) -> Callable[[], str]:
 
 def test_more_bad_batches_than_allowed_are_refused_with_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
-    settings.cache_clear()
     part = section(8, num_steps=9, guard={"max_skipped_batches": 1})
     with pytest.raises(
         Refused,
@@ -414,7 +410,6 @@ def test_blocks_that_cannot_be_compiled_are_computed_in_eager(
 ) -> None:
     monkeypatch.setenv("HIRAKU_COMPILE", "on")
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    settings.cache_clear()
     torch._dynamo.reset()
     with torch._inductor.config.patch("cpp.cxx", ("/no/such/compiler",)):
         given, eager = job(section()), job(section())
@@ -448,7 +443,6 @@ def test_memory_that_runs_out_is_explained_and_the_checkpoint_is_kept(step: int)
 
 def test_a_profile_on_demand_stands_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIRAKU_PROFILE_STEPS", "2")
-    settings.cache_clear()
     run(job(section()), "profiled")
     folder = Path("artifacts/journals/pretrain/profiled")
     assert "aten::addmm" in (folder / "profile.txt").read_text()
@@ -499,7 +493,6 @@ def test_bf16_on_a_cpu_without_it_is_named_as_slow(
 ) -> None:
     monkeypatch.setattr(training, "bf16_instructions", list)
     monkeypatch.setenv("HIRAKU_ACCELERATOR", "cpu")
-    settings.cache_clear()
     run(job(section(num_steps=1, precision="bf16")), "slow")
     assert "more than ten times slower than fp32 on this CPU" in capsys.readouterr().err
 

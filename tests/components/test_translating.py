@@ -14,7 +14,6 @@ from components.manifest import read_manifest, tree_hash
 from components.outcomes import Refused
 from components.recipes import Library
 from components.records import iterate_records
-from components.settings import settings
 from components.validate import validate
 from tests.components.small_endpoint import Server, serving
 from tests.components.small_translator import write_translator
@@ -67,9 +66,6 @@ def rows(corpus: str, *columns: str) -> list[dict[str, Any]]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path / "checkpoints"))
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from components.outcomes import Refused
-from components.settings import settings
 from components.translators import open_engine, suspects
 from components.translators.memory import Memory
 from components.translators.schema import Endpoint, Seq2Seq, Suspicion
@@ -174,18 +173,14 @@ def test_a_model_that_is_a_pickle_or_nowhere_is_refused(tmp_path: Path) -> None:
 
 def test_a_memory_knows_what_it_was_told_for_the_same_engine_only(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path))
-    settings.cache_clear()
-    try:
-        Memory({"model": "a"}).keep({"one": "一", "two": "二"})
-        Memory({"model": "a"}).keep({"two": "弐"})
-        assert Memory({"model": "a"}).recall(["one", "two", "three"]) == {"one": "一", "two": "弐"}
-        assert Memory({"model": "b"}).recall(["one"]) == {}
-        memory = Memory({"model": "a"})
-        memory.path.write_bytes(b"not a database at all, but long enough to be looked at" * 50)
-        with pytest.raises(Refused, match="holds the translations made so far and cannot be read"):
-            Memory({"model": "a"})
-    finally:
-        settings.cache_clear()
+    Memory({"model": "a"}).keep({"one": "一", "two": "二"})
+    Memory({"model": "a"}).keep({"two": "弐"})
+    assert Memory({"model": "a"}).recall(["one", "two", "three"]) == {"one": "一", "two": "弐"}
+    assert Memory({"model": "b"}).recall(["one"]) == {}
+    memory = Memory({"model": "a"})
+    memory.path.write_bytes(b"not a database at all, but long enough to be looked at" * 50)
+    with pytest.raises(Refused, match="holds the translations made so far and cannot be read"):
+        Memory({"model": "a"})
 
 
 @pytest.mark.parametrize(

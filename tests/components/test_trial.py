@@ -34,9 +34,6 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Layers are compiled on a CPU too, by a compiler that takes no time."""
     monkeypatch.setenv("HIRAKU_COMPILE", "on")
     monkeypatch.setattr(torch, "compile", lambda forward: forward)
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -235,11 +235,8 @@ def test_a_setting_that_nothing_reads_is_answered_with_the_nearest(
 ) -> None:
     monkeypatch.setenv("HIRAKU_NUM_WORKER", "2")
     settings.cache_clear()
-    try:
-        for words in (["ingest", "smoke-text"], ["release", RECIPE], ["ui"]):
-            assert "Did you mean 'HIRAKU_NUM_WORKERS'?" in refusal(capsys, *words)
-    finally:
-        settings.cache_clear()
+    for words in (["ingest", "smoke-text"], ["release", RECIPE], ["ui"]):
+        assert "Did you mean 'HIRAKU_NUM_WORKERS'?" in refusal(capsys, *words)
     assert not Path(".hiraku").exists()
 
 

@@ -43,13 +43,9 @@ def test_a_recipe_in_bf16_is_told_of_a_processor_without_it(monkeypatch: pytest.
 def test_layers_are_compiled_where_the_trainer_compiles_them(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     monkeypatch.setenv("HIRAKU_COMPILE", wanted)
     monkeypatch.setattr(torch, "compile", lambda forward: forward)
-    settings.cache_clear()
-    try:
-        for kind in ("cpu", "cuda"):
-            compiled = Compiled([nn.Linear(1, 1)], torch.device(kind))
-            assert devices.compiles_layers(kind == "cuda") == compiled.is_on
-    finally:
-        settings.cache_clear()
+    for kind in ("cpu", "cuda"):
+        compiled = Compiled([nn.Linear(1, 1)], torch.device(kind))
+        assert devices.compiles_layers(kind == "cuda") == compiled.is_on
 
 
 @pytest.mark.parametrize(("flags", "expected"), [([], "use precision fp32"), (["avx512_bf16"], "bf16 or fp32")])
@@ -161,10 +157,7 @@ def test_a_setting_that_stops_every_stage_is_bad_and_hides_nothing_else(
 ) -> None:
     monkeypatch.setenv(variable, value)
     settings.cache_clear()
-    try:
-        found = {finding.topic: finding for finding in doctor.examine(RECIPE)}
-    finally:
-        settings.cache_clear()
+    found = {finding.topic: finding for finding in doctor.examine(RECIPE)}
     assert found["settings"].level == "bad"
     assert said in found["settings"].text
     assert found["disk"].level == "good"

@@ -11,7 +11,6 @@ from components.blocks import recompute
 from components.checkpoints import Checkpoints, fingerprint_of
 from components.outcomes import Refused
 from components.rounds import play_round
-from components.settings import settings
 from models.conversation import CHOSEN, PADDING, PROMPT
 from models.gpt import convert, network, ppo
 from models.gpt.objectives import objective
@@ -131,7 +130,6 @@ def test_a_round_that_collapses_says_what_to_change_and_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path / "checkpoints"))
-    settings.cache_clear()
     subject, checkpoints = rounds(tmp_path), Checkpoints("align", "tiny", fingerprint_of({}))
     monkeypatch.setattr(ppo, "rewards", lambda _n, ids, _p: torch.full((len(ids),), torch.nan))
 
@@ -143,7 +141,6 @@ def test_a_round_that_collapses_says_what_to_change_and_what_is_kept(
     checkpoints.save(3, {"x": torch.zeros(1)})
     with pytest.raises(Refused, match=r"in its own recipe\. The checkpoint of step 3 is kept\."):
         play_round(subject, prompts(), 8, no_update, checkpoints)
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])

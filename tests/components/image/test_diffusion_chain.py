@@ -30,7 +30,6 @@ from components.outcomes import Refused
 from components.package import package
 from components.pretrain import pretrain
 from components.recipes import Library
-from components.settings import settings
 from components.shard import shard
 from models.stable_diffusion import convert
 from tests.components.image import small_diffusion as small
@@ -219,7 +218,6 @@ def test_latents_of_pictures_of_two_sizes_are_refused():
 
 def test_latents_that_are_no_numbers_end_a_training_at_their_step_and_what_was_good_is_kept(monkeypatch):
     monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
-    settings.cache_clear()
     recipe = small.stage2()
     recipe["align"]["guard"] = {"max_skipped_batches": 0}
     write_yaml(paths.RECIPES / "broken.yaml", recipe)

@@ -19,7 +19,6 @@ from components.modalities.image.similarity import Pair
 from components.outcomes import Refused
 from components.records import iterate_records
 from components.reports import validation_page
-from components.settings import settings
 from components.shard import shard
 from components.weights import weights_hash
 from models.clip import convert
@@ -70,9 +69,6 @@ def project(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _inside(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def read(name="near"):

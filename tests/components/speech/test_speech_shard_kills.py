@@ -15,7 +15,6 @@ from components.fit import fit
 from components.manifest import read_manifest, tree_hash
 from components.modalities.speech import shards, units
 from components.outcomes import Refused
-from components.settings import settings
 from tests.components.speech.small_speech import small_records, write_project
 
 NAME = "tones+units"
@@ -43,11 +42,8 @@ def _small_parts(project, tmp_path, monkeypatch):
     monkeypatch.chdir(project.root)
     shutil.rmtree(paths.ARTIFACTS / "sharded", ignore_errors=True)
     monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", str(tmp_path / "checkpoints"))
-    settings.cache_clear()
     monkeypatch.setattr(shards, "PART_RECORDS", PART)
     monkeypatch.setattr(shard, "BATCH_RECORDS", BATCH)
-    yield
-    settings.cache_clear()
 
 
 def kill_while_encoding():
