@@ -56,13 +56,19 @@ SEED = 0
 
 
 def measure(
-    *, data: Path = DATA / "eval_ja", share: float = 0.01, repeats: int = 3, batch_sizes: tuple[int, ...] = BATCH_SIZES
+    *,
+    data: Path = DATA / "eval_ja",
+    share: float = 0.01,
+    least: int = 2,
+    repeats: int = 3,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
 ) -> Result:
     """CPU time of every task whose items are there, and the agreement of both sides.
 
     Args:
         data: the folder with a folder for each task; a stand-in, named `<task>_standin_...`, is taken as well.
-        share: of the items of each task, its first ones, at least two.
+        share: of the items of each task, its first ones.
+        least: so many of each at least; with fewer, few seconds decide about a task of few items.
         repeats: pairs of runs.
         batch_sizes: of the peer; the fastest over all tasks is compared.
     """
@@ -72,7 +78,7 @@ def measure(
         raise Refused(f"{data} has no folder of one of the tasks {', '.join(SHOTS)}. Name another one with --data.")
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
-    limits = {each["task"]: max(2, math.ceil(share * _num_items(Path(each["data"])))) for each in sections}
+    limits = {each["task"]: max(least, math.ceil(share * _num_items(Path(each["data"])))) for each in sections}
     _write_peer_tasks(sections)
     _write_models(sections)
     rows, notes, measured = [], [_work(sections, limits)], {}
@@ -89,7 +95,7 @@ def measure(
             told = ", ".join(f"{seconds:.1f} at {_named(size)}" for size, seconds in totals.items())
             notes.append(f"{title}: CPU seconds of lm-eval for all tasks by batch size: {told}.")
             measured[architecture] = [[each["seconds"] for each in pair] for pair in pairs]
-    command = f"python -m benchmarks {NAME} --share {share} --repeats {repeats}"
+    command = f"python -m benchmarks {NAME} --share {share} --least {least} --repeats {repeats}"
     return Result(NAME, command, rows, notes, describe(), measured)
 
 
@@ -108,7 +114,7 @@ def _num_items(folder: Path) -> int:
 def _work(sections: list[dict[str, Any]], limits: dict[str, int]) -> str:
     named = ", ".join(f"{limits[each['task']]} of {each['task']} ({Path(each['data']).name})" for each in sections)
     return (
-        f"Items, the same share of each task: {named}. Prompts {VERSION} where there is one, examples as in the paper; "
+        f"Items, the first ones of each task: {named}. Prompts {VERSION} where there is one, examples as in the paper; "
         f"networks of {SHAPE['num_layers']} layers of width {SHAPE['hidden_size']}, {VOCABULARY} pieces, fp32, one "
         "thread. CPU time within lm-eval's `evaluate` on both sides: prompts, answers and metrics, libraries loaded. "
         "Ours packs by length."

@@ -77,6 +77,12 @@ def test_continuations_that_share_their_beginnings_are_as_likely_as_alone(built)
     for question in range(12):
         context, start = shared + drawn(rng, 1, 30), drawn(rng, 0, 3)
         asked += [Continuation(question, context, start + drawn(rng, 1, 5)) for _ in range(3)]
+        # Contexts that differ in their middle and go on alike, as those of Winograd schemas do.
+        begin, end = drawn(rng, 12, 13), drawn(rng, 4, 9)
+        asked += [Continuation(100 + question, begin + drawn(rng, 1, 4), end) for _ in range(2)]
+        # One context ends where both texts are still alike, and contexts that begin with different tokens.
+        asked += [Continuation(200 + question, begin[:length], begin[length:] + drawn(rng, 2, 4)) for length in (3, 9)]
+        asked += [Continuation(300 + question, (first, *begin), end) for first in (10, 11)]
     # One whole continuation is the beginning of another.
     asked += [Continuation(50, shared, (4, 5)), Continuation(50, shared, (4, 5, 6))]
     found: dict = {}
@@ -94,6 +100,16 @@ def test_continuations_that_share_their_beginnings_are_as_likely_as_alone(built)
 def test_choices_of_one_question_are_one_row() -> None:
     rows = rows_of([Continuation(0, (1, 2), (3, 4)), Continuation(0, (1, 2), (3, 5, 6)), Continuation(1, (1, 2), (3,))])
     assert [(row.trunk, row.branches) for row in rows] == [((1, 2, 3), ((4,), (5, 6))), ((1, 2), ((3,),))]
+
+
+def test_contexts_of_one_question_share_a_row_where_that_is_not_much_wider() -> None:
+    [row] = rows_of([Continuation(0, (1, 2, 3, 4), (8, 9)), Continuation(0, (1, 2, 3, 5, 6), (8, 9))])
+    assert (row.trunk, row.branches, row.starts) == ((1, 2, 3), ((4, 8, 9), (5, 6, 8, 9)), (4, 5))
+    assert (row.width, row.num_unread) == (3 + 2 + 3, 2)
+    alone = [Continuation(0, (1, *range(10 * first, 10 * first + 9)), (8, 9)) for first in (1, 2, 3)]
+    assert [row.trunk[1] for row in rows_of(alone)] == [10, 20, 30]
+    assert len(rows_of(alone[:2])) == 1
+    assert len(rows_of([Continuation(0, (1,), (2, 3)), Continuation(0, (4,), (2, 3))])) == 2
 
 
 def test_streams_go_on_as_alone_until_each_is_done_and_from_where_they_were(built) -> None:

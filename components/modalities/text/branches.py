@@ -1,10 +1,11 @@
 """Log-likelihoods of continuations, what they share computed once.
 
-The continuations of one question become one row: their common beginning, the trunk, and after it the branches side by
-side, which see the trunk and themselves only (a mask) and count their positions from its end. What all rows begin with,
-such as the description of a task and examples that never change, is computed once and stands before them as keys and
-values. Rows of about the same length pass together. Each number is the one that a pass of its own would give, but for
-the order of additions. Networks that go by what stands before in a row, whatever a mask says, pass by `plain_passes`.
+The continuations of one question become one row: what they and their contexts begin with alike, the trunk, and after it
+the branches side by side, which see the trunk and themselves only (a mask) and count their positions from its end. What
+all rows begin with, such as the description of a task and examples that never change, is computed once and stands
+before them as keys and values. Rows of about the same length pass together. Each number is the one that a pass of its
+own would give, but for the order of additions. Networks that go by what stands before in a row, whatever a mask says,
+pass by `plain_passes`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from components.modalities.text.plain_passes import Ids, of_targets, plain_likelihoods, sees_all
+from components.modalities.text.plain_passes import Ids, Target, of_targets, plain_likelihoods, sees_all
 from components.outcomes import Refused
 
 MAX_LOGITS = 2**26
 """Of one pass, in float32: 256 MB; a pass has at least one row."""
-MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Of one pass."""
+MAX_TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Of one pass; more of them gain nothing on a CPU, and leave more padding."""
+MAX_WIDENING = 2
+"""Contexts of one question stand side by side in a row that is at most so many times as wide as its longest alone."""
 MIN_SHARED = 8
 MIN_SHARING = 4
 """A beginning of fewer tokens, or of fewer rows, is not worth keys and values of its own."""
@@ -30,7 +33,7 @@ class Continuation:
     """What is asked: how likely some tokens are after others."""
 
     question: int
-    """Continuations with the same number and context share a row."""
+    """Continuations with the same number may share a row."""
     context: Ids
     """At least one token; with the continuation it has at most one token more than the network's context."""
     tokens: Ids
@@ -49,13 +52,14 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Row:
-    """Continuations of one context."""
+    """Continuations whose texts begin alike."""
 
     trunk: Ids
-    num_scored: int
-    """So many last tokens of the trunk are the beginning of every continuation."""
+    """At least one token."""
     branches: tuple[Ids, ...]
     """What follows it in each; at least one token."""
+    starts: tuple[int, ...]
+    """How many tokens each context has: it may end within the trunk or within its branch."""
     places: tuple[int, ...]
     """Of the continuations."""
 
@@ -63,6 +67,16 @@ class Row:
     def branch_tokens(self) -> int:
         """Inputs after the trunk: the last token of a branch is only predicted."""
         return sum(len(branch) - 1 for branch in self.branches)
+
+    @property
+    def width(self) -> int:
+        """Inputs."""
+        return len(self.trunk) + self.branch_tokens
+
+    @property
+    def num_unread(self) -> int:
+        """So many first tokens predict nothing that is asked, and have another after them in the trunk."""
+        return min(*self.starts, len(self.trunk)) - 1
 
 
 def likelihoods(network: Any, asked: Sequence[Continuation], done: Callable[[dict[int, Likelihood]], None]) -> None:
@@ -89,7 +103,7 @@ def likelihoods(network: Any, asked: Sequence[Continuation], done: Callable[[dic
 
 def _groups(rows: list[Row]) -> Iterator[tuple[list[Row], Ids]]:
     """Rows with what they begin with; what few share is not worth it."""
-    starts = shared_starts([row.trunk[: len(row.trunk) - row.num_scored - 1] for row in rows])
+    starts = shared_starts([row.trunk[: row.num_unread] for row in rows])
     for start, places in starts.items():
         yield [rows[place] for place in places], start
 
@@ -108,17 +122,28 @@ def shared_starts(sequences: Sequence[Ids]) -> dict[Ids, list[int]]:
 
 
 def rows_of(asked: Sequence[Continuation]) -> list[Row]:
-    """One row for all continuations of a question that have the same context."""
-    groups: dict[tuple[int, Ids], list[int]] = {}
+    """One row for all continuations of a question that have the same context, or contexts that begin much alike."""
+    questions: dict[int, dict[Ids, list[int]]] = {}
     for place, each in enumerate(asked):
-        groups.setdefault((each.question, each.context), []).append(place)
+        questions.setdefault(each.question, {}).setdefault(each.context, []).append(place)
     rows = []
-    for (_, context), places in groups.items():
-        tokens = [asked[place].tokens for place in places]
-        # Every branch keeps a token of its own.
-        cut = min(len(common_start(tokens)), min(map(len, tokens)) - 1)
-        rows.append(Row(context + tokens[0][:cut], cut, tuple(each[cut:] for each in tokens), tuple(places)))
+    for contexts in questions.values():
+        single = [_row(asked, places) for places in contexts.values()]
+        if len(single) > 1 and common_start(list(contexts)):
+            joined = _row(asked, [place for places in contexts.values() for place in places])
+            if joined.width <= MAX_WIDENING * max(row.width for row in single):
+                single = [joined]
+        rows += single
     return rows
+
+
+def _row(asked: Sequence[Continuation], places: list[int]) -> Row:
+    """Continuations in one row; their contexts begin with the same token."""
+    texts = [asked[place].context + asked[place].tokens for place in places]
+    # Every branch keeps a token of its own.
+    cut = min(len(common_start(texts)), min(map(len, texts)) - 1)
+    starts = tuple(len(asked[place].context) for place in places)
+    return Row(texts[0][:cut], tuple(text[cut:] for text in texts), starts, tuple(places))
 
 
 def common_start(sequences: Sequence[Ids]) -> Ids:
@@ -176,14 +201,14 @@ def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Ro
     vocabulary, most = int(network.config.vocab_size), _max_tokens(network)
     batch: list[Row] = []
     width = kept = 0
-    for row in sorted(rows, key=lambda each: (-len(each.trunk) - each.branch_tokens, each.trunk)):
-        width = max(width, len(row.trunk) - num_before + row.branch_tokens)
-        kept = max(kept, row.num_scored + 1 + row.branch_tokens)
+    for row in sorted(rows, key=lambda each: (-each.width, each.trunk)):
+        own = (row.width - num_before, row.width - row.num_unread)
+        width, kept = max(width, own[0]), max(kept, own[1])
         size = len(batch) + 1
         if batch and (size * width > most or size * kept * vocabulary > MAX_LOGITS):
             yield batch
             batch = []
-            width, kept = len(row.trunk) - num_before + row.branch_tokens, row.num_scored + 1 + row.branch_tokens
+            width, kept = own
         batch.append(row)
     if batch:
         yield batch
@@ -191,7 +216,7 @@ def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Ro
 
 @dataclass
 class _Layout:
-    """Where the tokens of a batch stand: trunks end at the same column, branches follow them."""
+    """Where the tokens of a batch stand: in each row the trunk, then its branches; all rows end at the last column."""
 
     ids: np.ndarray
     """[rows, columns]."""
@@ -199,34 +224,31 @@ class _Layout:
     """[rows, columns], counted from the beginning of the row."""
     parts: np.ndarray
     """[rows, columns]: -1 padding, 0 the trunk, then the branches."""
-    targets: list[tuple[int, int, int, int]]
-    """(place, row, column that predicts, token)."""
+    targets: list[Target]
     num_kept: int
     """So many last columns predict a token that counts."""
 
 
 def _laid_out(batch: list[Row], num_before: int) -> _Layout:
-    width = max(len(row.trunk) for row in batch) - num_before
-    columns = width + max(row.branch_tokens for row in batch)
+    columns = max(row.width for row in batch) - num_before
     ids = np.zeros((len(batch), columns), np.int64)
     positions, parts = np.zeros_like(ids), np.full_like(ids, -1)
-    targets = []
+    targets: list[Target] = []
     for number, row in enumerate(batch):
-        own = len(row.trunk) - num_before
-        ids[number, width - own : width] = row.trunk[num_before:]
-        positions[number, width - own : width] = np.arange(num_before, len(row.trunk))
-        parts[number, width - own : width] = 0
-        column = width
-        for part, (place, branch) in enumerate(zip(row.places, row.branches, strict=True), start=1):
-            end = column + len(branch) - 1
-            ids[number, column:end] = branch[:-1]
-            positions[number, column:end] = np.arange(len(row.trunk), len(row.trunk) + len(branch) - 1)
-            parts[number, column:end] = part
-            scored = row.trunk[len(row.trunk) - row.num_scored :]
-            predicting = [*range(width - 1 - row.num_scored, width), *range(column, end)]
-            tokens = (*scored, *branch)
-            targets += [(place, number, each, token) for each, token in zip(predicting, tokens, strict=True)]
-            column = end
+        length, end = len(row.trunk), columns - row.branch_tokens
+        trunk = range(end - length, end)  # what is computed already may stand before the first column
+        first = trunk.start + num_before
+        ids[number, first:end] = row.trunk[num_before:]
+        positions[number, first:end] = np.arange(num_before, length)
+        parts[number, first:end] = 0
+        for part, (place, branch, start) in enumerate(zip(row.places, row.branches, row.starts, strict=True), start=1):
+            own = range(end, end + len(branch) - 1)
+            ids[number, own.start : own.stop] = branch[:-1]
+            positions[number, own.start : own.stop] = np.arange(length, length + len(own))
+            parts[number, own.start : own.stop] = part
+            asked = zip([*trunk, *own][start - 1 :], (*row.trunk, *branch)[start:], strict=True)
+            targets += [(place, number, column, token) for column, token in asked]
+            end = own.stop
     first = min(column for _, _, column, _ in targets)
     return _Layout(ids, positions, parts, targets, columns - first)
 

@@ -22,6 +22,8 @@ Pair = tuple[Ids, Ids]
 Target = tuple[int, int, int, int]
 """(place, row, column that predicts, token)."""
 
+TARGETS_AT_ONCE = {"cpu": 64, "cuda": 1024}
+"""So few that their logits stay in a processor's cache; of a GPU, that they are small beside those of the pass."""
 ROPES_BY_LENGTH = frozenset({"dynamic", "longrope"})
 """Rotations of transformers that depend on the longest text of a pass."""
 
@@ -130,11 +132,20 @@ def of_targets(logits: Any, targets: Iterable[Target]) -> dict[int, tuple[float,
     """
     import torch
 
-    places, rows, columns, tokens = (torch.tensor(each, device=logits.device) for each in zip(*targets, strict=True))
-    nats = logits[rows, columns, tokens] - torch.logsumexp(logits, dim=-1)[rows, columns]
-    hits = logits.argmax(dim=-1)[rows, columns] == tokens
+    listed, at_once = list(targets), TARGETS_AT_ONCE.get(logits.device.type, TARGETS_AT_ONCE["cuda"])
+    nats, hits = [], []
+    for part in range(0, len(listed), at_once):
+        chosen = torch.tensor(listed[part : part + at_once], device=logits.device)
+        _, rows, columns, tokens = chosen.unbind(1)
+        asked = logits[rows, columns]  # [targets, vocabulary]
+        of_tokens = asked.gather(1, tokens[:, None])[:, 0]
+        nats += (of_tokens - asked.logsumexp(dim=-1)).double().tolist()
+        # The first of several that are most likely is the greedy one; only there argmax is called, slow on a CPU.
+        best = of_tokens == asked.amax(dim=-1)
+        best[best.clone()] = asked[best].argmax(dim=-1) == tokens[best]
+        hits += best.tolist()
     found: dict[int, tuple[float, bool]] = {}
-    for place, value, hit in zip(places.tolist(), nats.double().tolist(), hits.tolist(), strict=True):
+    for (place, *_), value, hit in zip(listed, nats, hits, strict=True):
         before, is_greedy = found.get(place, (0.0, True))
         found[place] = (before + value, is_greedy and hit)
     return found
