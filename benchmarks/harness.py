@@ -78,7 +78,8 @@ def measure(
         raise Refused(f"{data} has no folder of one of the tasks {', '.join(SHOTS)}. Name another one with --data.")
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
-    limits = {each["task"]: max(least, math.ceil(share * _num_items(Path(each["data"])))) for each in sections}
+    sizes = {each["task"]: _num_items(Path(each["data"])) for each in sections}
+    limits = {task: min(size, max(least, math.ceil(share * size))) for task, size in sizes.items()}
     _write_peer_tasks(sections)
     _write_models(sections)
     rows, notes, measured = [], [_work(sections, limits)], {}
