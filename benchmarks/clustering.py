@@ -103,7 +103,9 @@ def _key(frames: np.ndarray) -> str:
 
     parts = [Path(str(each)).read_bytes() for each in (__file__, clustering.__file__)]
     parts += [version(each).encode() for each in ("faiss-cpu", "numpy", "scikit-learn", "torch")]
-    return hashlib.md5(b"".join([*parts, memoryview(frames).cast("B")]), usedforsecurity=False).hexdigest()[:8]
+    digest = hashlib.md5(b"".join(parts), usedforsecurity=False)
+    digest.update(np.ascontiguousarray(frames))
+    return digest.hexdigest()[:8]
 
 
 def measure(

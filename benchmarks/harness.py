@@ -68,7 +68,7 @@ def measure(
     Args:
         data: the folder with a folder for each task; a stand-in, named `<task>_standin_...`, is taken as well.
         share: of the items of each task, its first ones.
-        least: so many of each at least; with fewer, few seconds decide about a task of few items.
+        least: so many of each at least, or all there are; with fewer, few seconds decide about a task of few items.
         repeats: pairs of runs.
         batch_sizes: of the peer; the fastest over all tasks is compared.
     """
@@ -106,7 +106,7 @@ def _named(batch_size: int) -> str:
 
 def _num_items(folder: Path) -> int:
     """Items that are scored: of the test split, or of the validation split where there is none."""
-    files = [folder / f"{split}.jsonl" for split in ("validation", "test")]
+    files = [folder / f"{split}.jsonl" for split in ("test", "validation")]
     file = next(each for each in files if each.is_file())
     with file.open("rb") as stream:
         return sum(1 for _ in stream)

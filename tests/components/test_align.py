@@ -231,6 +231,8 @@ def test_somebody_elses_model_must_have_the_encoders_pieces(project: Path) -> No
 def test_a_policy_that_collapses_is_refused_and_keeps_its_last_checkpoint(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
+    monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", "wild-checkpoints")
     make("smoke-gpt2-reward")
     text = Path("recipes/smoke-gpt2-ppo.yaml").read_text(encoding="utf-8")
     assert "learning_rate: 0.001" in text
@@ -238,8 +240,6 @@ def test_a_policy_that_collapses_is_refused_and_keeps_its_last_checkpoint(
     wild = text.replace("learning_rate: 0.001", "learning_rate: 3").replace("num_steps: 6", "num_steps: 40")
     other = Path("recipes/smoke-wild.yaml")
     other.write_text(wild, encoding="utf-8")
-    monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
-    monkeypatch.setenv("HIRAKU_CHECKPOINT_ROOT", "wild-checkpoints")
     try:
         with pytest.raises(Refused, match=r"has collapsed: .*align\.objective\.kl_coefficient") as refused:
             make("smoke-wild")

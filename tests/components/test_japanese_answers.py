@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from components.modalities.text import japanese_answers as answers
+from components.modalities.text import plain_passes
 from components.modalities.text.branches import Continuation, likelihoods, rows_of
 from components.modalities.text.continuing import Stream, go_on
 from components.modalities.text.shortening import cut_sentences
@@ -77,12 +78,6 @@ def test_continuations_that_share_their_beginnings_are_as_likely_as_alone(built)
     for question in range(12):
         context, start = shared + drawn(rng, 1, 30), drawn(rng, 0, 3)
         asked += [Continuation(question, context, start + drawn(rng, 1, 5)) for _ in range(3)]
-        # Contexts that differ in their middle and go on alike, as those of Winograd schemas do.
-        begin, end = drawn(rng, 12, 13), drawn(rng, 4, 9)
-        asked += [Continuation(100 + question, begin + drawn(rng, 1, 4), end) for _ in range(2)]
-        # One context ends where both texts are still alike, and contexts that begin with different tokens.
-        asked += [Continuation(200 + question, begin[:length], begin[length:] + drawn(rng, 2, 4)) for length in (3, 9)]
-        asked += [Continuation(300 + question, (first, *begin), end) for first in (10, 11)]
     # One whole continuation is the beginning of another.
     asked += [Continuation(50, shared, (4, 5)), Continuation(50, shared, (4, 5, 6))]
     found: dict = {}
@@ -102,14 +97,21 @@ def test_choices_of_one_question_are_one_row() -> None:
     assert [(row.trunk, row.branches) for row in rows] == [((1, 2, 3), ((4,), (5, 6))), ((1, 2), ((3,),))]
 
 
-def test_contexts_of_one_question_share_a_row_where_that_is_not_much_wider() -> None:
-    [row] = rows_of([Continuation(0, (1, 2, 3, 4), (8, 9)), Continuation(0, (1, 2, 3, 5, 6), (8, 9))])
-    assert (row.trunk, row.branches, row.starts) == ((1, 2, 3), ((4, 8, 9), (5, 6, 8, 9)), (4, 5))
-    assert (row.width, row.num_unread) == (3 + 2 + 3, 2)
-    alone = [Continuation(0, (1, *range(10 * first, 10 * first + 9)), (8, 9)) for first in (1, 2, 3)]
-    assert [row.trunk[1] for row in rows_of(alone)] == [10, 20, 30]
-    assert len(rows_of(alone[:2])) == 1
-    assert len(rows_of([Continuation(0, (1,), (2, 3)), Continuation(0, (4,), (2, 3))])) == 2
+def test_what_a_pass_says_is_summed_up_in_parts_and_of_equals_the_first_is_the_greedy_one(monkeypatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 5, 7, generator=generator)
+    logits[1, 2, 4] = logits[1, 2, 6] = 9.0
+    targets = [(place, place % 3, column, (place + column) % 7) for place in range(6) for column in range(5)]
+    targets += [(6, 1, 2, 4), (7, 1, 2, 6)]
+    nats = logits.double().log_softmax(-1)
+    for most in (1, 3 * 7, 2**20):
+        monkeypatch.setattr(plain_passes, "LOGITS_AT_ONCE", {"cpu": most, "cuda": most})
+        found = plain_passes.of_targets(logits, targets)
+        assert (found[6][1], found[7][1]) == (True, False)
+        for place in range(8):
+            own = [each[1:] for each in targets if each[0] == place]
+            assert found[place][0] == pytest.approx(sum(float(nats[each]) for each in own), abs=1e-5)
+            assert found[place][1] == all(int(logits[row, column].argmax()) == token for row, column, token in own)
 
 
 def test_streams_go_on_as_alone_until_each_is_done_and_from_where_they_were(built) -> None:

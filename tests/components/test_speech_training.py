@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from components.job import Job, batch_plan
 from components.journal import Journal
 from components.optimizers import learning_rate, make_optimizer
 from components.outcomes import Stopped
+from components.settings import settings
 from components.training_schema import LearningRate, Optimizer, Training
 from models.hubert.network import begin, blocks
 from models.hubert.objectives import objective
@@ -47,7 +48,7 @@ class Nothing:
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIRAKU_NUM_THREADS", "1")
     monkeypatch.setenv("HIRAKU_CHECKPOINT_EVERY_SECONDS", "0")
@@ -147,7 +148,9 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(is_ctc: b
     assert values(resumed) == values(whole)
 
 
-def test_a_compilation_that_fails_after_drawing_numbers_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compilation_that_fails_after_drawing_numbers_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = run(job(section(is_ctc=False)), "eager")
 
     def failing(*_given: Any, **_more: Any) -> None:
@@ -156,7 +159,9 @@ def test_a_compilation_that_fails_after_drawing_numbers_changes_no_bit(monkeypat
 
     monkeypatch.setattr(torch, "compile", lambda _forward: failing)
     monkeypatch.setenv("HIRAKU_COMPILE", "on")
+    settings.cache_clear()
     found = run(job(section(is_ctc=False)), "failing")
+    assert "torch.compile failed, going on without it" in capsys.readouterr().err
     for name, value in expected.network.state_dict().items():
         assert torch.equal(found.network.state_dict()[name], value), name
 

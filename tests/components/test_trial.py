@@ -30,7 +30,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
 
 
 @pytest.fixture
-def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers are compiled on a CPU too, by a compiler that takes no time."""
     monkeypatch.setenv("HIRAKU_COMPILE", "on")
     monkeypatch.setattr(torch, "compile", lambda forward: forward)

@@ -1,11 +1,10 @@
 """Log-likelihoods of continuations, what they share computed once.
 
-The continuations of one question become one row: what they and their contexts begin with alike, the trunk, and after it
-the branches side by side, which see the trunk and themselves only (a mask) and count their positions from its end. What
-all rows begin with, such as the description of a task and examples that never change, is computed once and stands
-before them as keys and values. Rows of about the same length pass together. Each number is the one that a pass of its
-own would give, but for the order of additions. Networks that go by what stands before in a row, whatever a mask says,
-pass by `plain_passes`.
+The continuations of one question become one row: their common beginning, the trunk, and after it the branches side by
+side, which see the trunk and themselves only (a mask) and count their positions from its end. What all rows begin with,
+such as the description of a task and examples that never change, is computed once and stands before them as keys and
+values. Rows of about the same length pass together. Each number is the one that a pass of its own would give, but for
+the order of additions. Networks that go by what stands before in a row, whatever a mask says, pass by `plain_passes`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +20,8 @@ MAX_LOGITS = 2**26
 """Of one pass, in float32: 256 MB; a pass has at least one row."""
 MAX_TOKENS = {"cpu": 1024, "cuda": 65536}
 """Of one pass; more of them gain nothing on a CPU, and leave more padding."""
-MAX_WIDENING = 2
-"""Contexts of one question stand side by side in a row that is at most so many times as wide as its longest alone."""
+MAX_SEEN = 65536
+"""Tokens of one pass whose keys and values are held, those of the common beginning in each row."""
 MIN_SHARED = 8
 MIN_SHARING = 4
 """A beginning of fewer tokens, or of fewer rows, is not worth keys and values of its own."""
@@ -33,7 +32,7 @@ class Continuation:
     """What is asked: how likely some tokens are after others."""
 
     question: int
-    """Continuations with the same number may share a row."""
+    """Continuations with the same number and context share a row."""
     context: Ids
     """At least one token; with the continuation it has at most one token more than the network's context."""
     tokens: Ids
@@ -52,14 +51,13 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Row:
-    """Continuations whose texts begin alike."""
+    """Continuations of one context."""
 
     trunk: Ids
-    """At least one token."""
+    num_scored: int
+    """So many last tokens of the trunk are the beginning of every continuation."""
     branches: tuple[Ids, ...]
     """What follows it in each; at least one token."""
-    starts: tuple[int, ...]
-    """How many tokens each context has: it may end within the trunk or within its branch."""
     places: tuple[int, ...]
     """Of the continuations."""
 
@@ -74,9 +72,9 @@ class Row:
         return len(self.trunk) + self.branch_tokens
 
     @property
-    def num_unread(self) -> int:
-        """So many first tokens predict nothing that is asked, and have another after them in the trunk."""
-        return min(*self.starts, len(self.trunk)) - 1
+    def num_unasked(self) -> int:
+        """So many first inputs predict nothing that is asked."""
+        return len(self.trunk) - self.num_scored - 1
 
 
 def likelihoods(network: Any, asked: Sequence[Continuation], done: Callable[[dict[int, Likelihood]], None]) -> None:
@@ -103,7 +101,7 @@ def likelihoods(network: Any, asked: Sequence[Continuation], done: Callable[[dic
 
 def _groups(rows: list[Row]) -> Iterator[tuple[list[Row], Ids]]:
     """Rows with what they begin with; what few share is not worth it."""
-    starts = shared_starts([row.trunk[: row.num_unread] for row in rows])
+    starts = shared_starts([row.trunk[: row.num_unasked] for row in rows])
     for start, places in starts.items():
         yield [rows[place] for place in places], start
 
@@ -122,28 +120,17 @@ def shared_starts(sequences: Sequence[Ids]) -> dict[Ids, list[int]]:
 
 
 def rows_of(asked: Sequence[Continuation]) -> list[Row]:
-    """One row for all continuations of a question that have the same context, or contexts that begin much alike."""
-    questions: dict[int, dict[Ids, list[int]]] = {}
+    """One row for all continuations of a question that have the same context."""
+    groups: dict[tuple[int, Ids], list[int]] = {}
     for place, each in enumerate(asked):
-        questions.setdefault(each.question, {}).setdefault(each.context, []).append(place)
+        groups.setdefault((each.question, each.context), []).append(place)
     rows = []
-    for contexts in questions.values():
-        single = [_row(asked, places) for places in contexts.values()]
-        if len(single) > 1 and common_start(list(contexts)):
-            joined = _row(asked, [place for places in contexts.values() for place in places])
-            if joined.width <= MAX_WIDENING * max(row.width for row in single):
-                single = [joined]
-        rows += single
+    for (_, context), places in groups.items():
+        tokens = [asked[place].tokens for place in places]
+        # Every branch keeps a token of its own.
+        cut = min(len(common_start(tokens)), min(map(len, tokens)) - 1)
+        rows.append(Row(context + tokens[0][:cut], cut, tuple(each[cut:] for each in tokens), tuple(places)))
     return rows
-
-
-def _row(asked: Sequence[Continuation], places: list[int]) -> Row:
-    """Continuations in one row; their contexts begin with the same token."""
-    texts = [asked[place].context + asked[place].tokens for place in places]
-    # Every branch keeps a token of its own.
-    cut = min(len(common_start(texts)), min(map(len, texts)) - 1)
-    starts = tuple(len(asked[place].context) for place in places)
-    return Row(texts[0][:cut], tuple(text[cut:] for text in texts), starts, tuple(places))
 
 
 def common_start(sequences: Sequence[Ids]) -> Ids:
@@ -202,10 +189,11 @@ def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Ro
     batch: list[Row] = []
     width = kept = 0
     for row in sorted(rows, key=lambda each: (-each.width, each.trunk)):
-        own = (row.width - num_before, row.width - row.num_unread)
+        own = (row.width - num_before, row.width - row.num_unasked)
         width, kept = max(width, own[0]), max(kept, own[1])
         size = len(batch) + 1
-        if batch and (size * width > most or size * kept * vocabulary > MAX_LOGITS):
+        is_wide = size * width > most or size * (num_before + width) > MAX_SEEN
+        if batch and (is_wide or size * kept * vocabulary > MAX_LOGITS):
             yield batch
             batch = []
             width, kept = own
@@ -236,17 +224,17 @@ def _laid_out(batch: list[Row], num_before: int) -> _Layout:
     targets: list[Target] = []
     for number, row in enumerate(batch):
         length, end = len(row.trunk), columns - row.branch_tokens
-        trunk = range(end - length, end)  # what is computed already may stand before the first column
-        first = trunk.start + num_before
-        ids[number, first:end] = row.trunk[num_before:]
-        positions[number, first:end] = np.arange(num_before, length)
-        parts[number, first:end] = 0
-        for part, (place, branch, start) in enumerate(zip(row.places, row.branches, row.starts, strict=True), start=1):
+        begin = end - length + num_before
+        ids[number, begin:end] = row.trunk[num_before:]
+        positions[number, begin:end] = np.arange(num_before, length)
+        parts[number, begin:end] = 0
+        scored, asked_of_trunk = row.trunk[length - row.num_scored :], range(end - row.num_scored - 1, end)
+        for part, (place, branch) in enumerate(zip(row.places, row.branches, strict=True), start=1):
             own = range(end, end + len(branch) - 1)
             ids[number, own.start : own.stop] = branch[:-1]
             positions[number, own.start : own.stop] = np.arange(length, length + len(own))
             parts[number, own.start : own.stop] = part
-            asked = zip([*trunk, *own][start - 1 :], (*row.trunk, *branch)[start:], strict=True)
+            asked = zip([*asked_of_trunk, *own], (*scored, *branch), strict=True)
             targets += [(place, number, column, token) for column, token in asked]
             end = own.stop
     first = min(column for _, _, column, _ in targets)
@@ -270,7 +258,7 @@ def _pass(network: Any, batch: list[Row], before: Before) -> dict[int, tuple[flo
             past_key_values=before.repeated(len(batch)) if before.tokens else None,
             use_cache=bool(before.tokens),
             logits_to_keep=layout.num_kept,
-        ).logits.float()  # [rows, num_kept, vocabulary]
+        ).logits  # [rows, num_kept, vocabulary]
         first = ids.shape[1] - layout.num_kept
         return of_targets(logits, [(place, row, column - first, token) for place, row, column, token in layout.targets])
 

@@ -22,8 +22,8 @@ Pair = tuple[Ids, Ids]
 Target = tuple[int, int, int, int]
 """(place, row, column that predicts, token)."""
 
-TARGETS_AT_ONCE = {"cpu": 64, "cuda": 1024}
-"""So few that their logits stay in a processor's cache; of a GPU, that they are small beside those of the pass."""
+LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**24}
+"""Summed up together: of a processor they stay in its cache (2 MB in float32)."""
 ROPES_BY_LENGTH = frozenset({"dynamic", "longrope"})
 """Rotations of transformers that depend on the longest text of a pass."""
 
@@ -117,14 +117,14 @@ def _pass(network: Any, pairs: dict[int, Pair]) -> dict[int, tuple[float, bool]]
             use_cache=False,
             **({"logits_to_keep": width - first} if keeps else {}),
         ).logits[:, first - width :]
-        return of_targets(logits.float(), targets)
+        return of_targets(logits, targets)
 
 
 def of_targets(logits: Any, targets: Iterable[Target]) -> dict[int, tuple[float, bool]]:
     """Sum up what a pass says of its targets.
 
     Args:
-        logits: [rows, columns, vocabulary], float32.
+        logits: [rows, columns, vocabulary].
         targets: each with a column of these.
 
     Returns:
@@ -132,12 +132,14 @@ def of_targets(logits: Any, targets: Iterable[Target]) -> dict[int, tuple[float,
     """
     import torch
 
-    listed, at_once = list(targets), TARGETS_AT_ONCE.get(logits.device.type, TARGETS_AT_ONCE["cuda"])
+    listed = list(targets)
+    most = LOGITS_AT_ONCE.get(logits.device.type, LOGITS_AT_ONCE["cuda"])
+    at_once = max(1, most // logits.shape[-1])
     nats, hits = [], []
     for part in range(0, len(listed), at_once):
         chosen = torch.tensor(listed[part : part + at_once], device=logits.device)
         _, rows, columns, tokens = chosen.unbind(1)
-        asked = logits[rows, columns]  # [targets, vocabulary]
+        asked = logits[rows, columns].float()  # [targets, vocabulary]
         of_tokens = asked.gather(1, tokens[:, None])[:, 0]
         nats += (of_tokens - asked.logsumexp(dim=-1)).double().tolist()
         # The first of several that are most likely is the greedy one; only there argmax is called, slow on a CPU.
