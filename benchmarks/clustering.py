@@ -104,7 +104,7 @@ def _key(frames: np.ndarray) -> str:
     parts = [Path(str(each)).read_bytes() for each in (__file__, clustering.__file__)]
     parts += [version(each).encode() for each in ("faiss-cpu", "numpy", "scikit-learn", "torch")]
     digest = hashlib.md5(b"".join(parts), usedforsecurity=False)
-    digest.update(np.ascontiguousarray(frames))
+    digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()[:8]
 
 
