@@ -26,7 +26,7 @@ NUM_PASSES = 20
 """At most; the default of encoders."""
 JUDGED_AT_ONCE = 50_000
 KEPT = Path(".bench") / NAME
-"""What each seed gave: five of scikit-learn take hours, and a run that was stopped goes on."""
+"""What each seed gave: five of scikit-learn take most of an hour, and a run that was stopped goes on."""
 
 Features = Literal["mfcc", "layer"]
 WORK: dict[Features, tuple[str, Callable[[int], np.ndarray], int, float]] = {
@@ -116,7 +116,7 @@ def measure(
     Args:
         num_frames: frames that are clustered.
         seeds: how often each side starts anew.
-        features: which work; the second takes hours of scikit-learn with five seeds.
+        features: which work; the second takes an hour of one core with five seeds.
     """
     require_repeats(seeds)
     rows: list[Row] = []

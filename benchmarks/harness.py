@@ -78,7 +78,7 @@ def measure(
         raise Refused(f"{data} has no folder of one of the tasks {', '.join(SHOTS)}. Name another one with --data.")
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
-    sizes = {each["task"]: _num_items(Path(each["data"])) for each in sections}
+    sizes = {each["task"]: _num_items(each) for each in sections}
     limits = {task: min(size, max(least, math.ceil(share * size))) for task, size in sizes.items()}
     _write_peer_tasks(sections)
     _write_models(sections)
@@ -104,12 +104,18 @@ def _named(batch_size: int) -> str:
     return f"{batch_size} (its default)" if batch_size == DEFAULT_BATCH_SIZE else str(batch_size)
 
 
-def _num_items(folder: Path) -> int:
-    """Items that are scored: of the test split, or of the validation split where there is none."""
-    files = [folder / f"{split}.jsonl" for split in ("test", "validation")]
-    file = next(each for each in files if each.is_file())
-    with file.open("rb") as stream:
+def _num_items(section: dict[str, Any]) -> int:
+    """Items that are scored: of the split that the task's file names, as lm-eval chooses it."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    keys = load_yaml(_task_file(section))
+    split = keys.get("test_split") or keys["validation_split"]
+    with (Path(section["data"]) / f"{split}.jsonl").open("rb") as stream:
         return sum(1 for _ in stream)
+
+
+def _task_file(section: dict[str, Any]) -> Path:
+    return (RECIPES / "tasks" / FOLDER / section["task"] / f"{section['version']}.yaml").resolve()
 
 
 def _work(sections: list[dict[str, Any]], limits: dict[str, int]) -> str:
@@ -140,10 +146,9 @@ def _sections(data: Path) -> Iterator[dict[str, Any]]:
 def _write_peer_tasks(sections: list[dict[str, Any]]) -> None:
     """Task files that include ours and say where the items lie."""
     for each in sections:
-        file = (RECIPES / "tasks" / FOLDER / each["task"] / f"{each['version']}.yaml").resolve()
         files = {split.stem: str(split) for split in sorted(Path(each["data"]).glob("*.jsonl"))}
         body = {
-            "include": str(file),
+            "include": str(_task_file(each)),
             "task": each["task"],
             "dataset_path": "json",
             "dataset_name": None,

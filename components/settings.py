@@ -78,7 +78,7 @@ def settings() -> Settings:
 
 
 def quiet_environment() -> dict[str, str]:
-    """The environment in which no library phones home or spins, and servers keep their files under `.hiraku/`."""
+    """The environment in which no library phones home or spins for long, and servers keep files under `.hiraku/`."""
     home = STATE.resolve()
     return {
         "DO_NOT_TRACK": "1",

@@ -26,3 +26,11 @@ def test_seeds_that_were_measured_are_not_measured_anew(monkeypatch: pytest.Monk
     assert again["ours"][:2] == first["ours"]
     assert again["theirs"][:2] == [first["theirs"][0], {"inertia": 1.0, "cpu_seconds": 2.0}]
     assert len(again["theirs"]) == 3
+
+
+def test_what_was_measured_of_other_frames_is_not_taken() -> None:
+    frames = clustering.layer_like_frames(100)
+    before = clustering._key(frames)
+    assert clustering._key(frames.copy()) == before
+    frames[-1, -1] += 1e-3
+    assert clustering._key(frames) != before

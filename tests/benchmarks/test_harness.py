@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.harness import _agreement, _sections, work_of
+from benchmarks.harness import _agreement, _num_items, _sections, work_of
 from components.outcomes import Refused
 
 
@@ -57,3 +57,11 @@ def test_tasks_are_those_whose_folder_is_there_or_a_stand_in_for_it(tmp_path) ->
         (tmp_path / name).mkdir()
     found = {each["task"]: each["data"] for each in _sections(tmp_path)}
     assert found == {"jnli": str(tmp_path / "jnli"), "marc-ja": str(tmp_path / "marc_ja_standin_jrte")}
+
+
+def test_items_are_counted_of_the_split_that_the_task_scores(tmp_path) -> None:
+    for name in ("jnli", "xlsum_ja"):
+        (tmp_path / name).mkdir()
+        for split, number in (("train", 7), ("validation", 5), ("test", 3)):
+            (tmp_path / name / f"{split}.jsonl").write_text("{}\n" * number)
+    assert {each["task"]: _num_items(each) for each in _sections(tmp_path)} == {"jnli": 5, "xlsum-ja": 3}

@@ -244,7 +244,7 @@ def test_a_policy_that_collapses_is_refused_and_keeps_its_last_checkpoint(
         with pytest.raises(Refused, match=r"has collapsed: .*align\.objective\.kl_coefficient") as refused:
             make("smoke-wild")
         (found,) = re.findall(r"The checkpoint of step (\d+) is kept\.", str(refused.value))
-        kept = [path.name for path in Path("wild-checkpoints").rglob("*.ckpt")]
+        kept = [path.name for path in Path("wild-checkpoints").glob("align/smoke-wild-*/*.ckpt")]
         assert any(name.startswith(f"step-{int(found):010d}-") for name in kept)
         assert not paths.state("align", "smoke-wild").exists()
     finally:

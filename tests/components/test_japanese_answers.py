@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
+from components.modalities.text import branches, plain_passes
 from components.modalities.text import japanese_answers as answers
-from components.modalities.text import plain_passes
 from components.modalities.text.branches import Continuation, likelihoods, rows_of
 from components.modalities.text.continuing import Stream, go_on
 from components.modalities.text.shortening import cut_sentences
@@ -71,7 +71,8 @@ def drawn(rng: random.Random, low: int, high: int) -> tuple[int, ...]:
     return tuple(rng.randrange(50) for _ in range(rng.randrange(low, high)))
 
 
-def test_continuations_that_share_their_beginnings_are_as_likely_as_alone(built) -> None:
+@pytest.mark.parametrize("is_narrow", [False, True])
+def test_continuations_that_share_their_beginnings_are_as_likely_as_alone(built, is_narrow, monkeypatch) -> None:
     rng = random.Random(1)
     shared = drawn(rng, 12, 13)
     asked = [Continuation(99, (2,), (7,)), Continuation(98, drawn(rng, 60, 61), drawn(rng, 4, 5))]
@@ -80,8 +81,16 @@ def test_continuations_that_share_their_beginnings_are_as_likely_as_alone(built)
         asked += [Continuation(question, context, start + drawn(rng, 1, 5)) for _ in range(3)]
     # One whole continuation is the beginning of another.
     asked += [Continuation(50, shared, (4, 5)), Continuation(50, shared, (4, 5, 6))]
-    found: dict = {}
-    likelihoods(built, asked, found.update)
+    found, passes = {}, []
+    if is_narrow:
+        monkeypatch.setattr(branches, "MAX_SEEN", 3 * (len(shared) + 20))
+
+    def done(passed: dict) -> None:
+        found.update(passed)
+        passes.append(len(passed))
+
+    likelihoods(built, asked, done)
+    assert (max(passes) > 15) != is_narrow
     assert len(found) == len(asked)
     for place, each in enumerate(asked):
         with torch.no_grad():

@@ -20,8 +20,8 @@ MAX_LOGITS = 2**26
 """Of one pass, in float32: 256 MB; a pass has at least one row."""
 MAX_TOKENS = {"cpu": 1024, "cuda": 65536}
 """Of one pass; more of them gain nothing on a CPU, and leave more padding."""
-MAX_SEEN = 65536
-"""Tokens of one pass whose keys and values are held, those of the common beginning in each row."""
+MAX_SEEN = 2**15
+"""Tokens of one pass whose keys and values are held, the beginning's in each row; one row alone may have more."""
 MIN_SHARED = 8
 MIN_SHARING = 4
 """A beginning of fewer tokens, or of fewer rows, is not worth keys and values of its own."""
