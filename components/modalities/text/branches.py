@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from components.modalities.text.plain_passes import Ids, Target, of_targets, plain_likelihoods, sees_all
+from components.modalities.text.plain_passes import Ids, Target, limit_on, of_targets, plain_likelihoods, sees_all
 from components.outcomes import Refused
 
 MAX_LOGITS = 2**26
@@ -180,7 +180,7 @@ class Before:
 
 
 def _max_tokens(network: Any) -> int:
-    return MAX_TOKENS.get(next(network.parameters()).device.type, MAX_TOKENS["cuda"])
+    return limit_on(next(network.parameters()).device, MAX_TOKENS)
 
 
 def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Row]]:
@@ -189,14 +189,14 @@ def _batches(network: Any, rows: list[Row], num_before: int) -> Iterator[list[Ro
     batch: list[Row] = []
     width = kept = 0
     for row in sorted(rows, key=lambda each: (-each.width, each.trunk)):
-        own = (row.width - num_before, row.width - row.num_unasked)
-        width, kept = max(width, own[0]), max(kept, own[1])
+        own_width, own_kept = row.width - num_before, row.width - row.num_unasked
+        width, kept = max(width, own_width), max(kept, own_kept)
         size = len(batch) + 1
         is_wide = size * width > most or size * (num_before + width) > MAX_SEEN
         if batch and (is_wide or size * kept * vocabulary > MAX_LOGITS):
             yield batch
             batch = []
-            width, kept = own
+            width, kept = own_width, own_kept
         batch.append(row)
     if batch:
         yield batch

@@ -6,7 +6,7 @@ says; so do positions that a network counts itself. `sees_all` tells such networ
 own with padding after it, which no causal layer looks at, and each continuation is transformers' own `generate`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -120,6 +120,11 @@ def _pass(network: Any, pairs: dict[int, Pair]) -> dict[int, tuple[float, bool]]
         return of_targets(logits, targets)
 
 
+def limit_on(device: Any, limits: Mapping[str, int]) -> int:
+    """What one pass may have on a device of torch; other accelerators are taken for a GPU."""
+    return limits.get(device.type, limits["cuda"])
+
+
 def of_targets(logits: Any, targets: Iterable[Target]) -> dict[int, tuple[float, bool]]:
     """Sum up what a pass says of its targets.
 
@@ -133,23 +138,22 @@ def of_targets(logits: Any, targets: Iterable[Target]) -> dict[int, tuple[float,
     import torch
 
     listed = list(targets)
-    most = LOGITS_AT_ONCE.get(logits.device.type, LOGITS_AT_ONCE["cuda"])
-    at_once = max(1, most // logits.shape[-1])
+    at_once = max(1, limit_on(logits.device, LOGITS_AT_ONCE) // logits.shape[-1])
     nats, hits = [], []
     for part in range(0, len(listed), at_once):
-        chosen = torch.tensor(listed[part : part + at_once], device=logits.device)
-        _, rows, columns, tokens = chosen.unbind(1)
+        _, rows, columns, tokens = torch.tensor(listed[part : part + at_once], device=logits.device).unbind(1)
         asked = logits[rows, columns].float()  # [targets, vocabulary]
         of_tokens = asked.gather(1, tokens[:, None])[:, 0]
         nats += (of_tokens - asked.logsumexp(dim=-1)).double().tolist()
         # The first of several that are most likely is the greedy one; only there argmax is called, slow on a CPU.
-        best = of_tokens == asked.amax(dim=-1)
-        best[best.clone()] = asked[best].argmax(dim=-1) == tokens[best]
-        hits += best.tolist()
+        is_greedy = of_tokens == asked.amax(dim=-1)
+        best = is_greedy.nonzero()[:, 0]
+        is_greedy[best] = asked[best].argmax(dim=-1) == tokens[best]
+        hits += is_greedy.tolist()
     found: dict[int, tuple[float, bool]] = {}
     for (place, *_), value, hit in zip(listed, nats, hits, strict=True):
-        before, is_greedy = found.get(place, (0.0, True))
-        found[place] = (before + value, is_greedy and hit)
+        before, are_hits = found.get(place, (0.0, True))
+        found[place] = (before + value, are_hits and hit)
     return found
 
 
