@@ -1,8 +1,8 @@
 """DVC's side of a project: what is stale, one stage run, results fetched from and pushed to the remote.
 
-Only this module and `flows.raw_data` import dvc, and `flows.launch` its exceptions. DVC asks the run cache of the
-remote before a stage runs, and what the stage leaves is pushed after, so any other clone gets it instead of making it
-again.
+Only this module, `flows.pipeline_file` and `flows.raw_data` import dvc, and `flows.launch` its exceptions. DVC asks the
+run cache of the remote before a stage runs, and what the stage leaves is pushed after, so any other clone gets it
+instead of making it again.
 """
 
 import hashlib
@@ -57,8 +57,11 @@ def open_repo() -> "Iterator[Repo]":
     """DVC's view of the current folder, without its chatter."""
     from dvc.repo import Repo
 
+    from flows.pipeline_file import KeptStages
+
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with Repo() as repo:
+        repo.stage = KeptStages(repo)
         yield repo
 
 
