@@ -26,7 +26,7 @@ class KeptStages(StageLoad):
     ) -> list[Any]:
         """As DVC's own."""
         file = load_file(self.repo, self._get_filepath(path, name))
-        if not name or not isinstance(file, ProjectFile) or not file.exists():
+        if not isinstance(file, ProjectFile) or not file.exists():
             found: list[Any] = super().load_all(path, name, accept_group, glob)
             return found
         about = Path(file.path).stat()
