@@ -63,6 +63,8 @@ LATENTS = ({"components.shard": 1, **IMAGE, **DIFFUSION}, {"latent": 0.25068, "d
 """Means of what is kept of the pictures, of absolute values."""
 SCORED = ({"components.evaluate": 5, **IMAGE, **DIFFUSION}, 13.02562)
 TOLERANCE = 2e-3
+DRIFT = 2e-2
+"""After steps of Adam: the sign of a gradient near zero hangs on a CPU's kernels; 0.9 % was seen between two CPUs."""
 
 
 def write_drawings() -> None:
@@ -133,7 +135,8 @@ def test_training_gives_the_recorded_losses_for_its_revisions(node: tuple[str, s
     rows = json.loads((paths.state(*node) / "curve.json").read_text())
     key = f"{node[0]}/loss"
     found = {row["step"]: row["metrics"][key] for row in rows if key in row["metrics"]}
-    assert {step: found[step] for step in losses} == pytest.approx(losses, rel=TOLERANCE)
+    for step, loss in losses.items():
+        assert found[step] == pytest.approx(loss, rel=TOLERANCE if step == 1 else DRIFT), step
 
 
 def test_scores_are_the_recorded_ones_for_their_revisions() -> None:

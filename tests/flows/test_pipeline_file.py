@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
 
 from flows import workspace
+from flows.launch import launch
 from tests.flows.conftest import Project
 
 ADDRESS = "dvc.yaml:ingest-smoke-text"
@@ -31,8 +30,7 @@ def test_a_repository_that_stays_open_sees_what_was_changed_in_the_meantime(proj
         seen = [told(workspace.stage_of(repo, ADDRESS)) for _ in range(2)]
         assert seen == [anew()] * 2
 
-        done = subprocess.run([sys.executable, "-m", "flows.launch", ADDRESS], check=False, capture_output=True)
-        assert done.returncode == 0, done
+        assert launch("ingest", "smoke-text", ADDRESS, print).outcome.kind == "done"
         locked = told(workspace.stage_of(repo, ADDRESS))
         assert locked == anew() != seen[0]
         assert workspace.is_fresh(repo, ADDRESS)

@@ -61,16 +61,23 @@ def runs(name: str = RECIPE, by_clock: bool = False) -> list:
 
 
 def lives() -> str:
-    """The states of every run, for a failed test to show."""
+    """The states of every run and what last happened, for a failed test to show."""
     with client() as prefect:
-        events = prefect.request("POST", "/events/filter", json={"limit": 50}).json()["events"]
-        seen = [f"{each['event']} {each['resource']} {each['payload'].get('reason', '')}" for each in events]
-        return "\n".join(seen) + "\n".join(
+        states = [
             f"{run.name} {run.run_count} {run.expected_start_time:%H:%M:%S} "
             + " > ".join(f"{each.timestamp:%M:%S} {each.name}" for each in prefect.read_flow_run_states(run.id))
             for run in prefect.read_flow_runs(limit=50)
             if run.state.name != "Scheduled"
-        )
+        ]
+        seen = prefect.request("POST", "/events/filter", json={"limit": 50}).json()["events"]
+    ticking = {each["resource"]["prefect.resource.id"] for each in seen if "ticking" in str(each["related"])}
+    events = [
+        f"{each['occurred']} {each['event']} {each['resource'].get('prefect.resource.name')} "
+        f"{each['payload'].get('reason', '')}"
+        for each in seen
+        if each["resource"]["prefect.resource.id"] not in ticking
+    ]
+    return "\n".join([*states, *events])
 
 
 def kill_tree(process: "subprocess.Popen[bytes]") -> None:
