@@ -1,6 +1,6 @@
 """What Prefect's server does by itself: it finds dead runs, begins them again, and tells people.
 
-    zombies    a run that has sent no heartbeat for 75 s is marked as crashed
+    zombies    a run that has sent no heartbeat for 120 s is marked as crashed
     restarts   a crashed run of a deployment is begun again, at most three times; DVC finds the finished
                stages fresh, and a training goes on from its checkpoint
     telling    a failed run, an approval that is waited for and a new champion, through a block of the server
@@ -28,8 +28,8 @@ from components.wording import unknown_name
 from flows.events import CHAMPION_MOVED, model_resource
 from flows.session import OURS
 
-HEARTBEATS_SECONDS = 75
-"""Two and a half heartbeats of 30 s, the shortest that Prefect allows."""
+HEARTBEATS_SECONDS = 120
+"""Four heartbeats of 30 s, the shortest that Prefect allows: a server that lags behind for a minute kills nobody."""
 MOST_RESTARTS = 3
 """A run that crashes once more stays crashed."""
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "AwaitingRetry", "Late")
@@ -105,7 +105,7 @@ def _zombies() -> AutomationCore:
     beat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name="hiraku: mark dead runs",
-        description="A run without a heartbeat for 75 s has lost its process, as at a reboot.",
+        description="A run without a heartbeat for 120 s has lost its process, as at a reboot.",
         trigger=EventTrigger(
             after={beat},
             expect={beat, *(f"prefect.flow-run.{name}" for name in ENDS)},
