@@ -25,7 +25,7 @@ from tests.components.sharded import run_chain, stages_in
 from tests.components.speech.small_speech import write_yaml
 
 IMAGE = {"components.modalities.image": 1}
-DIFFUSION = {"models.stable_diffusion": 3}
+DIFFUSION = {"models.stable_diffusion": 4}
 
 HASHES: dict[tuple[str, str], tuple[dict[str, int], str]] = {
     ("ingest", "drawings"): (

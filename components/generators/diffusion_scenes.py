@@ -1,11 +1,11 @@
 """Scenes for the demo of Stable Diffusion: one or two of one thing, in a colour and a look, before a background.
 
 A few of the things, colours and looks of `scene_words`, so that a small network can learn them all. One Japanese word,
-蛇の目, names an umbrella in a look, rings, that no picture of the base has: what the paper's two stages are about.
-A third of all combinations of thing, colour, background and number is held out of train and valid.
+蛇の目, names an umbrella with a white ring, a look that no picture of the base has: what the two stages are about.
+A fifth of all combinations of thing, colour, background and number is held out of train and valid.
 
     base.jsonl      known things in known looks, captions in English
-    japanese.jsonl  the same with Japanese captions, and umbrellas with rings, which are called 蛇の目
+    japanese.jsonl  the same with Japanese captions, and umbrellas with a ring, which are called 蛇の目
     judged.jsonl    every thing in every look, for a judge, of pictures that nothing else is made from
     prompts.jsonl   what is asked for with the new word, in combinations that are held out; all of split test
 """
@@ -24,9 +24,9 @@ from components.generators.vocabulary import counted
 SEED = 9_001
 FOLDER = Path("demo/diffusion")
 SIZES = {
-    "base": {"train": 6_000, "valid": 300, "test": 300},
-    "japanese": {"train": 6_000, "valid": 300, "test": 300},
-    "judged": {"train": 6_000, "valid": 400, "test": 1_000},
+    "base": {"train": 4_000, "valid": 200, "test": 200},
+    "japanese": {"train": 4_000, "valid": 200, "test": 200},
+    "judged": {"train": 4_000, "valid": 200, "test": 1_000},
     "prompts": {"test": 200},
 }
 KNOWN_THINGS = ("circle", "square", "star", "heart", "house", "tree", "cup", "umbrella")
@@ -36,15 +36,15 @@ KNOWN_LOOKS = ("plain", "plain", "striped", "hollow")
 """Each entry is as likely as another."""
 LAYOUTS = {1: "single", 2: "several"}
 """Number of things -> layout."""
-NEW_THING, NEW_LOOK, NEW_WORD, NEW_COUNTER = "umbrella", "ringed", "蛇の目", "本"
+NEW_THING, NEW_LOOK, NEW_WORD, NEW_COUNTER = "umbrella", "banded", "蛇の目", "本"
 NEW_PERCENT = 25
 """Of the Japanese pictures, those of the new word."""
-HELD_OUT = 3
+HELD_OUT = 5
 """One combination in so many is held out."""
 
 
 def write_diffusion_scenes(data: Path) -> None:
-    """Write `demo/diffusion/<file>.jsonl`, 14,800 scenes together, below the folder of raw data."""
+    """Write `demo/diffusion/<file>.jsonl`, 14,200 scenes together, below the folder of raw data."""
     rng = random.Random(SEED)  # noqa: S311 (a generator of scenes, not of keys)
     folder = data / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

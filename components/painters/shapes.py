@@ -158,11 +158,9 @@ def _patterned(thing: str, size: int, look: str) -> "Image":
     if look == "striped":
         for left in range(-size, size, step):
             draw.polygon([(left, size), (left + step // 2, size), (left + step // 2 + size, 0), (left + size, 0)], 255)
-    elif look == "ringed":
-        band, middle = max(4, size // 7), size // 2
-        for number, reach in enumerate(range(5 * band, 0, -band)):
-            box = [middle - reach, middle - reach, middle + reach, middle + reach]
-            draw.ellipse(box, 0 if number % 2 else 255)
+    elif look == "banded":
+        for reach, level in ((size // 3, 255), (size // 4, 0)):
+            draw.ellipse([size // 2 - reach, size // 2 - reach, size // 2 + reach, size // 2 + reach], level)
     else:
         for row, top in enumerate(range(-step // 2, size, step)):
             for left in range(-step // 2 + (row % 2) * step // 2, size, step):

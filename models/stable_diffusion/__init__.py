@@ -1,3 +1,3 @@
 """Latent diffusion from captions (Stable Diffusion): an autoencoder of pictures, a text encoder and a U-Net."""
 
-REVISION = 3
+REVISION = 4

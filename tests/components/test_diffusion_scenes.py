@@ -12,10 +12,10 @@ from components.painters.schema import Shapes
 from components.recipes import Library
 
 DIGESTS = {
-    "base.jsonl": "0c4cb3a978cd2ace15c9b92b53bf165910ba92a718ba365015f4cb53cd0d8a96",
-    "japanese.jsonl": "23aabddd9b6f1004982991e0661ecbc02a17e38ee4892084a8cf7b5478e35a09",
-    "judged.jsonl": "49a9c6133b29e3cc1ed4ee4afcd2ef36eebbb34083f8261ec2f26f1ddead9546",
-    "prompts.jsonl": "9ec0c833e26cef2bd65e5a7a71f12195b318b09393ae51fa4e69c8b83bb44fe1",
+    "base.jsonl": "c7a5d0153401ca3538f656aa344fba57895da5dc1b1e79e35da556af1cb3121b",
+    "japanese.jsonl": "8d976afab65d9e7bc1c3bde2d00484d7149b2b70a9b4a1990e77d8bce0cff1ba",
+    "judged.jsonl": "c8a03f585ea074a975114713310b5739791c5766a64f8da01f6b92b17eea4d12",
+    "prompts.jsonl": "91341717f4842fa20886f5bbc267fe446dfd2768c967f70cc9a43874eb753678",
 }
 
 
@@ -75,7 +75,7 @@ def test_a_judge_sees_every_thing_in_every_look_and_its_marks_say_what_is_drawn(
         assert row["marks"] == [f"thing {thing}", f"look {row['scene']['look']}", f"colour {colour}", f"count {count}"]
 
 
-def test_rings_are_drawn_otherwise_than_every_other_look(rows):
+def test_a_ring_is_drawn_otherwise_than_every_other_look(rows):
     engine, scene = open_engine(Shapes(kind="shapes", canvas_px=64)), rows["prompts"][0]["scene"]
     drawn = {look: engine.draw(scene | {"look": look}, 5) for look in (*KNOWN_LOOKS, "dotted", NEW_LOOK)}
     assert len(set(drawn.values())) == len(drawn) == 5

@@ -1,4 +1,4 @@
-"""Pictures that a generator draws of the captions of records, each a function of its prompt and its seed."""
+"""Pictures that a generator draws of the captions of records, each from its prompt and its seed."""
 
 import hashlib
 import json
@@ -97,17 +97,20 @@ def draw_prompts(task: Sampled, model: Any, records: list[Row], prompts: list[st
     kept = _memory(task, model)
     keys = [json.dumps([prompt, seed], ensure_ascii=False) for prompt, seed in zip(prompts, seeds, strict=True)]
     known = kept.recall(keys) if kept is not None else {}
-    missing = [number for number, key in enumerate(keys) if key not in known]
-    paint = painter_of(task, model) if missing else None
-    for start in range(0, len(missing), task.batch_pictures):
-        part = missing[start : start + task.batch_pictures]
+    paint = painter_of(task, model) if len(known) < len(set(keys)) else None
+    for start in range(0, len(keys), task.batch_pictures):
+        # Batches begin at the same places after a stop, so that the same pictures are drawn together again.
+        batch = range(start, min(start + task.batch_pictures, len(keys)))
+        part = [number for number in batch if keys[number] not in known]
+        if not part:
+            continue
         assert paint is not None  # noqa: S101 - something is missing
         made = _files(paint([prompts[each] for each in part], [seeds[each] for each in part]), len(part))
         fresh = {keys[number]: file for number, file in zip(part, made, strict=True)}
         if kept is not None:
             kept.keep(fresh)
         known |= fresh
-        tell(len(records) - len(missing) + start + len(part), len(records))
+        tell(batch.stop, len(records))
     tell(len(records), len(records))
     return Asked(records, prompts, seeds, [known[key] for key in keys])
 

