@@ -23,6 +23,7 @@ from prefect import get_run_logger, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
+from prefect.context import TagsContext
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import TerminationSignal
 from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
@@ -106,7 +107,10 @@ def joined(verb: str, name: str, experiment: str, check: Callable[[Say], None]) 
     """
     if _session is not None:
         _begin(_session)
-        yield _session
+        # For a task with tags Prefect asks its server for slots, and on SQLite is refused for two seconds after the
+        # task before; tags of the flow run are set by now.
+        with TagsContext(current_tags=set()):
+            yield _session
         return
     set_quiet_environment()
     _outlive_listener()

@@ -73,6 +73,21 @@ def test_a_release_runs_what_is_stale_and_remembers_it_and_a_second_one_does_not
     assert json.loads(newest.data.tags[f"ready.pretrain.{RECIPE}"])["run_id"] == trained.info.run_id
 
 
+def test_a_flow_run_has_tags_and_its_tasks_have_none(project: Project, flows) -> None:
+    from prefect.client.orchestration import get_client
+
+    done = flows.release(RECIPE, print)
+    with get_client(sync_client=True) as client:
+
+        def tasks() -> list[dict]:
+            wanted = {"flow_runs": {"id": {"any_": [done.flow_run_id]}}}
+            return client.request("POST", "/task_runs/filter", json=wanted).json()
+
+        wait_until(lambda: len(tasks()) >= len(project.started()), "Prefect keeps no tasks")
+        assert f"recipe:{RECIPE}" in client.read_flow_run(done.flow_run_id).tags
+        assert [each["tags"] for each in tasks()] == [[]] * len(tasks())
+
+
 def test_the_score_table_of_a_release_is_an_artifact_of_its_flow_run(project: Project, flows) -> None:
     from prefect.client.orchestration import get_client
 
