@@ -18,7 +18,7 @@ class KeptStages(StageLoad):
     def __init__(self, repo: Repo) -> None:
         """Keep nothing yet."""
         super().__init__(repo)
-        self._state: tuple[str, int, int] | None = None
+        self._state: tuple[Path, int, int] | None = None
         self._contents: dict[str, Any] = {}
 
     def load_all(
@@ -29,8 +29,9 @@ class KeptStages(StageLoad):
         if not isinstance(file, ProjectFile) or not file.exists():
             found: list[Any] = super().load_all(path, name, accept_group, glob)
             return found
-        about = Path(file.path).stat()
-        state = (file.path, about.st_mtime_ns, about.st_size)
+        place = Path(file.path).absolute()  # DVC's `pull` asks by a relative path
+        about = place.stat()
+        state = (place, about.st_mtime_ns, about.st_size)
         if state != self._state:
             self._state, self._contents = state, file.contents
         file.contents = self._contents
