@@ -57,14 +57,12 @@ TRAINED: dict[tuple[str, str], tuple[dict[str, int], dict[int, float]]] = {
     ("pretrain", "small-vae"): ({"components.pretrain": 1, **IMAGE, **DIFFUSION}, {1: 0.65245, 4: 0.86371}),
     ("pretrain", "small-base"): ({"components.pretrain": 1, **IMAGE, **DIFFUSION}, {1: 1.04052, 4: 1.00652}),
     ("align", "small-stage1"): ({"components.align": 1, **IMAGE, **DIFFUSION}, {1: 0.79310, 4: 0.79681}),
-    ("align", "small-both"): ({"components.align": 1, **IMAGE, **DIFFUSION}, {1: 0.81430, 4: 0.75079}),
+    ("align", "small-both"): ({"components.align": 1, **IMAGE, **DIFFUSION}, {1: 0.81430, 4: 0.76629}),
 }
 LATENTS = ({"components.shard": 1, **IMAGE, **DIFFUSION}, {"latent": 0.25068, "deviation": 0.99202})
 """Means of what is kept of the pictures, of absolute values."""
 SCORED = ({"components.evaluate": 5, **IMAGE, **DIFFUSION}, 13.02562)
 TOLERANCE = 2e-3
-DRIFT = 2e-2
-"""After steps of Adam: the sign of a gradient near zero hangs on a CPU's kernels; 0.9 % was seen between two CPUs."""
 
 
 def write_drawings() -> None:
@@ -99,7 +97,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with stages_in(root):
         small.write_diffusion_project()
         write_drawings()
-        both = small.training("words", {"kind": "noise", "min_snr_gamma": 5})
+        # At small's own rate, ten times this, two CPUs were 0.9 % apart after four steps of Adam.
+        rate = {"learning_rate": 0.001}
+        both = small.training("words", {"kind": "noise", "min_snr_gamma": 5}, optimizer=rate)
         recipe = small.recipe(small.DIFFUSION, "words", "diffusers", starts_from="small-base", align=both)
         write_yaml(paths.RECIPES / "small-both.yaml", recipe)
         ingest("drawings")
@@ -135,8 +135,7 @@ def test_training_gives_the_recorded_losses_for_its_revisions(node: tuple[str, s
     rows = json.loads((paths.state(*node) / "curve.json").read_text())
     key = f"{node[0]}/loss"
     found = {row["step"]: row["metrics"][key] for row in rows if key in row["metrics"]}
-    for step, loss in losses.items():
-        assert found[step] == pytest.approx(loss, rel=TOLERANCE if step == 1 else DRIFT), step
+    assert {step: found[step] for step in losses} == pytest.approx(losses, rel=TOLERANCE)
 
 
 def test_scores_are_the_recorded_ones_for_their_revisions() -> None:

@@ -19,7 +19,7 @@ from tests.flows.conftest import Project
 
 ADDRESS = "dvc.yaml:ingest-smoke-text"
 CHECKPOINT = Path(".hiraku/toy/ingest-smoke-text")
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 120.0
 
 
 def start(verb: str = "ingest") -> "subprocess.Popen[str]":

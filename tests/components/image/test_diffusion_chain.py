@@ -301,7 +301,8 @@ def test_the_program_on_the_card_runs_where_nothing_of_ours_can_be_imported(rele
     assert (tmp_path / "picture.png").is_file()
 
 
-def test_a_picture_hangs_on_its_prompt_and_seed_alone(released):
+def test_a_picture_hangs_on_its_prompt_and_seed_to_the_last_level(released, monkeypatch):
+    from models.stable_diffusion import sampling
     from models.stable_diffusion.sampling import open_pipeline, pictures
 
     pipeline = open_pipeline(released)
@@ -312,6 +313,12 @@ def test_a_picture_hangs_on_its_prompt_and_seed_alone(released):
     for number in (2, 0):
         alone = pictures(pipeline, [prompts[number]], [seeds[number]], 3, 5.0)
         assert np.abs(alone[0].astype(int) - together[number]).max() <= 1
+    assert np.array_equal(pictures(pipeline, prompts, seeds, 3, 5.0), together)
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "NUM_AT_ONCE", 2)
+        in_two_passes = pictures(pipeline, prompts, seeds, 3, 5.0)
+    assert in_two_passes.shape == together.shape
+    assert np.abs(in_two_passes.astype(int) - together).max() <= 1
     assert not np.array_equal(pictures(pipeline, prompts[:1], [9], 3, 5.0)[0], together[0])
 
 
