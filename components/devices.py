@@ -50,13 +50,18 @@ def compiles_layers(on_gpu: bool) -> bool:
     return wanted == "on" or (wanted == "auto" and on_gpu)
 
 
-def set_threads(num_processes: int = 1) -> None:
-    """Give torch as many threads as the settings say; by default one per core that this process may use."""
-    import torch
-
+def num_threads(num_processes: int = 1) -> int:
+    """Threads for each of some processes on the CPU: as the settings say, or one per core that they may use."""
     # Only Linux tells which cores a process may use.
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(settings().num_threads or max(1, num_cores // num_processes))
+    return settings().num_threads or max(1, num_cores // num_processes)
+
+
+def set_threads(num_processes: int = 1) -> None:
+    """Give torch as many threads as `num_threads` says."""
+    import torch
+
+    torch.set_num_threads(num_threads(num_processes))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -178,17 +179,19 @@ class Release:
     run_id: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
     """What it makes, nested: the recipe's sections and all they refer to."""
+    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def open(self) -> str:
-        """The id of the run, made when it is first asked for."""
-        if not self.run_id:
-            kind = "release" if self.verb == "release" else "verb"
-            words = f"{self.verb} {self.name}"
-            own = _source_tags(words, self.tags.get("git_revision", ""))
-            self.run_id = _create_run(
-                self.experiment, words, {"hiraku.kind": kind, "verb": self.verb, **own, **self.tags}
-            )
-            log_parameters(self.run_id, self.parameters)
+        """The id of the run, made when it is first asked for, in whichever thread."""
+        with self._opening:
+            if not self.run_id:
+                kind = "release" if self.verb == "release" else "verb"
+                words = f"{self.verb} {self.name}"
+                own = _source_tags(words, self.tags.get("git_revision", ""))
+                self.run_id = _create_run(
+                    self.experiment, words, {"hiraku.kind": kind, "verb": self.verb, **own, **self.tags}
+                )
+                log_parameters(self.run_id, self.parameters)
         return self.run_id
 
     def tag(self, key: str, value: str) -> None:

@@ -37,6 +37,8 @@ GRACE_SECONDS = 60.0
 """How long a stage may take to save its checkpoint after SIGTERM before it is killed."""
 LEFT_OVER_SECONDS = 5.0
 """How long what survived its launcher may take to end; the kernel has told it already."""
+NICE = 10
+"""Of a stage beside another: of a core that both want it gets about a tenth."""
 TERMINATED = 143
 """Exit code after SIGTERM: 128 + SIGTERM."""
 NOTHING_TO_DO = 10
@@ -62,6 +64,7 @@ class StageStopped(StageFailed):
 
 
 How = Literal["ran", "restored", "ready"]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,86 @@ class Launched:
 # ---- the side of the flow --------------------------------------------------------------------------------------------
 
 
-def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> Launched:
+class Launches:
+    """The launchers that this process waits for, so that an interruption ends all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._words: dict[subprocess.Popen[str], tuple[str, str]] = {}
+        self._ended = threading.Event()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """While the block runs, `close` lets nothing more begin, in whichever thread."""
+        try:
+            yield
+        finally:
+            self._ended.clear()
+
+    def close(self) -> None:
+        """Let nothing more begin."""
+        with self._lock:
+            self._ended.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            StageStopped: the flow was asked to end meanwhile.
+        """
+        if self._ended.wait(seconds):
+            raise StageStopped("The flow was asked to end.")
+
+    def start(self, verb: str, name: str, address: str, errors: int | None) -> "subprocess.Popen[str]":
+        """A launcher in a session of its own, its standard output a pipe and its standard error as given."""
+        with self._lock:
+            self.pause(0.0)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.launch", address],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                env=stage_environment(),
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+            self._words[process] = (verb, name)
+        return process
+
+    def forget(self, process: "subprocess.Popen[str]") -> None:
+        """A launcher has ended."""
+        with self._lock:
+            self._words.pop(process, None)
+
+    def end(self, say: Say, why: BaseException) -> None:
+        """Let each launcher end its stage; a second interruption ends the waiting, and their groups are killed."""
+        with self._lock:
+            living = {process: words for process, words in self._words.items() if process.poll() is None}
+        for process, (verb, name) in living.items():
+            ends = "saves its checkpoint" if verb in TRAINED else "comes to its end"
+            hint = "; Ctrl-C again ends it at once" if isinstance(why, KeyboardInterrupt) else ""
+            _tell(say, f"Stopping: {verb} {name} {ends}{hint}.")
+            process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS + LEFT_OVER_SECONDS
+        try:
+            for process in living:
+                process.wait(max(0.0, deadline - time.monotonic()))
+        except BaseException as error:
+            for process in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+
+
+LAUNCHES = Launches()
+"""Of this process, which runs one flow at a time."""
+
+
+def launch(verb: str, name: str, address: str, say: Say, is_beside: bool = False) -> Launched:
     """Run one stage through DVC; return when no process of it is left.
 
     Args:
@@ -87,39 +169,44 @@ def launch(verb: str, name: str, address: str, say: Callable[[str], None]) -> La
         address: what DVC knows it by, such as `dvc.yaml:fit-demo-spm`.
         say: receives each line that the stage prints, from a thread. A progress bar is no line: when standard error
             is a terminal, the stage inherits it and draws there.
+        is_beside: whether it runs beside another stage, to which it leaves the terminal and, where both want one, the
+            core.
 
     Raises:
+        StageStopped: the flow has been asked to end meanwhile, and nothing was started.
         whatever interrupts it (Ctrl-C, SIGTERM, cancellation), after the whole process group has ended.
     """
     began = time.time()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.launch", address],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=None if sys.stderr.isatty() else subprocess.STDOUT,
-        start_new_session=True,
-        env=stage_environment(),
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    draws = sys.stderr.isatty() and not is_beside
+    process = LAUNCHES.start(verb, name, address, None if draws else subprocess.STDOUT)
+    if is_beside:
+        _give_way(process.pid)
     said: deque[str] = deque(maxlen=1)
     reader = threading.Thread(target=_stream, args=(process, say, said), daemon=True)
     reader.start()
     try:
         code = process.wait()
     except BaseException as error:
-        if process.poll() is None:
-            ends = "saves its checkpoint" if verb in TRAINED else "comes to its end"
-            hint = "; Ctrl-C again ends it at once" if isinstance(error, KeyboardInterrupt) else ""
-            _tell(say, f"Stopping: {verb} {name} {ends}{hint}.")
-        _ask_to_end(process)
+        LAUNCHES.end(say, error)
         raise
     finally:
         # Nothing is left after an orderly end; after a kill -9 of the launcher its stage may be about to end.
         end_group(process.pid, LEFT_OVER_SECONDS)
         reader.join(timeout=LEFT_OVER_SECONDS)
+        LAUNCHES.forget(process)
     return _launched(_own_outcome(verb, name, began), code, said[-1] if said else "")
+
+
+def _give_way(process: int) -> None:
+    """Let the processes that this one will start have what others leave of the cores.
+
+    Linux may share cores out among sessions first, and ours begin one each: then the session's own value counts,
+    sched(7).
+    """
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(process).nice(NICE)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process}/autogroup").write_text(str(NICE), encoding="ascii")
 
 
 def stage_environment() -> dict[str, str]:
@@ -129,7 +216,7 @@ def stage_environment() -> dict[str, str]:
     return bound_environment() | {"PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None], said: "deque[str]") -> None:
+def _stream(process: "subprocess.Popen[str]", say: Say, said: "deque[str]") -> None:
     assert process.stdout is not None  # noqa: S101 (we asked for a pipe)
     with contextlib.suppress(ValueError):  # the pipe is closed while we read: the process has ended
         for line in process.stdout:
@@ -140,7 +227,7 @@ def _stream(process: "subprocess.Popen[str]", say: Callable[[str], None], said: 
                 _tell(say, line)
 
 
-def _tell(say: Callable[[str], None], line: str) -> None:
+def _tell(say: Say, line: str) -> None:
     """Say a line, whatever has become of the listener: a pipe that nobody empties stops the stage when it is full."""
     with contextlib.suppress(Exception):
         say(line)
@@ -169,20 +256,6 @@ def _launched(outcome: Outcome | None, code: int, reason: str) -> Launched:
         has_spoken = outcome is not None and outcome.kind != "done" and code != BUSY
         return Launched(outcome if outcome and has_spoken else Outcome(KINDS[code], reason), "ran", has_spoken)
     return Launched(Outcome("failed", f"the process of the stage {ending(code)} and left no reason"), "ran")
-
-
-def _ask_to_end(process: "subprocess.Popen[str]") -> None:
-    """Let the launcher end its stage; a second interruption ends the waiting, and the group is killed after."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(GRACE_SECONDS + LEFT_OVER_SECONDS)
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
 
 
 # ---- process groups --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The release of a recipe: every stage it depends on, in order, each a Prefect task that runs one DVC stage.
+"""The release of a recipe: every stage it depends on, each a Prefect task that runs one DVC stage.
 
 Prefect decides when and how often, DVC what is stale, MLflow remembers what came out. Import it when
 `components.settings.set_quiet_environment` and `flows.server.running` have set what Prefect reads on import.
@@ -19,7 +19,7 @@ from flows import collect
 from flows.checks import before_publish, before_release, before_verb
 from flows.session import joined, run
 from flows.summary import Summary
-from flows.tasks import collect_data, fetch_model, run_publish, run_register, run_stage, show_scores
+from flows.tasks import collect_data, fetch_model, run_publish, run_register, run_stages, show_scores
 from models import part_of
 
 FLOW_NAMES = {"text": "language", "image": "vision", "speech": "speech"}
@@ -32,12 +32,11 @@ Say = Callable[[str], None]
 
 @flow(name="release", persist_result=False)
 def release_flow(recipe: str) -> None:
-    """Every stage of a recipe in the order of the graph, then its registration."""
+    """Every stage of a recipe, each after its parents, then its registration."""
     with joined("release", recipe, experiment_of(recipe), partial(before_release, recipe)):
         stages = plan(Library(), recipe)
         collect_missing(stages)
-        for stage in stages:
-            run_stage(stage.verb, stage.name, stage.address)
+        run_stages(stages)
         run_register(recipe)
         show_scores(recipe)
 
@@ -46,9 +45,9 @@ def release_flow(recipe: str) -> None:
 def stage_flow(verb: str, name: str) -> None:
     """One stage."""
     with joined(verb, name, STAGES, partial(before_verb, verb, name)):
-        stage = plan_to(Library(), verb, name)[-1]
-        collect_missing([stage])
-        run_stage(stage.verb, stage.name, stage.address)
+        stages = plan_to(Library(), verb, name)[-1:]
+        collect_missing(stages)
+        run_stages(stages)
         if verb == "evaluate":
             show_scores(name)
 

@@ -34,12 +34,12 @@ from components.outcomes import Refused
 from components.recipes import Library
 from components.release_schema import Schedule
 from components.wording import one_line, shown
-from flows import collect, events, follow, history, profiles, trouble, workspace
+from flows import collect, events, follow, history, profiles, trouble
 from flows.checks import before_retrain
 from flows.launch import StageFailed, StageStopped
 from flows.release import collect_missing, experiment_of
 from flows.session import current, joined
-from flows.tasks import run_register, run_stage, show_scores, when_free
+from flows.tasks import run_register, run_stages, show_scores, when_free
 
 NOTHING_NEW = "nothing new"
 """The message of a run that had nothing to do."""
@@ -83,11 +83,9 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
         ask_for_promotion(library, recipe)
         session.say(f"── {recipe}: {NOTHING_NEW}")
         return Completed(message=NOTHING_NEW)
-    for stage in (each for each in stages if each.verb in DATA_VERBS):
-        run_stage(stage.verb, stage.name, stage.address)
+    run_stages([each for each in stages if each.verb in DATA_VERBS])
     measure_drift(recipe, bound, force)
-    for stage in (each for each in stages if each.verb not in DATA_VERBS):
-        run_stage(stage.verb, stage.name, stage.address)
+    run_stages([each for each in stages if each.verb not in DATA_VERBS])
     run_register(recipe)
     show_scores(recipe)
     ask_for_promotion(library, recipe)
@@ -98,8 +96,7 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
 
 def is_up_to_date(recipe: str, stages: list[Stage]) -> bool:
     """Whether DVC finds every stage fresh and the registry has the package."""
-    repo = current().repo
-    if not all(workspace.is_fresh(repo, stage.address) for stage in stages):
+    if not all(current().is_fresh(stage.address) for stage in stages):
         return False
     return registry.find_version(recipe, read_manifest("package", recipe).payload_hash) is not None
 

@@ -10,10 +10,11 @@ whichever kind, marks what it left and goes on from the checkpoint.
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -66,6 +67,19 @@ class Session:
     """`data.dvc` as it was when the raw data were read; empty if none were."""
     loading: "Future[int] | None" = None
     """Done when the tracking library is loaded and its dead runs are swept, which happens while Prefect starts."""
+
+    repo_lock: threading.Lock = field(default_factory=threading.Lock)
+    """DVC's view is for one thread at a time."""
+
+    def is_fresh(self, address: str) -> bool:
+        """As `flows.workspace.is_fresh`, in any thread."""
+        with self.repo_lock:
+            return workspace.is_fresh(self.repo, address)
+
+    def input_key(self, address: str) -> str:
+        """As `flows.workspace.input_key`, in any thread."""
+        with self.repo_lock:
+            return workspace.input_key(self.repo, address)
 
     def note_data(self) -> None:
         """Note which raw data were read: another recipe's flow may bring more at any time after."""

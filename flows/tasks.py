@@ -6,7 +6,7 @@ Tasks are called, not submitted, and keep no results: DVC decides what is done a
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,18 +16,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from components import paths, tracking
+from components.graph import Stage
 from components.hub import Unfinished
 from components.manifest import MANIFEST_NAME, read_manifest
 from components.outcomes import Busy, Refused
 from components.publish import publish
 from components.recipes import Library
 from components.register import register
-from flows import collect, profiles, scoreboard, trouble, workspace
+from flows import collect, profiles, scoreboard, trouble
 from flows.hub_token import hub_token
-from flows.launch import Launched, StageFailed, StageStopped, launch
+from flows.launch import LAUNCHES, Launched, StageFailed, StageStopped, launch
 from flows.mirror import Mirror
 from flows.session import Session, current
 from flows.showing import COMPARED
+from flows.side_by_side import run_all
 from flows.slots import slot
 from flows.summary import Row
 
@@ -82,26 +84,35 @@ def fetch_model(recipe: str) -> None:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def run_stage(verb: str, name: str, address: str) -> None:
+def run_stage(verb: str, name: str, address: str, is_beside: bool = False) -> None:
     """Bring one stage up to date through DVC, and mirror its journal to the tracking server."""
     session = current()
     try:
-        _run_stage(session, verb, name, address)
+        _run_stage(session, verb, name, address, is_beside)
     finally:
         if verb == "ingest":
             session.note_data()
 
 
-def _run_stage(session: Session, verb: str, name: str, address: str) -> None:
+def run_stages(stages: Sequence[Stage]) -> None:
+    """Bring stages up to date, each after its parents, side by side where that can be."""
+
+    def run(stage: Stage, is_beside: bool) -> None:
+        run_stage(stage.verb, stage.name, stage.address, is_beside)
+
+    run_all(stages, run, current().say)
+
+
+def _run_stage(session: Session, verb: str, name: str, address: str, is_beside: bool) -> None:
     started = time.monotonic()
-    if workspace.is_fresh(session.repo, address):
-        key = when_free(lambda: workspace.input_key(session.repo, address), f"{verb} {name}", session.say)
+    if session.is_fresh(address):
+        key = when_free(lambda: session.input_key(address), f"{verb} {name}", session.say)
         session.summary.rows.append(Row(verb, name, "ready", overhead=time.monotonic() - started, key=key))
         session.say(f"── {verb} {name}: ready")
         return
     session.say(f"── {verb} {name}")
     say = _recording(session.say)
-    mirror, launched = when_free(lambda: _launch(session, verb, name, address, say), f"{verb} {name}", say)
+    mirror, launched = when_free(lambda: _launch(session, verb, name, address, say, is_beside), f"{verb} {name}", say)
     outcome = launched.outcome
     if outcome.kind == "refused":
         raise Refused(outcome.reason)
@@ -147,22 +158,22 @@ def when_free(attempt: Callable[[], Result], what: str, say: Say) -> Result:
             if str(busy) != told:
                 told = str(busy)
                 say(f"{what} waits: {told}")
-        time.sleep(pause)
+        LAUNCHES.pause(pause)
         pause = min(2 * pause, LONGEST_BUSY_SECONDS)
 
 
-def _launch(session: Session, verb: str, name: str, address: str, say: Say) -> tuple[Mirror, Launched]:
+def _launch(session: Session, verb: str, name: str, address: str, say: Say, is_beside: bool) -> tuple[Mirror, Launched]:
     """Launch a stage, its journal mirrored into a run that is linked to the release's.
 
     Raises:
         Busy: another process holds what it needs.
     """
-    key = workspace.input_key(session.repo, address)
+    key = session.input_key(address)
     mirror = Mirror(session.release, verb, name, key, {"inputs": key, "flow_run_id": str(flow_run.id)})
     try:
         with mirror:
             with slot(verb):
-                launched = launch(verb, name, address, say)
+                launched = launch(verb, name, address, say, is_beside)
             outcome = launched.outcome
             has_worked = launched.how == "ran" and outcome.kind != "busy"
             is_made = has_worked and outcome.kind == "done"

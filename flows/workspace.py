@@ -53,14 +53,18 @@ def require_project() -> None:
 
 
 @contextmanager
-def open_repo() -> "Iterator[Repo]":
-    """DVC's view of the current folder, without its chatter."""
+def open_repo(waits: bool = False) -> "Iterator[Repo]":
+    """DVC's view of the current folder, without its chatter.
+
+    Args:
+        waits: for DVC's lock as long as it takes, and not for three seconds.
+    """
     from dvc.repo import Repo
 
     from flows.pipeline_file import KeptStages
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    with Repo() as repo:
+    with Repo(_wait_for_lock=waits) as repo:
         repo.stage = KeptStages(repo)
         yield repo
 
@@ -145,7 +149,8 @@ def reproduce(address: str) -> bool:
     Raises:
         dvc.exceptions.DvcException: see `explain`.
     """
-    with open_repo() as repo:
+    # A stage that has worked for days must not be lost because another one's result is being pushed when it ends.
+    with open_repo(waits=True) as repo:
         is_shared = remote_answers(repo)
         _keep_uncached(repo, address)
         # `pull` asks the remote's run cache; `single_item` leaves all other stages alone.

@@ -6,7 +6,6 @@ a caption that holds the characters `[SEP]` does not end there.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from components import tokenizer_json
+from components.devices import num_threads
 from components.manifest import file_hash
 from components.modalities.image.captions import pairs_of
 from components.modalities.image.cutting import Resample
 from components.modalities.image.encoder_schema import CLS, MASK, SEP, Captions
 from components.modalities.image.shards import DIGEST, Parts, digest_of
 from components.outcomes import Refused
-from components.settings import settings
 from components.tokenizer_json import MODEL_NAME, SPECIALS
 from components.tokenizer_parity import Parity, compare
 from models.pixels import MEAN, STD
@@ -95,9 +94,8 @@ class CaptionEncoder:
     def ids_of(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids of texts, with what stands around them at most `max_tokens` of each; what is cut is counted."""
         given = [tokenizer_json.lowered(text) for text in texts] if self.is_lower else texts
-        num_threads = settings().num_threads or os.cpu_count() or 1
         found, room = [], self.facts["max_tokens"] - len(self.before) - len(self.behind)
-        for ids in self._processor.encode(given, return_type="numpy", num_threads=num_threads) if given else []:
+        for ids in self._processor.encode(given, return_type="numpy", num_threads=num_threads()) if given else []:
             self.counts["cut_captions"] += len(ids) > room
             found.append(np.concatenate([self.before, ids[:room], self.behind]).astype(self.dtype))
         return found

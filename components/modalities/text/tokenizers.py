@@ -20,10 +20,10 @@ import numpy as np
 
 from components import tokenizer_json
 from components import tokenizer_parity as parity
+from components.devices import num_threads
 from components.modalities.text.schema import SentencePiece
 from components.modalities.text.training_text import MAX_LINE_BYTES, Fed, recalled, training_lines
 from components.outcomes import Refused
-from components.settings import settings
 from components.tokenizer_json import MODEL_NAME, SPACE, SPECIALS
 from components.wording import one_line
 
@@ -235,8 +235,7 @@ class TextEncoder:
     def encode(self, values: list[str]) -> list[np.ndarray]:
         """Token ids (int32, shape [num_tokens]) of each text, without special tokens; the order is kept."""
         self.num_chars += sum(map(len, values))
-        num_threads = settings().num_threads or os.cpu_count() or 1
-        return list(self._processor.encode(values, return_type="numpy", num_threads=num_threads))
+        return list(self._processor.encode(values, return_type="numpy", num_threads=num_threads()))
 
     encode_texts = encode
     """Of an encoder with a prompt format, the way around it."""

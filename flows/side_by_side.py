@@ -1,0 +1,150 @@
+"""The stages of a flow, two at a time where neither waits for the other.
+
+One lane is the flow's own thread, which may run any stage. The other runs stages beside it, and none that computes with
+a network: of those only one runs at a time, as it holds a machine's GPUs whole. Of what may begin, the stage goes first
+that the most computing waits for.
+
+A stage that fails does not end the one beside it, which may have worked for days: that comes to its end, nothing else
+begins, and the failure is raised. An interruption asks both to end.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+
+from components.graph import Node, Stage
+from components.settings import settings
+from flows.launch import LAUNCHES
+from flows.slots import COMPUTING
+
+WEIGHTS = frozenset({"pretrain", "align", "package"})
+"""Verbs whose states hold a network's weights."""
+DERIVED = frozenset({"ingest", "fit", "shard"})
+"""Verbs that compute with a network if weights are among what they read."""
+
+Run = Callable[[Stage, bool], object]
+Say = Callable[[str], None]
+
+
+def run_all(stages: Sequence[Stage], run: Run, say: Say) -> None:
+    """Run stages, each after those of them that it depends on.
+
+    Args:
+        stages: in an order in which they could run one after another.
+        run: runs one of them, and is told whether it stands beside another; called in this thread, and for those beside
+            in a second one that has this one's context.
+        say: receives a line when a stage fails while another is at work.
+
+    Raises:
+        what `run` raises, the first of it; or whatever interrupts this thread, when no process of a stage is left.
+    """
+    board = Board(stages, run, say)
+    if settings().side_by_side == "off":
+        board.work()
+    else:
+        _run_in_two_lanes(board, say)
+    if board.failure is not None:
+        raise board.failure
+
+
+def _run_in_two_lanes(board: "Board", say: Say) -> None:
+    beside = threading.Thread(target=copy_context().run, args=(board.work_beside,), name="beside", daemon=True)
+    with LAUNCHES.opened():
+        beside.start()
+        try:
+            board.work()
+            beside.join()
+        except BaseException as error:
+            board.close()
+            LAUNCHES.close()
+            LAUNCHES.end(say, error)
+            beside.join()
+            raise
+
+
+def computes(stage: Stage) -> bool:
+    """Whether a stage computes with a network, and so holds the GPUs."""
+    return stage.verb in COMPUTING or (stage.verb in DERIVED and any(verb in WEIGHTS for verb, _ in stage.parents))
+
+
+class Board:
+    """What waits, what is at work and what is done; the lanes take from it."""
+
+    def __init__(self, stages: Sequence[Stage], run: Run, say: Say) -> None:
+        self.failure: Exception | None = None
+        self._run, self._say = run, say
+        behind = _behind(stages)
+        self._waiting = sorted(stages, key=lambda stage: -_num_computing(behind[_node(stage)], stages))
+        self._at_work: list[Stage] = []
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def work(self) -> None:
+        """Run what may begin until nothing waits, in the thread that an interruption reaches."""
+        while stage := self._taken(is_beside=False):
+            self._run_one(stage, is_beside=False)
+
+    def work_beside(self) -> None:
+        """Run what may begin and computes with no network, until no such stage waits."""
+        while stage := self._taken(is_beside=True):
+            self._run_one(stage, is_beside=True)
+
+    def close(self) -> None:
+        """Let no other stage begin."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _taken(self, is_beside: bool) -> Stage | None:
+        """The next stage of a lane, when it may begin; None if there will be none."""
+        with self._changed:
+            while not self._is_closed:
+                own = [stage for stage in self._waiting if not (is_beside and computes(stage))]
+                if not own:
+                    return None
+                unfinished = {_node(stage) for stage in (*self._waiting, *self._at_work)}
+                for stage in own:
+                    if unfinished.isdisjoint(stage.parents):
+                        self._waiting.remove(stage)
+                        self._at_work.append(stage)
+                        return stage
+                self._changed.wait()
+        return None
+
+    def _run_one(self, stage: Stage, is_beside: bool) -> None:
+        try:
+            self._run(stage, is_beside)
+        except Exception as error:
+            self._fail(stage, error)
+        finally:
+            with self._changed:
+                self._at_work.remove(stage)
+                self._changed.notify_all()
+
+    def _fail(self, stage: Stage, error: Exception) -> None:
+        """Keep the first failure; of one that comes while another stage is at work a person is told now."""
+        with self._changed:
+            self.failure = self.failure or error
+            others = [f"{each.verb} {each.name}" for each in self._at_work if each is not stage]
+        if others and not self._is_closed:
+            self._say(f"{error}\nNothing else begins; {others[0]} comes to its end first.")
+        self.close()
+
+
+def _node(stage: Stage) -> Node:
+    return stage.verb, stage.name
+
+
+def _behind(stages: Sequence[Stage]) -> dict[Node, set[Node]]:
+    """Which stages depend on each, at any remove."""
+    found: dict[Node, set[Node]] = {}
+    for stage in reversed(stages):
+        own = _node(stage)
+        found.setdefault(own, set())
+        for parent in stage.parents:
+            found.setdefault(parent, set()).update(found[own], {own})
+    return found
+
+
+def _num_computing(behind: set[Node], stages: Sequence[Stage]) -> int:
+    return sum(computes(stage) for stage in stages if _node(stage) in behind)
