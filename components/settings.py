@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     num_threads: int = Field(default=0, ge=0)
     """Threads of torch on the CPU; 0 takes one per core."""
     side_by_side: Literal["on", "off"] = "on"
-    """Whether a flow runs a stage beside another where neither waits for the other."""
+    """Whether a flow runs a second stage beside one that needs nothing of it; two never compute at once."""
     num_devices: int = Field(default=0, ge=0)
     """Devices that a training with strategy `ddp` or `fsdp2` takes; 0 takes every GPU, or one process on a CPU."""
     compile: Literal["auto", "on", "off"] = "auto"

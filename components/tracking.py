@@ -179,7 +179,7 @@ class Release:
     run_id: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
     """What it makes, nested: the recipe's sections and all they refer to."""
-    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _opening: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def open(self) -> str:
         """The id of the run, made when it is first asked for, in whichever thread."""

@@ -38,7 +38,9 @@ GRACE_SECONDS = 60.0
 LEFT_OVER_SECONDS = 5.0
 """How long what survived its launcher may take to end; the kernel has told it already."""
 NICE = 10
-"""Of a stage beside another: of a core that both want it gets about a tenth."""
+"""By how much a stage beside another gives way: of a core that both want it gets about a tenth."""
+LEAST_NICE = 19
+"""The end of the scale, nice(2)."""
 TERMINATED = 143
 """Exit code after SIGTERM: 128 + SIGTERM."""
 NOTHING_TO_DO = 10
@@ -85,34 +87,37 @@ class Launches:
     """The launchers that this process waits for, so that an interruption ends all of them."""
 
     def __init__(self) -> None:
+        self.is_ending = False
+        """Whether those at work were asked to end."""
         self._lock = threading.Lock()
         self._words: dict[subprocess.Popen[str], tuple[str, str]] = {}
-        self._ended = threading.Event()
+        self._closed = threading.Event()
 
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """While the block runs, `close` lets nothing more begin, in whichever thread."""
-        try:
-            yield
-        finally:
-            self._ended.clear()
+    def open(self) -> None:
+        """Let launchers begin, for another flow of this process."""
+        self.is_ending = False
+        self._closed.clear()
 
     def close(self) -> None:
-        """Let nothing more begin."""
+        """Let nothing more begin, in whichever thread, and end every `pause`; what is at work goes on."""
         with self._lock:
-            self._ended.set()
+            self._closed.set()
 
     def pause(self, seconds: float) -> None:
         """Wait.
 
         Raises:
-            StageStopped: the flow was asked to end meanwhile.
+            StageStopped: nothing more may begin.
         """
-        if self._ended.wait(seconds):
-            raise StageStopped("The flow was asked to end.")
+        if self._closed.wait(seconds):
+            raise StageStopped("It has not begun, as the flow ends.")
 
     def start(self, verb: str, name: str, address: str, errors: int | None) -> "subprocess.Popen[str]":
-        """A launcher in a session of its own, its standard output a pipe and its standard error as given."""
+        """A launcher in a session of its own, its standard output a pipe and its standard error as given.
+
+        Raises:
+            StageStopped: nothing more may begin.
+        """
         with self._lock:
             self.pause(0.0)
             process = subprocess.Popen(
@@ -137,20 +142,25 @@ class Launches:
     def end(self, say: Say, why: BaseException) -> None:
         """Let each launcher end its stage; a second interruption ends the waiting, and their groups are killed."""
         with self._lock:
+            self.is_ending = True
+            self._closed.set()
             living = {process: words for process, words in self._words.items() if process.poll() is None}
-        for process, (verb, name) in living.items():
-            ends = "saves its checkpoint" if verb in TRAINED else "comes to its end"
-            hint = "; Ctrl-C again ends it at once" if isinstance(why, KeyboardInterrupt) else ""
-            _tell(say, f"Stopping: {verb} {name} {ends}{hint}.")
-            process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS + LEFT_OVER_SECONDS
         try:
             for process in living:
+                process.terminate()
+            for verb, name in living.values():
+                ends = "saves its checkpoint" if verb in TRAINED else "comes to its end"
+                hint = "; Ctrl-C again ends it at once" if isinstance(why, KeyboardInterrupt) else ""
+                tell(say, f"Stopping: {verb} {name} {ends}{hint}.")
+            for process in living:
                 process.wait(max(0.0, deadline - time.monotonic()))
         except BaseException as error:
-            for process in living:
+            left = [process for process in living if process.poll() is None]
+            for process in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+            for process in left:
                 process.wait()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
@@ -179,12 +189,12 @@ def launch(verb: str, name: str, address: str, say: Say, is_beside: bool = False
     began = time.time()
     draws = sys.stderr.isatty() and not is_beside
     process = LAUNCHES.start(verb, name, address, None if draws else subprocess.STDOUT)
-    if is_beside:
-        _give_way(process.pid)
     said: deque[str] = deque(maxlen=1)
     reader = threading.Thread(target=_stream, args=(process, say, said), daemon=True)
-    reader.start()
     try:
+        if is_beside:
+            _give_way(process.pid)
+        reader.start()
         code = process.wait()
     except BaseException as error:
         LAUNCHES.end(say, error)
@@ -192,7 +202,8 @@ def launch(verb: str, name: str, address: str, say: Say, is_beside: bool = False
     finally:
         # Nothing is left after an orderly end; after a kill -9 of the launcher its stage may be about to end.
         end_group(process.pid, LEFT_OVER_SECONDS)
-        reader.join(timeout=LEFT_OVER_SECONDS)
+        if reader.ident is not None:
+            reader.join(timeout=LEFT_OVER_SECONDS)
         LAUNCHES.forget(process)
     return _launched(_own_outcome(verb, name, began), code, said[-1] if said else "")
 
@@ -204,7 +215,8 @@ def _give_way(process: int) -> None:
     sched(7).
     """
     with contextlib.suppress(psutil.Error):
-        psutil.Process(process).nice(NICE)
+        launcher = psutil.Process(process)
+        launcher.nice(min(launcher.nice() + NICE, LEAST_NICE))
     with contextlib.suppress(OSError):
         Path(f"/proc/{process}/autogroup").write_text(str(NICE), encoding="ascii")
 
@@ -224,10 +236,10 @@ def _stream(process: "subprocess.Popen[str]", say: Say, said: "deque[str]") -> N
             if line.startswith(REASON):
                 said.append(line.removeprefix(REASON))
             else:
-                _tell(say, line)
+                tell(say, line)
 
 
-def _tell(say: Say, line: str) -> None:
+def tell(say: Say, line: str) -> None:
     """Say a line, whatever has become of the listener: a pipe that nobody empties stops the stage when it is full."""
     with contextlib.suppress(Exception):
         say(line)

@@ -171,7 +171,7 @@ class Mirror:
 
     def _name_corpora(self) -> None:
         """Name the data that the stage reads; its own records too, when they are made."""
-        versions = {key: value for key, value in self.release.tags.items() if key.startswith("data ")}
+        versions = {key: value for key, value in dict(self.release.tags).items() if key.startswith("data ")}
         tracking.log_corpora(self.run_id, used_by(Library(), self.verb, self.name), versions)
 
     def _send(self) -> None:

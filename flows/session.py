@@ -10,6 +10,7 @@ whichever kind, marks what it left and goes on from the checkpoint.
 import contextlib
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from components.recipes import Library, parameters_of
 from components.settings import set_quiet_environment
 from components.wording import one_line, shown
 from flows import history, server, workspace
-from flows.launch import StageStopped
+from flows.launch import LAUNCHES, StageStopped
 from flows.mirror import known_run
 from flows.showing import show
 from flows.summary import Summary, as_text
@@ -152,7 +153,8 @@ def _begin(session: Session) -> None:
 def _print(line: str) -> None:
     """A line for whoever listens; a worker that is gone must not end its flow."""
     with contextlib.suppress(BrokenPipeError):
-        print(line, flush=True)
+        sys.stdout.write(f"{line}\n")  # one call, as two stages may have lines at once
+        sys.stdout.flush()
 
 
 def _outlive_listener() -> None:
@@ -176,6 +178,7 @@ def opened(verb: str, name: str, experiment: str, say: Say) -> Iterator[Session]
     started = time.monotonic()
     release = tracking.Release(name, experiment, _tags(verb, name), verb, parameters=_parameters(verb, name))
     session = _session = Session(release, say, Summary(name))
+    LAUNCHES.open()
     status = "FAILED"
     try:
         with workspace.open_repo() as session.repo, ThreadPoolExecutor(1) as loader:

@@ -14,7 +14,7 @@ from contextvars import copy_context
 
 from components.graph import Node, Stage
 from components.settings import settings
-from flows.launch import LAUNCHES
+from flows.launch import LAUNCHES, StageStopped, tell
 from flows.slots import COMPUTING
 
 WEIGHTS = frozenset({"pretrain", "align", "package"})
@@ -36,7 +36,7 @@ def run_all(stages: Sequence[Stage], run: Run, say: Say) -> None:
         say: receives a line when a stage fails while another is at work.
 
     Raises:
-        what `run` raises, the first of it; or whatever interrupts this thread, when no process of a stage is left.
+        what `run` raises, the first of it; or whatever interrupts this thread, after both lanes have ended.
     """
     board = Board(stages, run, say)
     if settings().side_by_side == "off":
@@ -49,17 +49,16 @@ def run_all(stages: Sequence[Stage], run: Run, say: Say) -> None:
 
 def _run_in_two_lanes(board: "Board", say: Say) -> None:
     beside = threading.Thread(target=copy_context().run, args=(board.work_beside,), name="beside", daemon=True)
-    with LAUNCHES.opened():
+    try:
         beside.start()
-        try:
-            board.work()
-            beside.join()
-        except BaseException as error:
-            board.close()
-            LAUNCHES.close()
-            LAUNCHES.end(say, error)
-            beside.join()
-            raise
+        board.work()
+        board.wait_for_beside()
+    except BaseException as error:
+        board.close()
+        LAUNCHES.end(say, error)
+        if beside.ident is not None:
+            board.wait_for_beside()
+        raise
 
 
 def computes(stage: Stage) -> bool:
@@ -71,13 +70,15 @@ class Board:
     """What waits, what is at work and what is done; the lanes take from it."""
 
     def __init__(self, stages: Sequence[Stage], run: Run, say: Say) -> None:
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._run, self._say = run, say
         behind = _behind(stages)
         self._waiting = sorted(stages, key=lambda stage: -_num_computing(behind[_node(stage)], stages))
         self._at_work: list[Stage] = []
+        self._undone = {_node(stage) for stage in stages}
         self._is_closed = False
         self._changed = threading.Condition()
+        self._beside_has_ended = threading.Event()
 
     def work(self) -> None:
         """Run what may begin until nothing waits, in the thread that an interruption reaches."""
@@ -86,13 +87,21 @@ class Board:
 
     def work_beside(self) -> None:
         """Run what may begin and computes with no network, until no such stage waits."""
-        while stage := self._taken(is_beside=True):
-            self._run_one(stage, is_beside=True)
+        try:
+            while stage := self._taken(is_beside=True):
+                self._run_one(stage, is_beside=True)
+        finally:
+            self._beside_has_ended.set()
+
+    def wait_for_beside(self) -> None:
+        """Wait until the lane beside has ended. An interrupted `Thread.join` of Python 3.11 takes it for ended."""
+        self._beside_has_ended.wait()
 
     def close(self) -> None:
-        """Let no other stage begin."""
+        """Let nothing else begin; what is at work goes on."""
         with self._changed:
             self._is_closed = True
+            LAUNCHES.close()
             self._changed.notify_all()
 
     def _taken(self, is_beside: bool) -> Stage | None:
@@ -102,33 +111,43 @@ class Board:
                 own = [stage for stage in self._waiting if not (is_beside and computes(stage))]
                 if not own:
                     return None
-                unfinished = {_node(stage) for stage in (*self._waiting, *self._at_work)}
-                for stage in own:
-                    if unfinished.isdisjoint(stage.parents):
-                        self._waiting.remove(stage)
-                        self._at_work.append(stage)
-                        return stage
+                may_begin = [stage for stage in own if self._undone.isdisjoint(stage.parents)]
+                if may_begin:
+                    # Only the flow's own lane can compute, so it prepares nothing while it could.
+                    stage = next(filter(computes, may_begin), may_begin[0])
+                    self._waiting.remove(stage)
+                    self._at_work.append(stage)
+                    return stage
                 self._changed.wait()
         return None
 
     def _run_one(self, stage: Stage, is_beside: bool) -> None:
         try:
             self._run(stage, is_beside)
-        except Exception as error:
+        except BaseException as error:
             self._fail(stage, error)
-        finally:
+            if not (is_beside or isinstance(error, Exception)):
+                raise  # an interruption
+        else:
             with self._changed:
+                self._undone.remove(_node(stage))
                 self._at_work.remove(stage)
                 self._changed.notify_all()
 
-    def _fail(self, stage: Stage, error: Exception) -> None:
-        """Keep the first failure; of one that comes while another stage is at work a person is told now."""
+    def _fail(self, stage: Stage, error: BaseException) -> None:
+        """Keep the first failure, and tell a person now of what is not raised in a moment."""
         with self._changed:
+            is_first = self.failure is None
             self.failure = self.failure or error
-            others = [f"{each.verb} {each.name}" for each in self._at_work if each is not stage]
-        if others and not self._is_closed:
-            self._say(f"{error}\nNothing else begins; {others[0]} comes to its end first.")
-        self.close()
+            self._at_work.remove(stage)
+            others = [f"{each.verb} {each.name}" for each in self._at_work]
+            self.close()
+        if isinstance(error, StageStopped) or not isinstance(error, Exception):
+            return  # whoever asked for it knows
+        if others:
+            tell(self._say, f"{error}\nNothing else begins; {others[0]} comes to its end first.")
+        elif not is_first:
+            tell(self._say, str(error))
 
 
 def _node(stage: Stage) -> Node:

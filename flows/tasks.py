@@ -119,7 +119,7 @@ def _run_stage(session: Session, verb: str, name: str, address: str, is_beside: 
     if outcome.kind != "done":
         if not launched.has_spoken:
             session.say(f"{verb} {name}: {outcome.reason}")
-        ending = StageStopped if outcome.kind == "stopped" else StageFailed
+        ending = StageStopped if outcome.kind == "stopped" or LAUNCHES.is_ending else StageFailed
         raise ending(f"{verb} {name}: {outcome.reason}")
     work, start = outcome.seconds.get("work", 0.0), outcome.seconds.get("start", 0.0)
     _show_report(session, verb, name)

@@ -52,7 +52,8 @@ def start(command: list[str], **environment: str) -> tuple[subprocess.Popen[str]
     ],
     ids=["direct", "through a shell"],
 )
-def test_a_killed_parent_takes_the_process_along(command: list[str]) -> None:
+def test_a_killed_parent_takes_the_process_along(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HIRAKU_OUTLIVE_PARENT", raising=False)
     parent, child = start(command)
     assert is_alive(child)
     parent.kill()

@@ -18,8 +18,8 @@ import yaml
 from components.graph import Node, Stage, plan
 from components.recipes import Library
 from components.settings import settings
-from flows.launch import LAUNCHES, NICE
-from flows.side_by_side import computes, run_all
+from flows.launch import LAUNCHES, LEAST_NICE, NICE, StageStopped
+from flows.side_by_side import Board, computes, run_all
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
 from tests.flows.test_launch import PATIENCE_SECONDS, ancestors, is_gone, wait_until
@@ -45,31 +45,40 @@ STAGES = [
 ]
 
 
-class Lanes:
-    """Runs stages by waiting, and remembers when each began and ended, in which thread and place."""
-
-    def __init__(self, fails: Node | None = None) -> None:
-        self.spans: dict[Node, tuple[float, float]] = {}
-        self.threads: dict[Node, str] = {}
-        self.fails = fails
-
-    def __call__(self, each: Stage, is_beside: bool) -> None:
-        node, began = (each.verb, each.name), time.monotonic()
-        self.threads[node] = threading.current_thread().name
-        assert is_beside == (threading.current_thread() is not threading.main_thread())
-        time.sleep(0.1 if node == self.fails else 0.3)
-        self.spans[node] = began, time.monotonic()
-        if node == self.fails:
-            raise RuntimeError(f"{each.name} fails")
-
-    def overlap(self, one: Node, other: Node) -> bool:
-        (began, ended), (also_began, also_ended) = self.spans[one], self.spans[other]
-        return began < also_ended and also_began < ended
+@pytest.fixture(autouse=True)
+def _open() -> None:
+    LAUNCHES.open()
 
 
 @pytest.fixture
 def said() -> list[str]:
     return []
+
+
+class Lanes:
+    """Runs stages by waiting, and remembers when each began and ended, and in which lane."""
+
+    def __init__(self, fails: dict[Node, BaseException] | None = None) -> None:
+        self.spans: dict[Node, tuple[float, float]] = {}
+        self.beside: dict[Node, bool] = {}
+        self.fails = fails or {}
+        self.both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+        """`ingest a` and `ingest b` are at work at once, or the test fails."""
+
+    def __call__(self, each: Stage, is_beside: bool) -> None:
+        node, began = (each.verb, each.name), time.monotonic()
+        self.beside[node] = is_beside
+        assert is_beside == (threading.current_thread() is not threading.main_thread())
+        if node in (A, B) and settings().side_by_side == "on":
+            self.both.wait()
+        time.sleep(0.0 if node in self.fails else 0.2)
+        self.spans[node] = began, time.monotonic()
+        if node in self.fails:
+            raise self.fails[node]
+
+    def overlap(self, one: Node, other: Node) -> bool:
+        (began, ended), (also_began, also_ended) = self.spans[one], self.spans[other]
+        return began < also_ended and also_began < ended
 
 
 def test_each_stage_follows_its_parents_and_what_computes_takes_turns(said: list[str]) -> None:
@@ -82,15 +91,23 @@ def test_each_stage_follows_its_parents_and_what_computes_takes_turns(said: list
     computing = [(each.verb, each.name) for each in STAGES if computes(each)]
     assert computing == [TRAINED, OTHER, LATENTS, LAST]
     assert not any(lanes.overlap(one, other) for one in computing for other in computing if one != other)
+    assert not any(lanes.beside[node] for node in computing)
     assert lanes.overlap(A, B)
-    assert {lanes.threads[node] for node in computing} == {threading.main_thread().name}
     assert said == []
 
 
-def test_the_stage_that_most_computing_waits_for_goes_first(said: list[str]) -> None:
-    lanes = Lanes()
-    run_all(STAGES, lanes, said.append)
-    assert lanes.spans[A][0] < lanes.spans[B][0]
+def test_the_stage_that_most_computing_waits_for_goes_first_and_one_that_computes_before_others(
+    said: list[str],
+) -> None:
+    taken: list[Node] = []
+    chain = [stage(*B), stage("validate", "b", B), stage(*A), stage(*TRAINED, A), stage("fit", "c"), stage(*OTHER)]
+
+    def run(each: Stage, is_beside: bool) -> None:
+        taken.append((each.verb, each.name))
+
+    board = Board(chain, run, said.append)
+    board.work()
+    assert taken == [OTHER, A, TRAINED, B, ("validate", "b"), ("fit", "c")]
 
 
 def test_off_runs_one_after_another(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,26 +117,46 @@ def test_off_runs_one_after_another(said: list[str], monkeypatch: pytest.MonkeyP
     run_all(STAGES, lanes, said.append)
     spans = sorted(lanes.spans.values())
     assert all(ended <= began for (_, ended), (began, _) in pairwise(spans))
+    assert not any(lanes.beside.values())
 
 
 @pytest.mark.parametrize("fails", [A, B])
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit("broken")])
 def test_after_a_failure_the_stage_beside_comes_to_its_end_and_nothing_else_begins(
-    fails: Node, said: list[str]
+    fails: Node, error: BaseException, said: list[str]
 ) -> None:
-    lanes = Lanes(fails)
-    with pytest.raises(RuntimeError, match=f"^{fails[1]} fails$"):
+    lanes = Lanes({fails: error})
+    with pytest.raises(type(error), match=r"^broken$"):
         run_all(STAGES, lanes, said.append)
     other = next(node for node in (A, B) if node != fails)
     assert set(lanes.spans) == {A, B}
     assert lanes.spans[other][1] > lanes.spans[fails][1]
-    assert said == [f"{fails[1]} fails\nNothing else begins; ingest {other[1]} comes to its end first."]
+    is_told = isinstance(error, Exception)
+    assert said == [f"broken\nNothing else begins; ingest {other[1]} comes to its end first."] * is_told
+    with pytest.raises(StageStopped):
+        LAUNCHES.pause(0.0)
+
+
+def test_a_second_failure_is_told_too_and_a_listener_that_is_gone_lets_nothing_begin() -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        raise BrokenPipeError
+
+    lanes = Lanes({A: RuntimeError("the first"), B: RuntimeError("the second")})
+    with pytest.raises(RuntimeError, match=r"the first|the second") as raised:
+        run_all(STAGES, lanes, say)
+    assert set(lanes.spans) == {A, B}
+    unraised = "the second" if "first" in str(raised.value) else "the first"
+    assert said[-1] == unraised
 
 
 def test_an_interruption_of_one_ends_the_waiting_of_the_other(said: list[str]) -> None:
     waits = threading.Event()
 
-    def run(each: Stage, _is_beside: bool) -> None:
-        if threading.current_thread() is not threading.main_thread():
+    def run(each: Stage, is_beside: bool) -> None:
+        if is_beside:
             waits.set()
             LAUNCHES.pause(PATIENCE_SECONDS * 10)
         waits.wait(PATIENCE_SECONDS)
@@ -130,7 +167,6 @@ def test_an_interruption_of_one_ends_the_waiting_of_the_other(said: list[str]) -
         run_all(STAGES, run, said.append)
     assert waits.is_set()
     assert time.monotonic() - began < PATIENCE_SECONDS
-    LAUNCHES.pause(0.0)  # for the next flow of this process it is open again
 
 
 def test_real_stages_of_a_recipe_that_compute_are_those_that_hold_the_gpus() -> None:
@@ -163,9 +199,8 @@ def two(project: Project) -> Project:
 def both_at_work(project: Project) -> "Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]":
     """A flow whose two stages are at work, and the processes of stages and launchers."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    flow = subprocess.Popen(
-        [sys.executable, str(TWO_LANES)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    command = [sys.executable, str(TWO_LANES)]
+    flow = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     found: list[psutil.Process] = []
     try:
         for toy in (Path(".hiraku/toy/ingest-one"), Path(".hiraku/toy/pretrain-two")):
@@ -174,7 +209,8 @@ def both_at_work(project: Project) -> "Iterator[tuple[subprocess.Popen[str], lis
         found = [each for one in stages for each in (one, ancestors(one)[0])]
         assert [each.ppid() for each in found[1::2]] == [flow.pid, flow.pid]
         # The one that trains is in the flow's own lane, the other gives way to it.
-        assert [each.nice() for each in found] == [NICE, NICE, 0, 0]
+        own = psutil.Process().nice()
+        assert [each.nice() for each in found] == [min(own + NICE, LEAST_NICE)] * 2 + [own] * 2
         yield flow, found
     finally:
         for process in (flow, *found):
@@ -183,16 +219,52 @@ def both_at_work(project: Project) -> "Iterator[tuple[subprocess.Popen[str], lis
         flow.communicate()
 
 
-def test_an_interruption_ends_both_stages_and_says_so(two: Project) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_both_stages_and_says_so(two: Project, sent: signal.Signals) -> None:
     with both_at_work(two) as (flow, processes):
-        flow.send_signal(signal.SIGINT)
+        flow.send_signal(sent)
         said = flow.communicate(timeout=PATIENCE_SECONDS)[0]
-        assert "Stopping: ingest one comes to its end; Ctrl-C again ends it at once." in said
-        assert "Stopping: pretrain two saves its checkpoint; Ctrl-C again ends it at once." in said
-        assert "interrupted" in said
+        lines = [line.removesuffix("; Ctrl-C again ends it at once.") for line in said.splitlines()]
+        assert {"Stopping: ingest one comes to its end", "Stopping: pretrain two saves its checkpoint"} <= {
+            line.removesuffix(".") for line in lines
+        }
+        assert "Nothing else begins" not in said
+        assert lines[-1] == ("KeyboardInterrupt" if sent == signal.SIGINT else "SystemExit")
         assert all(is_gone(each) for each in processes)
     assert len(two.started()) == 2
     assert '"pid"' not in Path(".dvc/tmp/rwlock").read_text()
+
+
+def test_an_interruption_while_the_flow_waits_for_the_stage_beside_ends_that(two: Project) -> None:
+    with both_at_work(two) as (flow, processes):
+        processes[2].kill()  # the stage that trains
+        assert flow.stdout is not None
+        for line in flow.stdout:
+            if "ingest one comes to its end first" in line:
+                break
+        assert not is_gone(processes[0])
+        flow.send_signal(signal.SIGINT)
+        said = flow.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert said.splitlines() == [
+            "Stopping: ingest one comes to its end; Ctrl-C again ends it at once.",
+            "ingest one has ended as stopped",
+            "KeyboardInterrupt",
+        ]
+        assert all(is_gone(each) for each in processes)
+
+
+def test_a_second_interruption_kills_both(two: Project) -> None:
+    with both_at_work(two) as (flow, processes):
+        for each in processes[::2]:
+            each.suspend()  # they cannot end when asked to
+        flow.send_signal(signal.SIGINT)
+        assert flow.stdout is not None
+        while "Stopping: ingest one" not in flow.stdout.readline():
+            assert flow.poll() is None
+        flow.send_signal(signal.SIGINT)
+        said = flow.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert said.splitlines()[-1] == "KeyboardInterrupt"
+        assert all(is_gone(each) for each in processes)
 
 
 def test_a_killed_flow_leaves_neither_stage(two: Project) -> None:
