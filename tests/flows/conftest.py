@@ -14,6 +14,7 @@ from components import VERBS, tracking
 from components.graph import plan
 from components.recipes import Library
 from flows import server, workspace
+from flows.launch import LAUNCHES
 from tests.conftest import ROOT
 
 HERE = Path(__file__).parent
@@ -74,6 +75,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made = Project(tmp_path / "project", tmp_path / "remote")
     monkeypatch.chdir(made.folder)
     monkeypatch.setattr(workspace, "rendered_again", list)
+    LAUNCHES.open()  # the flow of another test may have failed in this process
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for name in ("MLFLOW_TRACKING_URI", "HF_TOKEN", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
