@@ -7,22 +7,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
 import yaml
 
 from components.graph import Node, Stage, plan
+from components.outcomes import Refused
 from components.recipes import Library
 from components.settings import settings
 from flows.launch import LAUNCHES, LEAST_NICE, NICE, StageStopped
 from flows.side_by_side import Board, computes, run_all
+from flows.summary import Summary
 from tests.conftest import ROOT
+from tests.flows import two_lanes
 from tests.flows.conftest import RECIPE, Project
 from tests.flows.test_launch import PATIENCE_SECONDS, ancestors, is_gone, wait_until
+from tests.flows.test_release import runs_of
 
 TWO_LANES = Path(__file__).with_name("two_lanes.py")
 
@@ -180,18 +185,24 @@ def test_real_stages_of_a_recipe_that_compute_are_those_that_hold_the_gpus() -> 
 # ---- real processes --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def two(project: Project) -> Project:
-    """A project of two stages that do not depend on each other, of which one trains; each would take a minute."""
+def write_two(*, ingest: str, pretrain: str) -> None:
+    """A graph of two stages that do not depend on each other, of which one trains, with the words after their names."""
+    words = {"ingest": ingest, "pretrain": pretrain}
     body = {
         f"{verb}-{name}": {
-            "cmd": f"python toy.py {verb} {name} 60",
+            "cmd": f"python toy.py {verb} {name} {words[verb]}",
             "deps": ["input"],
             "outs": [next(each.out for each in plan(Library(), RECIPE) if each.verb == verb).replace(old, name)],
         }
         for verb, name, old in (("ingest", "one", "smoke-text"), ("pretrain", "two", RECIPE))
     }
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": body}))
+
+
+@pytest.fixture
+def two(project: Project) -> Project:
+    """A project of two such stages that would take a minute."""
+    write_two(ingest="60", pretrain="60")
     return project
 
 
@@ -272,3 +283,68 @@ def test_a_killed_flow_leaves_neither_stage(two: Project) -> None:
         flow.kill()
         for each in processes:
             wait_until(lambda each=each: is_gone(each), "it works on")
+
+
+# ---- in a flow of Prefect --------------------------------------------------------------------------------------------
+
+
+def run_both(say: Callable[[str], None]) -> Summary:
+    from prefect import flow
+
+    from flows import session
+    from flows.tasks import run_stages
+
+    @flow(name="both", persist_result=False)
+    def both() -> None:
+        with session.joined("release", RECIPE, "language", lambda _say: None):
+            run_stages(two_lanes.STAGES)
+
+    return session.run("release", RECIPE, "language", [], say, both)
+
+
+def test_each_lane_has_its_tasks_and_its_runs(project: Project, flows) -> None:
+    write_two(ingest="0.5", pretrain="0.5")
+    said: list[str] = []
+    done = run_both(said.append)
+    assert {(row.verb, row.name, row.state) for row in done.rows} == {
+        ("ingest", "one", "ran"),
+        ("pretrain", "two", "ran"),
+    }
+    assert done.troubles == []
+    (release,) = runs_of("release")
+    stages = {run.data.tags["name"]: run for run in runs_of("stage")}
+    assert {run.info.status for run in (release, *stages.values())} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages.values()} == {release.info.run_id}
+    assert {run.data.tags["flow_run_id"] for run in stages.values()} == {done.flow_run_id}
+    assert task_states(done.flow_run_id) == {"ingest one": "COMPLETED", "pretrain two": "COMPLETED"}
+    again = run_both(said.append)
+    assert {row.state for row in again.rows} == {"ready"}
+
+
+def test_a_refusal_beside_a_training_ends_the_flow_after_it(project: Project, flows) -> None:
+    write_two(ingest="0 refuse", pretrain="12")
+    said: list[str] = []
+    with pytest.raises(Refused, match="The toy is refused"):
+        run_both(said.append)
+    assert any("Nothing else begins; pretrain two comes to its end first." in line for line in said)
+    assert len(project.started("ingest")) == 1, "a refusal is not tried again"
+    stages = {run.data.tags["name"]: run.info.status for run in runs_of("stage")}
+    assert stages == {"one": "FAILED", "two": "FINISHED"}
+    assert list(Path("artifacts").rglob("two/manifest.json"))
+
+
+def task_states(flow_run_id: str) -> dict[str, str]:
+    """Task run -> its state at the server, which hears of it a little later."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    own = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
+    found: dict[str, str] = {}
+
+    def has_heard() -> bool:
+        with get_client(sync_client=True) as client:
+            found.update({run.name: str(run.state_type.value) for run in client.read_task_runs(flow_run_filter=own)})
+        return len(found) == 2 and "RUNNING" not in found.values()
+
+    wait_until(has_heard, "the server hears nothing of the tasks")
+    return found
