@@ -1,8 +1,8 @@
 """The stages of a flow, two at a time where neither waits for the other.
 
 One lane is the flow's own thread, which may run any stage. The other runs stages beside it, and none that computes with
-a network: of those only one runs at a time, as it holds a machine's GPUs whole. Of what may begin, the stage goes first
-that the most computing waits for.
+a network: of those only one runs at a time, as it holds a machine's GPUs whole. Of what may begin, one that computes
+goes first in the flow's own lane, and after that the stage that the most computing waits for.
 
 A stage that fails does not end the one beside it, which may have worked for days: that comes to its end, nothing else
 begins, and the failure is raised. An interruption asks both to end.
