@@ -33,6 +33,9 @@ def drifts(recipe: str) -> tuple[list[Drift], dict[str, str]]:
         if champion is None:
             without[corpus] = "there is no champion to compare with"
             continue
+        if not _profile(corpus).is_file():
+            without[corpus] = "it is made with a model that is not made here yet"
+            continue
         before = tracking.kept_text(champion.run_id, f"{FOLDER}/{corpus}/{PROFILE_NAME}")
         if before is None:
             without[corpus] = f"the run of champion {champion.version} keeps no profile of it"

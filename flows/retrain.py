@@ -28,7 +28,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from components import decisions, drift, paths, registry
-from components.graph import Stage, plan
+from components.graph import Node, Stage, plan
 from components.manifest import read_manifest
 from components.outcomes import Refused
 from components.recipes import Library
@@ -83,15 +83,28 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
         ask_for_promotion(library, recipe)
         session.say(f"── {recipe}: {NOTHING_NEW}")
         return Completed(message=NOTHING_NEW)
-    run_stages([each for each in stages if each.verb in DATA_VERBS])
+    data = of_raw_data(stages)
+    run_stages(data)
     measure_drift(recipe, bound, force)
-    run_stages([each for each in stages if each.verb not in DATA_VERBS])
+    run_stages([each for each in stages if each not in data])
     run_register(recipe)
     show_scores(recipe)
     ask_for_promotion(library, recipe)
     receipt = session.summary.receipt
     what = "a new challenger" if receipt["is_new"] else "registered before"
     return Completed(message=f"version {receipt['version']}, {what}")
+
+
+def of_raw_data(stages: list[Stage]) -> list[Stage]:
+    """The stages that take data in and wait for no model, parents before children: drift is told before any training.
+
+    A corpus that a model filters or translates waits for that model.
+    """
+    found: dict[Node, Stage] = {}
+    for stage in stages:
+        if stage.verb in DATA_VERBS and all(parent in found for parent in stage.parents):
+            found[stage.verb, stage.name] = stage
+    return list(found.values())
 
 
 def is_up_to_date(recipe: str, stages: list[Stage]) -> bool:

@@ -15,8 +15,9 @@ from contextvars import copy_context
 from components.graph import Node, Stage
 from components.settings import settings
 from flows.launch import LAUNCHES, StageStopped, tell
-from flows.slots import COMPUTING
 
+COMPUTING = frozenset({"pretrain", "align", "evaluate"})
+"""Verbs whose stages hold a machine's GPUs."""
 WEIGHTS = frozenset({"pretrain", "align", "package"})
 """Verbs whose states hold a network's weights."""
 DERIVED = frozenset({"ingest", "fit", "shard"})

@@ -15,10 +15,9 @@ from prefect.exceptions import ObjectNotFound
 
 from components.devices import uses_gpu
 from components.settings import settings
+from flows.side_by_side import COMPUTING
 
 LIMIT = "gpu"
-COMPUTING = frozenset({"pretrain", "align", "evaluate"})
-"""Verbs whose stages hold a machine's GPUs."""
 LEASE_SECONDS = 60.0
 DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 """Of NVIDIA, AMD and Windows' Linux. Where there is none, torch, which takes seconds to import, need not be asked."""

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from components import paths, registry, tracking
+from components.graph import plan
 from components.outcomes import Refused
-from flows import follow, history, raw_data, workspace
+from components.recipes import Library
+from flows import follow, history, profiles, raw_data, workspace
 from flows.server import free_port
 from tests.conftest import ROOT
 from tests.flows.conftest import RECIPE, Project
@@ -249,6 +251,18 @@ def test_data_that_have_drifted_from_the_champions_need_force(project: Project, 
     state = retrain(force=True)
     assert state.message == "version 1, registered before", "the toy's package does not depend on the data"
     assert newest_run().run_id != drifted.run_id
+    (paths.state("validate", "smoke-text") / "profile.json").unlink()
+    assert profiles.drifts(RECIPE) == ([], {"smoke-text": "it is made with a model that is not made here yet"})
+
+
+def test_a_corpus_that_a_model_filters_waits_for_that_model_and_the_others_for_none() -> None:
+    from flows.retrain import of_raw_data
+
+    stages = plan(Library(ROOT / "recipes"), "sd-demo")
+    first = {(stage.verb, stage.name) for stage in of_raw_data(stages)}
+    taken_in = {(stage.verb, stage.name) for stage in stages if stage.verb in ("ingest", "validate")}
+    assert taken_in - first == {("ingest", "demo-sd-japanese-near"), ("validate", "demo-sd-japanese-near")}
+    assert first < taken_in
 
 
 def test_a_clone_that_is_behind_takes_the_data_of_the_newest_release_and_one_with_data_of_its_own_keeps_them(
