@@ -1,6 +1,7 @@
 """The profiles of the data that a version was trained on, kept with its run, and how far today's are from them."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from components import paths, registry, tracking
@@ -20,8 +21,12 @@ def keep(release: tracking.Release, recipe: str) -> None:
         release.attach(_profile(corpus), f"{FOLDER}/{corpus}")
 
 
-def drifts(recipe: str) -> tuple[list[Drift], dict[str, str]]:
+def drifts(recipe: str, taken_in: Collection[str]) -> tuple[list[Drift], dict[str, str]]:
     """How far each corpus of a recipe is from what the champion was trained on.
+
+    Args:
+        recipe: whose corpora they are.
+        taken_in: those that are up to date; a profile of another is of what was there before.
 
     Returns:
         The drifts, and for each corpus that cannot be compared why.
@@ -33,8 +38,8 @@ def drifts(recipe: str) -> tuple[list[Drift], dict[str, str]]:
         if champion is None:
             without[corpus] = "there is no champion to compare with"
             continue
-        if not _profile(corpus).is_file():
-            without[corpus] = "it is made with a model that is not made here yet"
+        if corpus not in taken_in:
+            without[corpus] = "a model makes it, so it is taken in after this"
             continue
         before = tracking.kept_text(champion.run_id, f"{FOLDER}/{corpus}/{PROFILE_NAME}")
         if before is None:

@@ -85,7 +85,7 @@ def _retrain(library: Library, recipe: str, bound: float, force: bool) -> object
         return Completed(message=NOTHING_NEW)
     data = of_raw_data(stages)
     run_stages(data)
-    measure_drift(recipe, bound, force)
+    measure_drift(recipe, [each.name for each in data], bound, force)
     run_stages([each for each in stages if each not in data])
     run_register(recipe)
     show_scores(recipe)
@@ -143,14 +143,14 @@ def update_raw_data(recipe: str) -> None:
 
 @task(task_run_name="drift of {recipe}", cache_policy=NO_CACHE, persist_result=False)
 @trouble.told(BACK)
-def measure_drift(recipe: str, bound: float, force: bool) -> None:
+def measure_drift(recipe: str, taken_in: list[str], bound: float, force: bool) -> None:
     """Compare the profiles of the recipe's corpora with those that the champion was trained on.
 
     Raises:
         Refused: a fact has shifted beyond the bound, and nobody forces it.
     """
     session = current()
-    drifts, without = profiles.drifts(recipe)
+    drifts, without = profiles.drifts(recipe, taken_in)
     for corpus in without:
         session.say(f"── drift of {corpus}: {without[corpus]}")
     if not drifts:

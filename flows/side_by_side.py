@@ -14,7 +14,7 @@ from contextvars import copy_context
 
 from components.graph import Node, Stage
 from components.settings import settings
-from flows.launch import LAUNCHES, StageStopped, tell
+from flows.launch import LAUNCHES, Say, StageStopped, tell
 
 COMPUTING = frozenset({"pretrain", "align", "evaluate"})
 """Verbs whose stages hold a machine's GPUs."""
@@ -24,7 +24,6 @@ DERIVED = frozenset({"ingest", "fit", "shard"})
 """Verbs that compute with a network if weights are among what they read."""
 
 Run = Callable[[Stage, bool], object]
-Say = Callable[[str], None]
 
 
 def run_all(stages: Sequence[Stage], run: Run, say: Say) -> None:

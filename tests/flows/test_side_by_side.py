@@ -283,6 +283,7 @@ def test_a_killed_flow_leaves_neither_stage(two: Project) -> None:
         flow.kill()
         for each in processes:
             wait_until(lambda each=each: is_gone(each), "it works on")
+        assert len(two.started()) == 2
 
 
 # ---- in a flow of Prefect --------------------------------------------------------------------------------------------
