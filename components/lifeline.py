@@ -27,8 +27,8 @@ def die_with_parent(sent: int = signal.SIGKILL) -> None:
 
     SIGKILL and not SIGTERM by default: a trainer that finished its step first would still hold the checkpoint's lock
     when the next one starts, and its last checkpoint is good by construction. DVC starts a stage through a shell.
-    dash, bash and zsh replace themselves by the command; for one that stays, its own parent is watched too, once a
-    second.
+    bash and zsh replace themselves by the command; for one that stays, as dash does, its own parent is watched too,
+    once a second.
 
     Linux only: macOS and Windows have no such request, and there the launcher's end of the process group must do. With
     HIRAKU_OUTLIVE_PARENT=1 it does nothing, for a person who starts a stage with nohup and logs out.

@@ -246,7 +246,11 @@ def test_an_interruption_ends_both_stages_and_says_so(two: Project, sent: signal
     assert '"pid"' not in Path(".dvc/tmp/rwlock").read_text()
 
 
-def test_an_interruption_while_the_flow_waits_for_the_stage_beside_ends_that(two: Project) -> None:
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_an_interruption_while_the_flow_waits_for_the_stage_beside_ends_that(
+    two: Project, shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELL", shell)
     with both_at_work(two) as (flow, processes):
         processes[2].kill()  # the stage that trains
         assert flow.stdout is not None

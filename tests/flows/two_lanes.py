@@ -11,9 +11,13 @@ from flows.terminal import say
 STAGES = [Stage(verb, name, deps=(), params=(), parents=()) for verb, name in (("pretrain", "two"), ("ingest", "one"))]
 
 
+SHELL_SAYS = ("Terminated", "Killed")
+"""How its child ended, in the words of a shell that waits for it: dash does, bash makes way."""
+
+
 def said(line: str) -> None:
-    """All but what the toys count."""
-    if not line.startswith("step "):
+    """All but what the toys count and their shells say."""
+    if not line.startswith(("step ", *SHELL_SAYS)):
         say(line)
 
 
