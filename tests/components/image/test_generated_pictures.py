@@ -285,6 +285,40 @@ def test_a_picture_is_a_function_of_its_record_alone(monkeypatch, places, painte
     assert not {row["seed"] for row in whole} & {row["seed"] for row in others}
 
 
+def test_a_stopped_evaluation_draws_the_rest_in_the_batches_of_one_never_stopped(tmp_path, monkeypatch, painter):
+    monkeypatch.chdir(tmp_path)
+    batches: list[list[str]] = []
+
+    def paint(prompts, seeds):
+        if len(batches) == stops_after:
+            raise KeyboardInterrupt
+        batches.append(prompts)
+        return painter(prompts, seeds)
+
+    monkeypatch.setattr(generating, "painter_of", lambda task, model: paint)
+    task = TASKS["image-similarity"](kind="image-similarity", corpus="squares", model="judge", batch_pictures=4)
+    records = [{"id": f"r{number}"} for number in range(10)]
+    prompts = [f"prompt {number}" for number in range(10)]
+    wanted = [prompts[:4], prompts[4:8], prompts[8:]]
+
+    def pictures(content):
+        model = SimpleNamespace(network=torch.nn.Linear(1, 1), content=content)
+        return generating.draw_prompts(task, model, records, prompts, lambda *_: None).pictures
+
+    stops_after = None
+    whole = pictures("never-stopped")
+    assert batches == wanted
+    batches.clear()
+    stops_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        pictures("stopped")
+    stops_after = None
+    assert pictures("stopped") == whole
+    assert batches == wanted
+    assert pictures("stopped") == whole
+    assert batches == wanted, "all is known by then"
+
+
 def test_what_draws_nothing_is_refused(places):
     task = TASKS["image-similarity"](kind="image-similarity", corpus="squares", model="judge")
     with pytest.raises(Refused, match="scores generators of pictures; found a DualEncoder"):
