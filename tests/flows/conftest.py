@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.conftest import ROOT
 
 HERE = Path(__file__).parent
 RECIPE = "smoke-gpt2"
+DRAIN_SECONDS = 10.0
 
 
 class Project:
@@ -91,11 +93,27 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.delenv("PREFECT_API_URL", raising=False)
         with server.running():
-            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-
-            with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_HOME: home}):
+            url = os.environ["PREFECT_API_URL"]
+            with connected(url, home):
                 server.wait()
-                yield os.environ["PREFECT_API_URL"]
+                yield url
+
+
+@contextmanager
+def connected(url: str, home: Path) -> Iterator[None]:
+    """Let Prefect in this process talk to a server.
+
+    What sends events is bound to the server of its first one, so each server begins and ends with none.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+    try:
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+            yield
+    finally:
+        EventsWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from components import tracking
 from components.settings import HEARTBEATS
 from flows import server
 from tests.conftest import ROOT
-from tests.flows.conftest import RECIPE, Project
+from tests.flows.conftest import RECIPE, Project, connected
 from tests.flows.test_launch import ancestors, is_gone, wait_until
 
 POOL = "toys"
@@ -32,10 +32,6 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 @pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `prefect server start` runs, its background services included: they too judge a run whose worker died."""
-    from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-
-    EventsWorker.drain_all(timeout=10)  # one that an earlier test left would send to that test's server for ever
     home = tmp_path_factory.mktemp("prefect")
     port = server.free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -48,7 +44,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             wait_until(
                 lambda: server.answers(f"{url}/health"), "the Prefect server does not start", server.START_SECONDS
             )
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+            with connected(url, home):
                 yield url
         finally:
             server.stop(process)
