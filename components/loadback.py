@@ -31,6 +31,8 @@ EXAMPLE_NAME = "example.txt"
 ROUNDING = 64
 """Steps of the number format, of the largest value, by which equal weights may answer otherwise: libraries of matrix
 products add in an order that depends on where weights lie, and those of a package lie where its file puts them."""
+LEVELS = 1
+"""Of 255, by which a pixel may answer otherwise: what lies between two levels goes to either."""
 
 
 def difference(expected: dict[str, "torch.Tensor"], found: dict[str, "torch.Tensor"]) -> str | None:
@@ -44,10 +46,12 @@ def difference(expected: dict[str, "torch.Tensor"], found: dict[str, "torch.Tens
         if want.dtype != got.dtype or want.shape != got.shape:
             return f"{name} are {got.dtype} {list(got.shape)}, expected {want.dtype} {list(want.shape)}"
         if not torch.equal(want, got):
-            if not want.is_floating_point():
+            is_picture = want.dtype == torch.uint8
+            if not (want.is_floating_point() or is_picture):
                 return f"{name} are {got.flatten()[:12].tolist()}, expected {want.flatten()[:12].tolist()}"
             gap = (want.double() - got.double()).abs().max().item()
-            allowed = ROUNDING * torch.finfo(want.dtype).eps * want.double().abs().max().item()
+            largest = want.double().abs().max().item()
+            allowed = LEVELS if is_picture else ROUNDING * torch.finfo(want.dtype).eps * largest
             if not gap <= allowed:  # not a number is no rounding
                 return f"{name} differ by up to {gap:.3g}, expected at most {allowed:.1g}"
     return None

@@ -314,6 +314,15 @@ def test_answers_that_differ_are_told_apart() -> None:
     assert "up to nan" in difference(expected, answer([5, 6], torch.full((2, 3), float("nan"))))
 
 
+def test_a_pixel_between_two_levels_is_no_difference() -> None:
+    picture = torch.tensor([[0, 254], [127, 1]], dtype=torch.uint8)
+    step = torch.tensor([[1, 1], [0, 0]], dtype=torch.uint8)
+    assert difference({"the picture": picture}, {"the picture": picture + step}) is None
+    assert difference({"the picture": picture + step}, {"the picture": picture}) is None
+    said = difference({"the picture": picture}, {"the picture": picture + 2 * step.flip(0)})
+    assert said == "the picture differ by up to 2, expected at most 1"
+
+
 def test_sums_in_another_order_are_no_difference() -> None:
     values = torch.linspace(-2, 2, 6)
     assert difference({"logits": values}, {"logits": values + 2e-7 * torch.tensor([1, -1, 1, 0, 1, -1])}) is None
