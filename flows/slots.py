@@ -6,14 +6,17 @@ so that a stage waits in Prefect's pages and not on a machine. A slot is leased:
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
 from components.devices import uses_gpu
+from components.outcomes import Busy
 from components.settings import settings
 from flows.side_by_side import COMPUTING
 
@@ -25,16 +28,29 @@ DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 @contextmanager
 def slot(verb: str) -> Iterator[None]:
-    """Hold a slot of the limit while the block runs, if the verb computes on a GPU; wait for one as long as it takes.
+    """Hold a slot of the limit while the block runs, if the verb computes on a GPU.
 
-    Without the limit, as under a server that nobody has deployed to, there is nothing to wait for. A lease that cannot
-    be renewed, as while a server is started anew, ends no training.
+    Without the limit, as under a server that nobody has deployed to, there is nothing to hold. A lease that cannot be
+    renewed, as while a server is started anew, ends no training.
+
+    Raises:
+        Busy: none is free. Prefect's own wait for one could not be ended by a failure beside it.
     """
-    if not takes_slot(verb):
+    with ExitStack() as held:
+        if takes_slot(verb):
+            _take(held)
         yield
-        return
-    with concurrency(LIMIT, lease_duration=LEASE_SECONDS, strict=False, raise_on_lease_renewal_failure=False):
-        yield
+
+
+def _take(held: ExitStack) -> None:
+    """Take a slot, to be given back with the stack."""
+    now = concurrency(LIMIT, max_retries=0, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False)
+    try:
+        held.enter_context(now)
+    except ConcurrencySlotAcquisitionError as error:
+        if getattr(getattr(error.__cause__, "response", None), "status_code", None) != HTTPStatus.LOCKED:
+            raise
+        raise Busy(f"All slots of Prefect's limit '{LIMIT}' are taken.") from error
 
 
 def takes_slot(verb: str) -> bool:

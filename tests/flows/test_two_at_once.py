@@ -13,8 +13,9 @@ import yaml
 
 from components.outcomes import Refused
 from flows import raw_data, server, workspace
+from flows.launch import LAUNCHES, StageStopped
 from tests.flows.conftest import Project
-from tests.flows.test_launch import wait_until
+from tests.flows.test_launch import PATIENCE_SECONDS, wait_until
 
 BRING = """
 import sys, time
@@ -37,14 +38,17 @@ FOR_EVER = "print('holds', flush=True); time.sleep(600)"
 HOLD = """
 import sys, time
 from prefect import flow
-from flows import slots
+from flows import slots, tasks
 
-@flow(name="holder")
-def holder():
+def hold():
     with slots.slot("pretrain"):
         began = time.time()
         time.sleep(2)
         print("held", began, time.time(), flush=True)
+
+@flow(name="holder")
+def holder():
+    tasks.when_free(hold, "pretrain", print)
 
 holder()
 """
@@ -125,6 +129,31 @@ def test_two_stages_that_compute_at_once_take_turns_at_the_one_slot(
     spans = sorted((float(began), float(ended)) for _, began, ended in lines)
     assert len(spans) == 2
     assert spans[0][1] <= spans[1][0], "both held the one slot"
+
+
+def test_a_wait_for_the_slot_is_told_and_ends_with_the_flow(
+    project: Project, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import slots, tasks
+
+    monkeypatch.setenv("HIRAKU_LIMIT_COMPUTING", "on")
+    monkeypatch.setattr(tasks, "BUSY_SECONDS", PATIENCE_SECONDS)
+    slots.ensure(1)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        LAUNCHES.close()
+
+    def take() -> None:
+        with slots.slot("pretrain"):
+            pytest.fail("both hold the one slot")
+
+    with slots.slot("pretrain"), pytest.raises(StageStopped):
+        tasks.when_free(take, "pretrain two", say)
+    assert said == ["pretrain two waits: All slots of Prefect's limit 'gpu' are taken."]
+    with slots.slot("evaluate"):
+        pass  # it was given back
 
 
 @pytest.mark.slow
