@@ -6,6 +6,7 @@ flow runs the stages in the order of `plan`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class Stage:
     """Keys that its file leaves out."""
     mine: bool = False
     """Whether it stands in `recipes/mine/dvc.yaml`."""
+    own_network: bool = False
+    """Whether it computes with a network that no stage has made, such as a translator."""
 
     @property
     def key(self) -> str:
@@ -216,11 +219,12 @@ class _Builder:
         corpus: Corpus = self.library.read("corpus", name)
         nodes, deps, params = self._follow(corpus)
         raw = [(paths.DATA / path).as_posix() for path in getattr(corpus.source, "raw_paths", [])]
-        raw += [folder for folder in [getattr(getattr(corpus.source, "engine", None), "folder", None)] if folder]
+        engine: Any = getattr(corpus.source, "engine", None)
+        raw += [folder for folder in [getattr(engine, "folder", None)] if folder]
         modalities = {column.modality for column in corpus.columns.values()}
         params += [self._verb("ingest"), *(self._modality(each) for each in sorted(modalities))]
         if engines := ENGINES.get(corpus.source.kind):
-            params.append(self._revision(f"{engines[corpus.source.engine.kind].replace('.', '/')}.py"))
+            params.append(self._revision(f"{engines[engine.kind].replace('.', '/')}.py"))
         if getattr(corpus.source, "files_field", None):
             params.append(self._revision("components/attached.py"))
         if corpus.source.kind == "cleaned":
@@ -228,7 +232,8 @@ class _Builder:
         for kind, model in references(corpus):
             if kind in ("package", "weights"):
                 params += self._code_of(self.library.read("recipe", model).family)
-        return self._corpus_stage("ingest", name, raw + deps, params, nodes)
+        stage = self._corpus_stage("ingest", name, raw + deps, params, nodes)
+        return replace(stage, own_network=getattr(engine, "computes", False))
 
     def _validate(self, name: str) -> Stage:
         corpus: Corpus = self.library.read("corpus", name)
@@ -256,8 +261,7 @@ class _Builder:
         column_of(self.library, corpus_name, encoder_name)  # refuses what has none
         encoder = self.library.read("encoder", encoder_name)
         nodes, deps = self._payloads([("ingest", corpus_name), ("validate", corpus_name), ("fit", encoder_name)])
-        params = [self._verb("shard"), self._modality(encoder.modality)]
-        params.append(self._file("encoder", encoder_name))
+        params = [self._verb("shard"), self._modality(encoder.modality), self._file("encoder", encoder_name)]
         more_nodes, more_deps, more_params = self._behind(encoder_name)
         nodes, deps, params = nodes + more_nodes, deps + more_deps, params + more_params
         mine = self.library.is_mine("corpus", corpus_name) or self.library.is_mine("encoder", encoder_name)
@@ -270,11 +274,7 @@ class _Builder:
         params += [self._verb(verb), *self._code_of(recipe.family), self._file("recipe", name, READS[verb])]
         return self._stage(verb, name, deps, params, nodes, self.library.is_mine("recipe", name))
 
-    def _pretrain(self, name: str) -> Stage:
-        return self._trained("pretrain", name)
-
-    def _align(self, name: str) -> Stage:
-        return self._trained("align", name)
+    _pretrain, _align = partialmethod(_trained, "pretrain"), partialmethod(_trained, "align")
 
     def _evaluate(self, name: str) -> Stage:
         recipe: Recipe | Foreign = self.library.read("recipe", name)
@@ -341,8 +341,8 @@ class _Builder:
 
     @staticmethod
     def _stage(verb: str, name: str, deps: list[str], params: list[Any], nodes: list[Node], mine: bool) -> Stage:
-        unique = tuple(dict.fromkeys(deps))
-        return Stage(verb, name, unique, tuple(dict.fromkeys(params)), tuple(dict.fromkeys(nodes)), mine=mine)
+        read, rows, parents = (tuple(dict.fromkeys(each)) for each in (deps, params, nodes))
+        return Stage(verb, name, read, rows, parents, mine=mine)
 
 
 def stages(library: Library) -> list[Stage]:
@@ -379,8 +379,7 @@ def render(library: Library) -> dict[Path, str]:
     """The text of `dvc.yaml`, and of `recipes/mine/dvc.yaml` if a person has recipes of their own."""
     rows = stages(library)
     rendered = {Path(GRAPH_NAME): _text([row for row in rows if not row.mine], wdir=None)}
-    mine = [row for row in rows if row.mine]
-    if mine:
+    if mine := [row for row in rows if row.mine]:
         rendered[library.root / "mine" / GRAPH_NAME] = _text(mine, wdir="../..")
     return rendered
 

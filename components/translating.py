@@ -37,7 +37,7 @@ class Translation(Derived):
         self.languages = (other.language, corpus.language)
         super().__init__(name, corpus)
         self.engine = open_engine(self.source.engine, *self.languages)
-        self.computes = self.source.engine.kind == "transformers"  # else a server does
+        self.computes = self.source.engine.computes
         self.memory = Memory(self.engine.facts)
         self.suspects = Suspects(self.source.suspicion)
 

@@ -23,6 +23,9 @@ WEIGHTS = frozenset({"pretrain", "align", "package"})
 DERIVED = frozenset({"ingest", "fit", "shard"})
 """Verbs that compute with a network if weights are among what they read."""
 
+SILENT_SECONDS = 3.0
+"""How long a person who interrupts sees nothing before we say what we wait for."""
+
 Run = Callable[[Stage, bool], object]
 
 
@@ -56,14 +59,16 @@ def _run_in_two_lanes(board: "Board", say: Say) -> None:
     except BaseException as error:
         board.close()
         LAUNCHES.end(say, error)
-        if beside.ident is not None:
+        if beside.ident is not None and not board.wait_for_beside(SILENT_SECONDS):
+            tell(say, f"Waiting for {board.at_work}, which is between two tries or tells a server how it ended.")
             board.wait_for_beside()
         raise
 
 
 def computes(stage: Stage) -> bool:
     """Whether a stage computes with a network, and so holds the GPUs."""
-    return stage.verb in COMPUTING or (stage.verb in DERIVED and any(verb in WEIGHTS for verb, _ in stage.parents))
+    has_weights = stage.own_network or any(verb in WEIGHTS for verb, _ in stage.parents)
+    return stage.verb in COMPUTING or (stage.verb in DERIVED and has_weights)
 
 
 class Board:
@@ -93,9 +98,17 @@ class Board:
         finally:
             self._beside_has_ended.set()
 
-    def wait_for_beside(self) -> None:
-        """Wait until the lane beside has ended. An interrupted `Thread.join` of Python 3.11 takes it for ended."""
-        self._beside_has_ended.wait()
+    def wait_for_beside(self, seconds: float | None = None) -> bool:
+        """Wait until the lane beside has ended, at most so long; whether it has.
+
+        An interrupted `Thread.join` of Python 3.11 takes a running thread for ended.
+        """
+        return self._beside_has_ended.wait(seconds)
+
+    @property
+    def at_work(self) -> str:
+        """The stages at work, in words."""
+        return " and ".join(f"{each.verb} {each.name}" for each in self._at_work)
 
     def close(self) -> None:
         """Let nothing else begin; what is at work goes on."""
@@ -140,12 +153,12 @@ class Board:
             is_first = self.failure is None
             self.failure = self.failure or error
             self._at_work.remove(stage)
-            others = [f"{each.verb} {each.name}" for each in self._at_work]
+            other = self.at_work
             self.close()
         if isinstance(error, StageStopped) or not isinstance(error, Exception):
             return  # whoever asked for it knows
-        if others:
-            tell(self._say, f"{error}\nNothing else begins; {others[0]} comes to its end first.")
+        if other:
+            tell(self._say, f"{error}\nNothing else begins; {other} comes to its end first.")
         elif not is_first:
             tell(self._say, str(error))
 

@@ -28,6 +28,9 @@ class Seq2Seq(Strict):
     max_new_tokens: int = Field(default=256, ge=1)
     batch_texts: int = Field(default=32, ge=1)
 
+    computes: ClassVar[bool] = True
+    """Whether a network of this machine translates."""
+
     @property
     def folder(self) -> str | None:
         """The folder that it is read from, if it is one."""
@@ -61,6 +64,8 @@ class Endpoint(Strict):
     """For each request, and for each text that an answer lacks."""
     max_wait_seconds: float = Field(default=60.0, ge=0)
     """The longest wait between tries, whatever the server asks for."""
+
+    computes: ClassVar[bool] = False
 
     @property
     def folder(self) -> None:

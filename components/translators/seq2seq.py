@@ -84,7 +84,7 @@ class Translator:
                 f"{one_line(error)}. Name another one under source.engine.model."
             ) from error
         self.device = "cuda" if uses_gpu() else "cpu"
-        self.network.eval().to(self.device)
+        self.network.eval()
         self.options: dict[str, Any] = {
             "num_beams": section.num_beams,
             "max_new_tokens": section.max_new_tokens,
@@ -111,6 +111,7 @@ class Translator:
         """Translate texts, those of like length together; one too long for the model part by part."""
         import torch
 
+        self.network.to(self.device)  # not before: whoever opens it may not hold the GPUs yet
         ordered = sorted(texts, key=lambda text: (len(text), text))
         for start in range(0, len(ordered), self.section.batch_texts):
             batch = {text: self._parts(text) for text in ordered[start : start + self.section.batch_texts]}
