@@ -322,7 +322,8 @@ def test_a_picture_hangs_on_its_prompt_and_seed_to_the_last_level(released, monk
     assert not np.array_equal(pictures(pipeline, prompts[:1], [9], 3, 5.0)[0], together[0])
 
 
-def test_a_package_takes_in_what_another_made_and_starts_from_it(released):
+def test_a_package_takes_in_what_another_made_and_starts_from_it(released, tmp_path):
+    released = shutil.copytree(released, tmp_path / "released")
     foreign = small.foreign(str(released))
     write_yaml(paths.RECIPES / "given.yaml", foreign)
     package("given")
